@@ -1,0 +1,83 @@
+# `make test` and `make demo` do all their own set-up: Python 3.11+ and git are enough to begin.
+#
+#   PYTHON=python3.13 VENV=.venv-3.13 make test    another interpreter, in an environment of its own
+#   KAFKA_BOOTSTRAP=host:9092 make test            a broker that is already running
+#   PYTEST_ARGS="-k codec -x" make test            what pytest is told besides
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup test quick lint format types imports pytest demo bench kafka clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+# The first interpreter that is new enough, not the first that is called python3.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+  $(shell $(p) -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
+UV := $(shell command -v uv 2>/dev/null)
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || \
+	  { echo "refold needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+ifdef UV
+	@$(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+else
+	@$(PYTHON) -m venv $(VENV)
+endif
+
+# A stamp for each extra: what is asked for is installed again only when pyproject.toml has changed.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@echo "installing refold[$*] into $(VENV)"
+ifdef UV
+	@$(UV) pip install --quiet --python $(BIN)/python -e '.[$*]'
+else
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+endif
+	@touch $@
+
+setup: $(VENV)/.installed-dev ## Make .venv with everything that development needs
+
+test: lint types imports pytest ## Lint, types, import contracts and all tests, on a real Kafka broker too
+
+quick: setup ## The tests that need neither a broker nor patience
+	$(BIN)/pytest -m "not slow and not kafka" $(PYTEST_ARGS)
+
+pytest: setup
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, checks and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## Let ruff format, and fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy (strict) and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+imports: setup ## The import contracts of pyproject.toml
+	$(BIN)/lint-imports
+
+demo: $(VENV)/.installed-demo ## A durable job on real data, killed twice on the way (KAFKA=1: on a real broker)
+	$(BIN)/python examples/demo/run.py
+
+bench: $(VENV)/.installed-bench ## Measure throughput, latency and recovery, beside a peer
+	$(BIN)/python benchmarks/run.py
+
+kafka: $(VENV)/.installed-demo ## Start a Kafka broker, print its address, run until Ctrl-C
+	$(BIN)/python tools/kafka_broker.py
+
+clean: ## Remove the environment and all that was built
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

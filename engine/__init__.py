@@ -1,0 +1,1 @@
+"""The engine: the fold, the deterministic runner, steps, ownership and the client."""

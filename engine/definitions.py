@@ -1,0 +1,291 @@
+"""Workflows as users write them: the `@workflow` decorator, and the catalogue of what was declared.
+
+`step` is in `step_definitions.py`, `run_step` in `run_step.py`; they can be imported from here as well.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from refold.engine.annotations import calling_frame, local_names
+from refold.engine.bound import Bound
+from refold.engine.input_type import InputType
+from refold.engine.payload import PayloadType
+from refold.engine.run_step import run_step, run_step_sync
+from refold.engine.scope import StepContext, current
+from refold.engine.step_definitions import (
+    AsyncStep,
+    SyncStep,
+    checked_name,
+    require_function,
+    step,
+)
+from refold.log.errors import DefinitionError, UsageError
+
+__all__ = [
+    "AsyncStep",
+    "AsyncWorkflow",
+    "Catalogue",
+    "SyncStep",
+    "SyncWorkflow",
+    "Workflow",
+    "run_step",
+    "run_step_sync",
+    "step",
+    "workflow",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HASH_BYTES = 8  # tells versions of one function apart; it is no proof of anything
+
+
+class Workflow(Generic[P, R]):
+    """A function as a durable workflow. Made by `@workflow`; `Engine.start` runs it.
+
+    Attributes:
+        name: The recorded name: runs that are under way find their code by it.
+        fn: The function itself, to be called plainly.
+        is_async: Whether it is `async def`.
+        input_type: How its arguments are checked and recorded.
+        result_type: How its result is recorded and comes back.
+        source: Where it is defined, as `file:line`.
+    """
+
+    name: str
+    is_async: bool
+    result_type: PayloadType[R]
+
+    def __init__(self, fn: Callable[..., Any], name: str, frame: FrameType | None) -> None:
+        local = local_names(fn, frame)
+        self.name = name
+        self.fn = fn
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.input_type = InputType.of(fn, name, local)
+        self.result_type = PayloadType.of_return(fn, f"result of workflow {name!r}", local)
+        self.source = _source_of(fn)
+        # Not its __dict__: a function's own attributes are not a workflow's.
+        functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name!r} at {self.source}>"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Module and qualified name: two definitions with the same key are one that was redefined."""
+        return self.fn.__module__, self.fn.__qualname__
+
+    @functools.cached_property
+    def code_hash(self) -> str:
+        """16 hex digits that change with the function's source, or its byte code where there is no source."""
+        try:
+            text = inspect.getsource(self.fn).encode()
+        except (OSError, TypeError):
+            text = inspect.unwrap(self.fn).__code__.co_code
+        return hashlib.blake2b(text, digest_size=_HASH_BYTES).hexdigest()
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Bound[R]:
+        """This workflow with its input, checked and encoded, for `Engine.start`.
+
+        Raises:
+            PayloadError: An argument is missing, unexpected or does not fit its annotation.
+        """
+        return Bound(self, self.input_type.encode(args, kwargs), self.result_type)
+
+    def check(self) -> None:
+        """Evaluate all annotations now, so that a mistake in them is told before the first start.
+
+        Raises:
+            DefinitionError: One can't be evaluated, or its type has no JSON form.
+        """
+        self.input_type.check()
+        self.result_type.check()
+
+    def _refuse_inside(self) -> None:
+        """A workflow that is called in a workflow or step would run with no record of its own, unnoticed."""
+        scope = current()
+        if scope is None:
+            return
+        inside = (
+            f"step {scope.step} of workflow"
+            if isinstance(scope, StepContext)
+            else "the code of workflow"
+        )
+        raise UsageError(
+            f"Workflow {self.name!r} was called in {inside} {scope.workflow_id!r}, where it can't be started. To run "
+            f"its code as a part of the caller, take what they share into a function of its own."
+        )
+
+
+class AsyncWorkflow(Workflow[P, R]):
+    """An `async def` workflow."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function plainly, with plain steps and nothing recorded: for unit tests.
+
+        Raises:
+            UsageError: The caller is workflow code or a step.
+        """
+        self._refuse_inside()
+        plain: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)
+        return plain
+
+
+class SyncWorkflow(Workflow[P, R]):
+    """A `def` workflow."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function plainly, with plain steps and nothing recorded: for unit tests.
+
+        Raises:
+            UsageError: The caller is workflow code or a step.
+        """
+        self._refuse_inside()
+        plain: R = self.fn(*args, **kwargs)
+        return plain
+
+
+class WorkflowDecorator(Protocol):
+    """What `@workflow(...)` gives."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
+
+
+@overload
+def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+@overload
+def workflow(fn: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
+@overload
+def workflow(*, name: str | None = None) -> WorkflowDecorator: ...
+def workflow(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> object:
+    """Make a function a durable workflow: an ordinary `def` or `async def` whose outside work is in steps.
+
+    Args:
+        fn: The function, where the decorator is used without parentheses.
+        name: The recorded name; the function's own where not given. Runs that are under way find their code by it, so
+            a function that may be renamed has a name of its own.
+
+    Returns:
+        A `Workflow`, to be started with `Engine.start`.
+
+    Raises:
+        DefinitionError: The function can't be a workflow.
+    """
+
+    def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
+        return _define(fn, name, calling_frame())
+
+    return decorate if fn is None else _define(fn, name, calling_frame())
+
+
+def _define(
+    fn: Callable[..., Any], name: str | None, frame: FrameType | None
+) -> Workflow[..., Any]:
+    function = require_function(fn, "workflow", "@workflow")
+    if function.__name__ == "<lambda>":
+        raise DefinitionError(
+            "@workflow can't make a workflow of a lambda: write it as a function with `def`."
+        )
+    if next(iter(inspect.signature(function).parameters), "") in ("self", "cls"):
+        raise DefinitionError(
+            f"@workflow can't make a workflow of the method {function.__qualname__}: an instance can't be brought back "
+            f"after a crash. Write a function that takes what it needs as arguments."
+        )
+    recorded = checked_name(name if name is not None else function.__name__, "workflow")
+    kind = (
+        AsyncWorkflow[..., Any] if inspect.iscoroutinefunction(function) else SyncWorkflow[..., Any]
+    )
+    defined = kind(function, recorded, frame)
+    _declared[defined.key] = defined
+    return defined
+
+
+def _source_of(fn: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "unknown"
+
+
+_declared: dict[tuple[str, str], Workflow[..., Any]] = {}
+"""What `@workflow` has declared in this process, by module and qualified name; a redefinition replaces.
+
+A list of declarations, as `sys.modules` is one of imports, and no shared state: it is written when a module is
+imported, and an engine copies it when it is made. No engine writes to it or sees another one in it.
+"""
+
+
+class Catalogue(Mapping[str, Workflow[..., Any]]):
+    """An engine's workflows, by name. Looking up a name that two definitions share raises `DefinitionError`."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[tuple[str, str], Workflow[..., Any]]] = {}
+
+    @classmethod
+    def of(cls, workflows: Iterable[Workflow[..., Any]]) -> "Catalogue":
+        """The catalogue of the given workflows.
+
+        Raises:
+            DefinitionError: Two of them have one name.
+        """
+        catalogue = cls()
+        for definition in workflows:
+            catalogue.add(definition)
+        return catalogue
+
+    @classmethod
+    def declared(cls) -> "Catalogue":
+        """The catalogue of all that this process has declared so far.
+
+        Two workflows with one name are no error here, for one of them may be in a module that has nothing to do with
+        this engine; looking that name up is.
+        """
+        catalogue = cls()
+        for key, definition in list(_declared.items()):
+            catalogue._by_name.setdefault(definition.name, {})[key] = definition
+        return catalogue
+
+    def add(self, definition: Workflow[..., Any]) -> None:
+        """Take in one more; a redefinition of the same function replaces it.
+
+        Raises:
+            DefinitionError: Another workflow has its name. Nothing was changed.
+        """
+        named = self._by_name.get(definition.name, {})
+        if any(key != definition.key for key in named):
+            raise _ambiguous(definition.name, [*named.values(), definition])
+        self._by_name[definition.name] = {definition.key: definition}
+
+    def __getitem__(self, name: str) -> Workflow[..., Any]:
+        """The workflow of that name.
+
+        Raises:
+            KeyError: There is none.
+            DefinitionError: There are several.
+        """
+        definitions = list(self._by_name[name].values())
+        if len(definitions) > 1:
+            raise _ambiguous(name, definitions)
+        return definitions[0]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+
+def _ambiguous(name: str, definitions: list[Workflow[..., Any]]) -> DefinitionError:
+    places = " and ".join(dict.fromkeys(definition.source for definition in definitions))
+    return DefinitionError(
+        f"The name {name!r} means several workflows: {places}. Give one of them another name, @workflow(name=...), or "
+        f"list an engine's workflows: Engine(..., workflows=[...])."
+    )

@@ -1,0 +1,73 @@
+"""What an owner wants done, and what it is told of steps: values that cross between state machine and shell."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from refold.engine.failures import Failure
+from refold.engine.operations import StepCall
+from refold.log.commands import Reply
+
+
+class Launch(NamedTuple):
+    """Carry out one attempt of a step.
+
+    Args:
+        workflow_id: The workflow that waits for it.
+        workflow: Name of the workflow's definition.
+        step: Operation number in code order.
+        attempt: 1 for the first.
+        call: What to call, and how.
+        first_started_at: Start of the step's first attempt, microseconds since 1970-01-01 UTC; None when this
+            is the first: `total_timeout_s` counts from it.
+    """
+
+    workflow_id: str
+    workflow: str
+    step: int
+    attempt: int
+    call: StepCall
+    first_started_at: int | None
+
+
+class Answer(NamedTuple):
+    """Send a reply to a client."""
+
+    client_id: str
+    reply: Reply
+
+
+class Lookup(NamedTuple):
+    """Find in the log how a closed run ended, and tell the client: the owner keeps recent results only."""
+
+    workflow_id: str
+    client_id: str
+    command_id: str
+
+
+Effect = Launch | Answer | Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """An attempt returned; `payload` is the JSON of the result, `started_at` when the attempt began."""
+
+    payload: str
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt raised, timed out, or gave a result with no JSON form.
+
+    Args:
+        failure: The error.
+        retryable: Whether the step's retry policy names such an error.
+        started_at: When the attempt began, microseconds since 1970-01-01 UTC.
+    """
+
+    failure: Failure
+    retryable: bool
+    started_at: int
+
+
+StepResult = Succeeded | AttemptFailed

@@ -1,0 +1,229 @@
+"""A workflow's input: a call's arguments as one JSON object, by the annotations of the workflow function.
+
+Rules:
+
+1. The object has a member for each parameter, in the order of the signature, with defaults filled in: a run keeps the
+   input that it began with when a default changes in the code, and the same call made twice gives the same text.
+   `*args` is a list and `**kwargs` an object under the parameter's own name.
+2. A default that has no JSON form (a sentinel) is left out, and stays the function's business.
+3. Arguments are checked strictly and before anything is written. JSON from outside (`canonical`) is read
+   by JSON's own forms.
+4. A recorded input stays readable when the function gains a parameter with a default or loses one.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import NotRequired, Unpack, cast, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from typing_extensions import TypedDict
+
+from refold.engine.annotations import UNDECLARED, plain_function, resolve
+from refold.engine.payload import PayloadType, problems_of
+from refold.log.errors import DefinitionError, PayloadError
+
+_Parameter = inspect.Parameter
+
+
+class InputType:
+    """The codec of a workflow's arguments. Made with `of`; annotations are evaluated at the first use.
+
+    Args:
+        fn: The workflow function.
+        workflow: The workflow's name, for messages.
+        local: Names that its annotations use and its module does not have, from `annotations.local_names`.
+    """
+
+    __slots__ = ("_fields", "_fn", "_left_out", "_local", "_signature", "_workflow")
+
+    def __init__(
+        self, fn: Callable[..., object], workflow: str, local: Mapping[str, object]
+    ) -> None:
+        self._fn = fn
+        self._workflow = workflow
+        self._local = local
+        self._signature = _bare_signature(fn)
+        self._fields: PayloadType[dict[str, object]] | None = None
+        self._left_out: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls,
+        fn: Callable[..., object],
+        workflow: str | None = None,
+        local: Mapping[str, object] | None = None,
+    ) -> "InputType":
+        """The input type of `fn`."""
+        return cls(fn, workflow or plain_function(fn).__name__, local or {})
+
+    def check(self) -> None:
+        """Evaluate the annotations now.
+
+        Raises:
+            DefinitionError: One can't be evaluated, or its type has no JSON form.
+        """
+        self._resolved()
+
+    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+        """The JSON text of a call's arguments.
+
+        Raises:
+            PayloadError: An argument is missing, unexpected, or does not fit its annotation.
+            DefinitionError: An annotation can't be evaluated, or its type has no JSON form.
+        """
+        fields = self._resolved()
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise self._refused(f"{error}") from error
+        given = set(bound.arguments)
+        bound.apply_defaults()
+        values = {
+            name: value
+            for name, value in bound.arguments.items()
+            if name in given or name not in self._left_out
+        }
+        try:
+            return fields.encode(values)
+        except PayloadError as error:
+            raise self._explained(error, values) from error.__cause__
+
+    def decode(self, text: str) -> tuple[tuple[object, ...], dict[str, object]]:
+        """The positional and keyword arguments of a recorded input.
+
+        Raises:
+            PayloadError: The text does not fit the function's parameters, which have changed since.
+        """
+        values = self._resolved().decode(text)
+        args: list[object] = []
+        kwargs: dict[str, object] = {}
+        in_order = True  # until a positional one is left out; those after it are named
+        for name, parameter in self._signature.parameters.items():
+            if name not in values:
+                in_order = in_order and parameter.kind is _Parameter.KEYWORD_ONLY
+            elif parameter.kind is _Parameter.VAR_POSITIONAL:
+                args.extend(cast("tuple[object, ...]", values[name]))
+            elif parameter.kind is _Parameter.VAR_KEYWORD:
+                kwargs.update(cast("dict[str, object]", values[name]))
+            elif in_order and parameter.kind is not _Parameter.KEYWORD_ONLY:
+                args.append(values[name])
+            else:
+                kwargs[name] = values[name]
+        return tuple(args), kwargs
+
+    def canonical(self, text: str) -> str:
+        """The input that JSON from outside (a command line, another language) stands for, as `encode` writes it.
+
+        Args:
+            text: JSON object with a member for each argument.
+
+        Raises:
+            PayloadError: It is no JSON object, or an argument is missing, unexpected or does not fit.
+        """
+        fields = self._resolved()
+        try:
+            given: object = from_json(text)
+        except ValueError as error:
+            raise self._refused(f"it is no JSON: {error}") from error
+        if not isinstance(given, dict):
+            raise self._refused("it must be a JSON object with a member for each argument")
+        if unknown := sorted(
+            set(cast("dict[str, object]", given)) - set(self._signature.parameters)
+        ):
+            raise self._refused(f"it has no argument {unknown[0]!r}")
+        try:
+            fields.decode(text)
+        except PayloadError as error:
+            raise self._explained(error, {}) from error.__cause__
+        args, kwargs = self.decode(text)
+        return self.encode(args, kwargs)
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two recorded inputs are equal: in text, or in value where the order of a dict's keys differs."""
+        if first == second:
+            return True
+        try:
+            return self._resolved().decode(first) == self._resolved().decode(second)
+        except PayloadError:
+            return False
+
+    def _resolved(self) -> PayloadType[dict[str, object]]:
+        if self._fields is None:
+            self._fields = self._resolve()
+        return self._fields
+
+    def _resolve(self) -> PayloadType[dict[str, object]]:
+        members: dict[str, object] = {}
+        left_out: set[str] = set()
+        for name, parameter in self._signature.parameters.items():
+            annotation = self._annotation(parameter)
+            role = PayloadType.of(annotation, f"argument {name!r} of workflow {self._workflow!r}")
+            role.check()  # a type with no JSON form is told by the argument's name
+            members[name] = annotation
+            if parameter.default is not _Parameter.empty:
+                members[name] = NotRequired[annotation]
+                if not _has_json(role, parameter.default):
+                    left_out.add(name)
+            elif parameter.kind in (_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD):
+                members[name] = NotRequired[annotation]
+        self._left_out = frozenset(left_out)
+        # A class made at run time, of types known at run time: no checker can follow.
+        shape: object = TypedDict("Input", members)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
+        return cast(
+            "PayloadType[dict[str, object]]",
+            PayloadType.of(shape, f"input of workflow {self._workflow!r}"),
+        )
+
+    def _annotation(self, parameter: inspect.Parameter) -> object:
+        what = f"input of workflow {self._workflow!r}"
+        found = resolve(self._fn, parameter.name, self._local, what)
+        declared = object if found is UNDECLARED else found
+        if parameter.kind is _Parameter.VAR_POSITIONAL:
+            return tuple[declared, ...]  # type: ignore[valid-type]
+        if parameter.kind is _Parameter.VAR_KEYWORD:
+            if get_origin(declared) is Unpack:
+                return get_args(declared)[0]
+            return dict[str, declared]  # type: ignore[valid-type]
+        return declared
+
+    def _refused(self, problem: str) -> PayloadError:
+        takes = f"{self._workflow}({', '.join(self._signature.parameters)})"
+        return PayloadError(
+            f"Workflow {self._workflow!r} can't take this input: {problem}. It takes {takes}. Nothing was written."
+        )
+
+    def _explained(self, error: PayloadError, values: Mapping[str, object]) -> PayloadError:
+        """`error` in terms of arguments."""
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):
+            first = cause.errors(include_url=False, include_context=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] == "missing" and len(first["loc"]) == 1:
+                return self._refused(f"missing a required argument: {name!r}")
+            return self._refused(f"argument {problems_of(cause)}")
+        for name, value in values.items():  # the serializer does not say which argument it was at
+            try:
+                role = f"argument {name!r} of workflow {self._workflow!r}"
+                PayloadType.of(self._annotation(self._signature.parameters[name]), role).encode(
+                    value
+                )
+            except PayloadError as found:
+                return found
+        return error
+
+
+def _bare_signature(fn: Callable[..., object]) -> inspect.Signature:
+    try:
+        return inspect.signature(fn)
+    except (TypeError, ValueError) as error:
+        msg = f"{fn!r} has no signature that can be read, so its input can't be checked. Wrap it in a function."
+        raise DefinitionError(msg) from error
+
+
+def _has_json(role: PayloadType[object], default: object) -> bool:
+    try:
+        role.encode(default)
+    except PayloadError:
+        return False
+    return True

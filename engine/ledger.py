@@ -1,0 +1,138 @@
+"""An owner's book: events made, events confirmed, and the effects that wait for the one to become the other.
+
+Rules:
+
+1. Whatever happens is first an event: encoded, folded and queued for append in one act (`record`).
+2. An effect that follows from an event is held until that event is confirmed: durable, with no newer claim
+   before it. So no step begins before what led to it is safe, and no client hears of what may be taken back.
+3. An event is confirmed when its offset is the one after the last confirmed one. Only the owner writes to its
+   partition unless somebody claims it, so an unbroken run of offsets proves that no claim stands between, and
+   no second read of the log is needed. Where there is a gap, the shell reads it and shows it (`inspected`):
+   zombies' records are ignored, a newer claim ends the ownership.
+
+Source of the idea: fencing tokens as in Kleppmann's "How to do distributed locking", with the log's own order in
+place of a lock service.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from refold.engine.effects import Effect
+from refold.engine.fold import PartitionState, evolve
+from refold.log.codec import decode_event, encode_event
+from refold.log.events import Event, PartitionClaimed
+from refold.log.protocol import Entry, Record
+
+
+class Header(TypedDict):
+    """The part of an event that is the same for all kinds."""
+
+    workflow_id: str | None
+    position: int | None
+    recorded_at: int
+    claim: int
+    command: int
+    worker: str
+
+
+class Ledger:
+    """Events and held effects of one owned partition.
+
+    Args:
+        state: The fold of the partition up to and with the owner's claim, which is its last record.
+        worker: Name of the worker, recorded in every event.
+    """
+
+    def __init__(self, state: PartitionState, worker: str) -> None:
+        self.state = state
+        self.command = state.command
+        self.lost_to: str | None = None
+        self.made = 0  # entries made so far: the last one's sequence number
+        self.confirmed = 0  # entries confirmed so far
+        self._worker = worker
+        self._claim = state.claim
+        self._next_offset = state.claim + 1
+        self._entries: list[Entry] = []
+        self._ready: list[Effect] = []
+        self._held: dict[int, list[Effect]] = {}
+
+    def header(self, workflow_id: str | None, position: int | None, recorded_at: int) -> Header:
+        """The common fields of the next event."""
+        return {
+            "workflow_id": workflow_id,
+            "position": position,
+            "recorded_at": recorded_at,
+            "claim": self._claim,
+            "command": self.command,
+            "worker": self._worker,
+        }
+
+    def record(self, event: Event) -> int:
+        """Encode, fold and queue an event; returns its sequence number, for `hold`."""
+        entry, chain = encode_event(event, self.state.chain)
+        evolve(self.state, event, self._next_offset)  # the offset matters for claims alone
+        self.state.chain = chain
+        self._entries.append(entry)
+        self.made += 1
+        return self.made
+
+    def hold(self, sequence: int, effect: Effect) -> None:
+        """Give `effect` out once the event with this sequence number is confirmed."""
+        if sequence <= self.confirmed:
+            self._ready.append(effect)
+        else:
+            self._held.setdefault(sequence, []).append(effect)
+
+    def take_entries(self) -> list[Entry]:
+        """Records to append, in order."""
+        entries, self._entries = self._entries, []
+        return entries
+
+    def take_effects(self) -> list[Effect]:
+        """Effects whose time has come."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def acked(self, offsets: Sequence[int]) -> tuple[int, int] | None:
+        """Take the offsets of the list that `take_entries` gave last.
+
+        Returns:
+            None when all of it is confirmed; else the range (start, stop) of offsets to read and to show to
+            `inspected` before anything else is appended.
+        """
+        count = len(offsets)
+        if count == 0:
+            return None
+        first, last = offsets[0], offsets[-1]
+        if first == self._next_offset and last == first + count - 1:
+            self._confirm(count, last + 1)
+            return None
+        return self._next_offset, last + 1
+
+    def inspected(self, records: Sequence[Record], offsets: Sequence[int]) -> None:
+        """Look at the range that `acked` asked for; `offsets` are those that `acked` was given."""
+        own = set(offsets)
+        for record in records:
+            if record.offset not in own:
+                event = decode_event(record)
+                if isinstance(event, PartitionClaimed) and event.claim == self._claim:
+                    self.lost_to = event.worker
+                    return
+        self._confirm(len(offsets), offsets[-1] + 1)
+
+    def drop(self) -> None:
+        """Forget what was not appended and what was held: the partition is given up."""
+        self._entries.clear()
+        self._ready.clear()
+        self._held.clear()
+
+    def _confirm(self, count: int, next_offset: int) -> None:
+        self._next_offset = next_offset
+        held = self._held
+        if held:
+            ready = self._ready
+            for sequence in range(self.confirmed + 1, self.confirmed + count + 1):
+                effects = held.pop(sequence, None)
+                if effects is not None:
+                    ready.extend(effects)
+        self.confirmed += count

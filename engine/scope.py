@@ -1,0 +1,250 @@
+"""What the running code is part of: a workflow's run, a step's attempt, or neither; and what it may ask of it.
+
+One context variable says which. The deterministic helpers for workflow code stand here too: `now`, `random`,
+`uuid4` and `sleep` answer from history alone, so a replay sees the same values.
+"""
+
+import asyncio
+import hashlib
+import math
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime, timedelta
+from random import Random
+from types import TracebackType
+from typing import Any, Final
+from uuid import UUID
+
+from refold.engine.operations import DurableScope
+from refold.log.errors import UsageError
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_KEY_BYTES: Final = (
+    16  # 128 bits: as unlikely to repeat as a UUID, and short enough for any API's header
+)
+
+
+class Suspended(BaseException):
+    """A run is being put away: workflow code must let this pass.
+
+    It is raised from a durable call, and is a `BaseException` so that `except Exception` in workflow code
+    does not swallow it. Nothing is recorded; a later replay brings the code back to the same place.
+    """
+
+
+class StepContext:
+    """What a step can know about the attempt that it is.
+
+    Args:
+        namespace: The log's namespace; part of the idempotency key only.
+        workflow_id: The workflow that the step belongs to.
+        step: Operation number of the step within the workflow, from 0.
+        attempt: Which attempt this is, from 1.
+        deadline: When this attempt times out (UTC); None where it has no limit.
+    """
+
+    __slots__ = ("_cancelled", "_gate", "_namespace", "attempt", "deadline", "step", "workflow_id")
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        workflow_id: str,
+        step: int,
+        attempt: int,
+        deadline: datetime | None = None,
+    ) -> None:
+        self._namespace = namespace
+        self.workflow_id = workflow_id
+        self.step = step
+        self.attempt = attempt
+        self.deadline = deadline
+        self._cancelled = False
+        # A held lock is an event that costs a tenth of threading.Event to make; every attempt makes one.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def __repr__(self) -> str:
+        return f"<step {self.step} of {self.workflow_id!r}, attempt {self.attempt}>"
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hex digits for an outside API's idempotency header: the same for every attempt and after every crash.
+
+        BLAKE2b over namespace, workflow id and step number, each with its length, so that no two triples give
+        the same bytes.
+        """
+        digest = hashlib.blake2b(digest_size=_KEY_BYTES, person=b"refold.step")
+        for part in (self._namespace, self.workflow_id, str(self.step)):
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "big"))
+            digest.update(raw)
+        return digest.hexdigest()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this attempt any more: stop early if that is safe."""
+        return self._cancelled
+
+    def wait_cancelled(self, timeout_s: float | None = None) -> bool:
+        """Block this thread until the attempt is cancelled or the time is over; returns `cancelled`.
+
+        Args:
+            timeout_s: Longest wait in seconds; None waits without limit.
+        """
+        if self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            self._gate.release()  # lets the next waiter through
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the attempt that its outcome is not waited for. For whoever runs the step."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._gate.release()
+
+
+_scope: ContextVar[DurableScope | StepContext | None] = ContextVar("refold_scope", default=None)
+
+
+def current() -> DurableScope | StepContext | None:
+    """What the calling code is part of: a run, a step's attempt, or None for neither."""
+    return _scope.get()
+
+
+class enter:  # noqa: N801 - used as `with enter(scope):`, like contextlib's own
+    """Context manager: the code in the block is part of `scope`."""
+
+    __slots__ = ("_entered", "_token")
+
+    def __init__(self, entered: DurableScope | StepContext | None) -> None:
+        self._entered = entered
+        self._token: Token[DurableScope | StepContext | None] | None = None
+
+    def __enter__(self) -> None:
+        self._token = _scope.set(self._entered)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        assert self._token is not None
+        _scope.reset(self._token)
+
+
+def enter_run(run: DurableScope) -> None:
+    """Make the current context part of a run from here on."""
+    _scope.set(run)
+
+
+def enter_step(context: StepContext) -> None:
+    """Make the calling task, or the calling thread's context, part of a step's attempt from here on."""
+    _scope.set(context)
+
+
+def step_context() -> StepContext:
+    """The attempt that the calling code is part of.
+
+    Raises:
+        UsageError: The caller is not inside a step.
+    """
+    scope = _scope.get()
+    if isinstance(scope, StepContext):
+        return scope
+    where = (
+        "outside any step" if scope is None else f"in the code of workflow {scope.workflow_id!r}"
+    )
+    raise UsageError(
+        f"step_context() was called {where}; only the body of a @step has a step's context"
+    )
+
+
+def _workflow_scope(what: str, elsewhere: str) -> DurableScope:
+    """The run that the caller is part of, or an error that says what to use instead of `what`."""
+    scope = _scope.get()
+    if scope is None:
+        raise UsageError(f"{what} was called outside a workflow; {elsewhere}")
+    if isinstance(scope, StepContext):
+        raise UsageError(
+            f"{what} was called in step {scope.step} of workflow {scope.workflow_id!r}; it belongs in"
+            f" workflow code; {elsewhere}"
+        )
+    return scope
+
+
+def now() -> datetime:
+    """The workflow's time, UTC: when the last event that the code has seen was recorded. The same on replay.
+
+    Raises:
+        UsageError: The caller is not workflow code.
+    """
+    scope = _workflow_scope("now()", "use datetime.now(UTC) there")
+    return _EPOCH + timedelta(microseconds=scope.now_us)
+
+
+def random() -> Random:
+    """The workflow's own random numbers: seeded by its id, so that a replay draws the same.
+
+    Raises:
+        UsageError: The caller is not workflow code.
+    """
+    return _workflow_scope("random()", "use the random module there").random
+
+
+def uuid4() -> UUID:
+    """A UUID (version 4) from the workflow's own random numbers. The same on replay.
+
+    It is as unique as the workflow's id, and can be guessed by who knows that: no secret.
+
+    Raises:
+        UsageError: The caller is not workflow code.
+    """
+    scope = _workflow_scope("uuid4()", "use uuid.uuid4() there")
+    return UUID(int=scope.random.getrandbits(128), version=4)
+
+
+def _seconds(delay: timedelta | float) -> float:
+    """`delay` in seconds, checked."""
+    delay_s = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+    if not math.isfinite(delay_s) or delay_s < 0:
+        raise UsageError(
+            f"a workflow can't sleep for {delay!r}: give a finite time of 0 seconds or more"
+        )
+    return delay_s
+
+
+def sleep(delay: timedelta | float) -> Coroutine[Any, Any, None]:
+    """In an `async def` workflow: wait for a durable timer. `asyncio.sleep` there is the same.
+
+    Args:
+        delay: How long, as a timedelta or in seconds; from `now()`, and not at an end before it is over.
+
+    Raises:
+        UsageError: The delay is negative or not finite, or the caller is not an `async def` workflow.
+    """
+    scope = _workflow_scope("sleep()", "use asyncio.sleep or time.sleep there")
+    if scope.mode == "sync":
+        raise UsageError(
+            f"workflow {scope.workflow_id!r} is a plain `def`: call sleep_sync({delay!r}), without await"
+        )
+    return asyncio.sleep(_seconds(delay))
+
+
+def sleep_sync(delay: timedelta | float) -> None:
+    """In a `def` workflow: wait for a durable timer.
+
+    Args:
+        delay: How long, as a timedelta or in seconds; from `now()`, and not at an end before it is over.
+
+    Raises:
+        UsageError: The delay is negative or not finite, or the caller is not a `def` workflow.
+    """
+    scope = _workflow_scope("sleep_sync()", "use time.sleep there")
+    if scope.mode == "async":
+        raise UsageError(
+            f"workflow {scope.workflow_id!r} is `async def`: write `await sleep({delay!r})`, which lets its"
+            " other tasks go on"
+        )
+    scope.sleep_sync(_seconds(delay))

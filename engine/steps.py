@@ -1,0 +1,226 @@
+"""Carrying out steps: `async def` on the worker's event loop, `def` in a bounded pool of threads.
+
+An attempt ends in exactly one report to the owner, or in none where it was cancelled. A thread can't be stopped from
+outside: a `def` step that times out or is cancelled sees `step_context().cancelled`, and what it still does or
+returns is dropped; it keeps its thread until it comes back.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from datetime import UTC, datetime
+from inspect import isawaitable
+
+from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
+from refold.engine.failures import capture
+from refold.engine.payload import check_size
+from refold.engine.scope import StepContext, enter_step
+from refold.log.errors import DefinitionError, StepTimeout
+
+MICROSECONDS = 1_000_000
+
+Report = Callable[[Launch, StepResult], None]
+
+
+class _Attempt:
+    """One attempt under way."""
+
+    __slots__ = ("context", "launch", "over", "started_at", "task", "timer")
+
+    def __init__(self, launch: Launch, context: StepContext, started_at: int) -> None:
+        self.launch = launch
+        self.context = context
+        self.started_at = started_at
+        self.over = False  # reported or cancelled: nothing more is heard of it
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Steps:
+    """The steps under way for one owner.
+
+    Args:
+        report: Told of each result, on the event loop's thread.
+        pool: Runs `def` steps; shared by all owners of a worker.
+        clock: Wall clock, microseconds since 1970-01-01 UTC.
+        namespace: Part of the idempotency keys, so that two namespaces never share one.
+        max_payload_bytes: Largest JSON of a result.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        pool: Executor,
+        clock: Callable[[], int],
+        namespace: str,
+        max_payload_bytes: int,
+    ) -> None:
+        self._report = report
+        self._pool = pool
+        self._clock = clock
+        self._namespace = namespace
+        self._max_payload_bytes = max_payload_bytes
+        self._loop = asyncio.get_running_loop()
+        self._running: dict[tuple[str, int], _Attempt] = {}
+        self._finished: list[tuple[_Attempt, StepResult]] = []  # filled by the pool's threads
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def launch(self, launch: Launch) -> None:
+        """Begin an attempt."""
+        now = self._clock()
+        limit_s = _time_left_s(launch, now)
+        deadline = None
+        if limit_s is not None:
+            deadline = datetime.fromtimestamp(now / MICROSECONDS + limit_s, UTC)
+        context = StepContext(
+            workflow_id=launch.workflow_id,
+            step=launch.step,
+            attempt=launch.attempt,
+            deadline=deadline,
+            namespace=self._namespace,
+        )
+        attempt = _Attempt(launch, context, now)
+        self._running[launch.workflow_id, launch.step] = attempt
+        self._idle.clear()
+        if launch.call.is_async:
+            attempt.task = self._loop.create_task(self._run_async(attempt, limit_s))
+        else:
+            if limit_s is not None:
+                attempt.timer = self._loop.call_later(limit_s, self._time_out, attempt)
+            future = self._pool.submit(contextvars.copy_context().run, self._run, attempt)
+            future.add_done_callback(self._from_thread)
+
+    def cancel(self, workflow_id: str, step: int) -> None:
+        """End an attempt that nobody waits for; its result is dropped."""
+        attempt = self._running.get((workflow_id, step))
+        if attempt is not None:
+            self._finish(attempt)
+            attempt.context.cancel()
+            if attempt.task is not None:
+                attempt.task.cancel()
+
+    def cancel_all(self) -> None:
+        """End all attempts; their results are dropped."""
+        for workflow_id, step in list(self._running):
+            self.cancel(workflow_id, step)
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no step is under way; returns whether that came within the time."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    # On the event loop ------------------------------------------------------------------------------------
+
+    async def _run_async(self, attempt: _Attempt, limit_s: float | None) -> None:
+        enter_step(attempt.context)  # the task has a context of its own: nothing to leave again
+        call = attempt.launch.call
+        timeout = asyncio.timeout(limit_s)
+        result: StepResult
+        try:
+            if limit_s is None:
+                value = await call.call()
+            else:
+                async with timeout:
+                    value = await call.call()
+            result = self._succeeded(attempt, value)
+        except asyncio.CancelledError as error:
+            if attempt.over:
+                raise  # cancelled by us
+            result = self._failed(attempt, error)
+        except Exception as error:  # noqa: BLE001 - whatever a step raises is its recorded outcome
+            if timeout.expired() and isinstance(error, TimeoutError):
+                error = _timeout_error(attempt.launch, limit_s)
+            result = self._failed(attempt, error)
+        if not attempt.over:
+            self._finish(attempt)
+            self._report(attempt.launch, result)
+
+    def _time_out(self, attempt: _Attempt) -> None:
+        if attempt.over:
+            return
+        self._finish(attempt)
+        attempt.context.cancel()
+        limit_s = _time_left_s(attempt.launch, attempt.started_at)
+        result = self._failed(attempt, _timeout_error(attempt.launch, limit_s))
+        self._report(attempt.launch, result)
+
+    def _collect(self) -> None:
+        """Report what the threads have finished since the last time."""
+        finished, self._finished = self._finished, []
+        for attempt, result in finished:
+            if not attempt.over:
+                self._finish(attempt)
+                self._report(attempt.launch, result)
+
+    def _finish(self, attempt: _Attempt) -> None:
+        attempt.over = True
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        self._running.pop((attempt.launch.workflow_id, attempt.launch.step), None)
+        if not self._running:
+            self._idle.set()
+
+    # On a thread of the pool ------------------------------------------------------------------------------
+
+    def _run(self, attempt: _Attempt) -> tuple[_Attempt, StepResult]:
+        enter_step(attempt.context)
+        try:
+            return attempt, self._succeeded(attempt, attempt.launch.call.call())
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: it must not end a pool's thread
+            return attempt, self._failed(attempt, error)
+
+    def _from_thread(self, future: Future[tuple[_Attempt, StepResult]]) -> None:
+        if future.cancelled():
+            return
+        self._finished.append(future.result())
+        if len(self._finished) == 1:  # else a wake-up is on its way that will find this one too
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:
+                pass  # the loop was closed: the worker is gone, and the step will run again elsewhere
+
+    # On either --------------------------------------------------------------------------------------------
+
+    def _succeeded(self, attempt: _Attempt, value: object) -> StepResult:
+        call = attempt.launch.call
+        if isawaitable(value):
+            if asyncio.iscoroutine(value):
+                value.close()
+            raise DefinitionError(
+                f"step '{call.name}' of workflow {attempt.launch.workflow_id!r} returned something to "
+                "await: make the step `async def`, or await it inside the step"
+            )
+        payload = call.result_type.encode(value)
+        check_size(payload, self._max_payload_bytes, f"result of step '{call.name}'")
+        return Succeeded(payload, attempt.started_at)
+
+    def _failed(self, attempt: _Attempt, error: BaseException) -> StepResult:
+        retry = attempt.launch.call.options.retry
+        return AttemptFailed(
+            capture(error), retry is not None and retry.retries(error), attempt.started_at
+        )
+
+
+def _time_left_s(launch: Launch, now: int) -> float | None:
+    """Seconds that an attempt may take from `now`: the nearer of its own limit and the step's."""
+    options = launch.call.options
+    if options.total_timeout_s is None:
+        return options.timeout_s
+    first = launch.first_started_at or now
+    total_s = max(0.0, options.total_timeout_s - (now - first) / MICROSECONDS)
+    return total_s if options.timeout_s is None else min(total_s, options.timeout_s)
+
+
+def _timeout_error(launch: Launch, limit_s: float | None) -> StepTimeout:
+    return StepTimeout(
+        f"step {launch.step} '{launch.call.name}' of workflow {launch.workflow_id!r}: attempt "
+        f"{launch.attempt} took longer than {limit_s:g} s"
+    )

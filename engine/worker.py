@@ -1,0 +1,427 @@
+"""A worker: the thin shell around the owners of its partitions. It moves bytes, time and step results; it decides nothing.
+
+For each partition that its membership assigns there is one `_Session`: fold the events, claim, recover, then pump:
+append what the owner made, tell it the offsets, carry out the effects that have become safe, sleep until something
+happens. A session that loses its partition, or whose append has an unknown outcome, drops everything and begins
+again from the log for as long as the membership says that the partition is its own.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from refold.engine.effects import Answer, Launch, Lookup, StepResult
+from refold.engine.fold import PartitionState, evolve
+from refold.engine.owner import Owner, OwnerSettings, Runs
+from refold.engine.reader import read_ending
+from refold.engine.steps import Steps
+from refold.log.codec import decode_command, decode_event, encode_event, encode_reply
+from refold.log.commands import Reply
+from refold.log.errors import AppendUnknown, LogCorrupt, LogError, LogMismatch, LogUnavailable
+from refold.log.events import PartitionClaimed
+from refold.log.partitioner import partition_of
+from refold.log.protocol import Channel, Entry, Log, Membership, Record
+
+MICROSECONDS = 1_000_000
+MAX_UNCONFIRMED = 10_000
+"""Records made and not yet durable above which a partition takes no further commands (back-pressure)."""
+MAX_SLEEP_S = 1.0
+"""Longest sleep before the wall clock is looked at again: it may have been set meanwhile."""
+RECOVERY_SLICE = 50
+"""Runs that are replayed before others get the event loop."""
+MAX_BACKOFF_S = 10.0
+"""Longest wait between two tries to take up a partition that fails."""
+
+logger = logging.getLogger("refold.worker")
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Args:
+        name: Its name, recorded in every event that it writes.
+        threads: Most `def` steps that run at once.
+        max_payload_bytes: Largest JSON of one argument list or result.
+        drain_s: How long a stop waits for steps under way, in seconds; what is not done by then runs again
+            elsewhere.
+    """
+
+    name: str
+    threads: int = 32
+    max_payload_bytes: int = 900_000
+    drain_s: float = 10.0
+
+
+class Worker:
+    """Runs the workflows of the partitions that it is assigned.
+
+    Args:
+        log: An open log.
+        runs: Makes runs from histories: the user's code.
+        settings: Name and limits.
+        answer_locally: Offered each reply first; returns whether it was for a client of this process.
+        halted: Told of a partition that can't go on (corrupt log, wrong topic), with the reason.
+        clock: Wall clock, microseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        runs: Runs,
+        settings: WorkerSettings,
+        answer_locally: Callable[[str, Reply], bool],
+        halted: Callable[[int, LogError], None],
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        self.log = log
+        self.runs = runs
+        self.settings = settings
+        self.clock = clock
+        self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="refold-step")
+        self.random = random.SystemRandom().random
+        self._answer_locally = answer_locally
+        self._halted = halted
+        self._sessions: dict[int, _Session] = {}
+        self._membership: Membership | None = None
+        self._replies: dict[int, list[Entry]] = {}
+        self._reply_task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._ending: set[asyncio.Task[None]] = set()
+        self._recovered = asyncio.Event()
+
+    @property
+    def membership(self) -> Membership:
+        """The worker's place in the group."""
+        if self._membership is None:
+            raise RuntimeError("the worker has not been started")
+        return self._membership
+
+    @property
+    def owned(self) -> list[int]:
+        """Partitions whose claim was accepted and whose open runs are back, in order."""
+        return sorted(p for p, session in self._sessions.items() if session.ready)
+
+    async def start(self) -> None:
+        """Join the group. Partitions come as they are assigned."""
+        self._membership = await self.log.join(self.settings.name, self)
+        for partition in self._sessions:  # assigned while joining
+            self._sessions[partition].begin()
+
+    async def stop(self) -> None:
+        """Drain: take no more commands, let steps finish within `drain_s`, then leave the group."""
+        self._stopping = True
+        sessions = list(self._sessions.values())
+        await asyncio.gather(*(session.drain(self.settings.drain_s) for session in sessions))
+        if self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+        if self._reply_task is not None:
+            await self._reply_task
+        if self._membership is not None:
+            await self._membership.leave()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    # Listener: called by the membership -------------------------------------------------------------------
+
+    def assigned(self, partition: int) -> None:
+        """A partition should be ours: claim it and work on it."""
+        if self._stopping or partition in self._sessions:
+            return
+        session = _Session(self, partition)
+        self._sessions[partition] = session
+        if self._membership is not None:
+            session.begin()
+
+    def revoked(self, partition: int, lost: bool) -> None:
+        """A partition should be somebody else's: hand it over, or drop it where that has happened."""
+        session = self._sessions.pop(partition, None)
+        if session is not None:
+            drain_s = 0.0 if lost else self.settings.drain_s
+            task = asyncio.get_running_loop().create_task(session.drain(drain_s))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    def deliver(self, partition: int, records: Sequence[Record]) -> None:
+        """Commands have come."""
+        session = self._sessions.get(partition)
+        if session is not None:
+            session.deliver(records)
+
+    # For sessions -----------------------------------------------------------------------------------------
+
+    def answer(self, answers: Iterable[Answer]) -> None:
+        """Send replies; those to other processes go out together, and are lost if the log can't take them."""
+        for client_id, reply in answers:
+            if not self._answer_locally(client_id, reply):
+                partition = partition_of(client_id, self.log.partitions)
+                self._replies.setdefault(partition, []).append(encode_reply(reply, client_id))
+        if self._replies and (self._reply_task is None or self._reply_task.done()):
+            self._reply_task = asyncio.get_running_loop().create_task(self._send_replies())
+
+    async def _send_replies(self) -> None:
+        while self._replies:
+            batches, self._replies = self._replies, {}
+            try:
+                for partition, entries in batches.items():
+                    await self.log.append(Channel.REPLIES, partition, entries)
+            except LogError as error:
+                # A reply is a hint: the clients ask again.
+                logger.warning("replies could not be sent, the clients will ask again: %s", error)
+
+    def halt(self, partition: int, error: LogError) -> None:
+        """A partition can't go on; others do."""
+        logger.error("partition %d is halted: %s", partition, error)
+        self._halted(partition, error)
+
+
+class _Session:
+    """One partition, from its assignment to its release."""
+
+    def __init__(self, worker: Worker, partition: int) -> None:
+        self.ready = False
+        self._worker = worker
+        self._log = worker.log
+        self._partition = partition
+        self._owner: Owner | None = None
+        self._steps: Steps | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._draining = False  # nothing new is begun
+        self._finishing = False  # the pump returns when all that was made is durable
+        self._wake: asyncio.Future[None] | None = None
+        self._woken = False
+        self._follow_from: int | None = None
+
+    def begin(self) -> None:
+        """Take the partition up."""
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Consume commands, then ask for the next."""
+        owner = self._owner
+        if owner is None or self._draining:
+            return
+        now = self._worker.clock()
+        for record in records:
+            owner.handle(record.offset, decode_command(record), now)
+        self._follow_from = records[-1].offset + 1
+        self._wake_up()
+
+    async def drain(self, drain_s: float) -> None:
+        """Let steps under way finish and be recorded, then give the partition up."""
+        self._draining = True
+        if self._task is not None:
+            if self._steps is not None and drain_s > 0:
+                await self._steps.wait_idle(drain_s)
+                self._finishing = True
+                self._wake_up()
+                await asyncio.wait([self._task], timeout=drain_s)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._drop()
+        self._worker.membership.release(self._partition)
+
+    # Serving ----------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        backoff_s = 0.05
+        while not self._finishing:
+            try:
+                await self._own()
+                backoff_s = 0.05  # it was ours for a while
+            except (LogCorrupt, LogMismatch) as error:
+                self._drop()
+                self._worker.halt(self._partition, error)
+                return
+            except (AppendUnknown, LogUnavailable) as error:
+                logger.warning("partition %d: %s; beginning again from the log", self._partition, error)
+            except Exception:
+                logger.exception(
+                    "partition %d: unexpected error; beginning again from the log", self._partition
+                )
+            self._drop()
+            await asyncio.sleep(backoff_s * (0.5 + self._worker.random()))
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    async def _own(self) -> None:
+        """Claim, recover and pump; returns when a newer claim was met."""
+        worker = self._worker
+        state = await claim(self._log, self._partition, worker.settings.name, worker.clock)
+        settings = OwnerSettings(
+            worker=worker.settings.name, max_payload_bytes=worker.settings.max_payload_bytes
+        )
+        owner = Owner(self._partition, state, settings, worker.runs, worker.random)
+        self._owner = owner
+        self._steps = Steps(
+            self._step_done,
+            worker.pool,
+            worker.clock,
+            self._log.namespace,
+            worker.settings.max_payload_bytes,
+        )
+        for count, _ in enumerate(owner.recover(worker.clock()), 1):
+            if count % RECOVERY_SLICE == 0:
+                self._carry_out(owner, self._steps)
+                await asyncio.sleep(0)
+        self._warn_of_missing_code(owner)
+        self._follow_from = owner.command + 1
+        self.ready = True
+        await self._pump(owner, self._steps)
+        if owner.lost_to is None:
+            return
+        logger.warning(
+            "partition %d was claimed by worker %r: dropped here", self._partition, owner.lost_to
+        )
+
+    async def _pump(self, owner: Owner, steps: Steps) -> None:
+        while owner.lost_to is None:
+            self._woken = False
+            owner.tick(self._worker.clock())
+            self._carry_out(owner, steps)
+            if self._follow_from is not None and owner.unconfirmed < MAX_UNCONFIRMED:
+                follow_from, self._follow_from = self._follow_from, None
+                if not self._draining:
+                    self._worker.membership.follow(self._partition, follow_from)
+            entries = owner.take_entries()
+            if entries:
+                await self._append(owner, entries)
+            elif self._finishing:
+                return
+            elif not self._woken:
+                await self._sleep(owner.wake_at())
+
+    async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
+        offsets = await self._log.append(Channel.EVENTS, self._partition, entries)
+        gap = owner.acked(offsets)
+        if gap is not None:
+            records: list[Record] = []
+            async for batch in self._log.read(Channel.EVENTS, self._partition, *gap):
+                records.extend(batch)
+            owner.inspected(records, offsets)
+
+    def _carry_out(self, owner: Owner, steps: Steps) -> None:
+        for workflow_id, step in owner.take_cancels():
+            steps.cancel(workflow_id, step)
+        answers: list[Answer] = []
+        for effect in owner.take_effects():
+            if isinstance(effect, Launch):
+                if not self._draining:
+                    steps.launch(effect)
+            elif isinstance(effect, Answer):
+                answers.append(effect)
+            else:
+                self._look_up(effect)
+        if answers:
+            self._worker.answer(answers)
+
+    def _look_up(self, lookup: Lookup) -> None:
+        async def find() -> None:
+            reply = await read_ending(self._log, self._partition, lookup)
+            self._worker.answer([Answer(lookup.client_id, reply)])
+
+        task = asyncio.get_running_loop().create_task(find())
+        task.add_done_callback(_log_failure)
+
+    def _step_done(self, launch: Launch, result: StepResult) -> None:
+        owner = self._owner
+        if owner is not None:
+            owner.step_done(launch, result, self._worker.clock())
+            self._wake_up()
+
+    def _drop(self) -> None:
+        self.ready = False
+        owner, steps = self._owner, self._steps
+        self._owner = self._steps = None
+        if steps is not None:
+            steps.cancel_all()
+        if owner is not None:
+            self._worker.answer(owner.abandon())
+
+    def _warn_of_missing_code(self, owner: Owner) -> None:
+        waiting = owner.waiting_for_code
+        if waiting:
+            names = ", ".join(sorted(set(waiting.values())))
+            logger.warning(
+                "%d open runs of partition %d wait for code that this worker does not have (%s): "
+                "start a worker that has it",
+                len(waiting),
+                self._partition,
+                names,
+            )
+
+    # Waking up --------------------------------------------------------------------------------------------
+
+    def _wake_up(self) -> None:
+        self._woken = True
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _sleep(self, wake_at: int | None) -> None:
+        """Wait for something to happen, or for the time `wake_at`."""
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        if wake_at is None:
+            await self._wake
+        else:
+            seconds = (wake_at - self._worker.clock()) / MICROSECONDS
+            timer = loop.call_later(max(0.0, min(seconds, MAX_SLEEP_S)), self._wake_up)
+            try:
+                await self._wake
+            finally:
+                timer.cancel()
+        self._wake = None
+
+
+async def claim(log: Log, partition: int, worker: str, clock: Callable[[], int]) -> PartitionState:
+    """Become the owner of a partition: fold it, claim it, until a claim of ours is the accepted one.
+
+    Returns:
+        The state up to and with the accepted claim.
+
+    Raises:
+        LogCorrupt: The partition can't be folded.
+        LogError: The log can't be read or written.
+    """
+    state = PartitionState()
+    position = 0
+    start = (await log.bounds(Channel.EVENTS, partition)).start
+    if start > 0:
+        raise LogCorrupt(
+            f"the first {start} events of partition {partition} of {log.namespace!r} are gone, and there "
+            "is no checkpoint: restore the log, or set its retention to unlimited before it is too late"
+        )
+    while True:
+        async for batch in log.read(Channel.EVENTS, partition, position):
+            for record in batch:
+                state = evolve(state, decode_event(record), record.offset)
+            position = batch[-1].offset + 1
+        event = PartitionClaimed(
+            workflow_id=None,
+            position=None,
+            recorded_at=clock(),
+            claim=state.claim,
+            command=state.command,
+            worker=worker,
+            partition=partition,
+        )
+        entry, _ = encode_event(event, state.chain)
+        (offset,) = await log.append(Channel.EVENTS, partition, [entry])
+        async for batch in log.read(Channel.EVENTS, partition, position, offset + 1):
+            for record in batch:
+                state = evolve(state, decode_event(record), record.offset)
+            position = batch[-1].offset + 1
+        if state.claim == offset:
+            return state
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.warning("a result could not be looked up, the client will ask again: %s", task.exception())

@@ -1,0 +1,130 @@
+"""Every error that refold raises, in one tree.
+
+    RefoldError
+    ├── LogError                   the log could not do what was asked
+    │   ├── LogUnavailable         broker or file can't be reached now; nothing was written
+    │   ├── AppendUnknown          the append may or may not be in the log; read it to know
+    │   ├── RecordTooLarge         refused before the send; nothing was written
+    │   ├── LogCorrupt             a record, or the file, is not what refold wrote
+    │   ├── LogMismatch            partition count, topic or format differ from what was recorded
+    │   └── TopicsMissing          the namespace's topics have not been made
+    ├── DefinitionError            a decorated function can't be what the decorator says
+    ├── UsageError                 a durable call in the wrong place or the wrong spelling
+    │   └── SideEffectError        workflow code reached outside; it belongs in a step
+    ├── PayloadError               a value has no JSON form, or does not fit its annotation
+    │   └── PayloadTooLarge        its JSON is over the limit
+    ├── CommandRefused             the partition's owner refused a command
+    │   ├── WorkflowConflict       the id is taken by a run with another input
+    │   ├── UnknownWorkflow        no worker that owns the partition knows the name
+    │   └── InvalidInput           the input does not fit the workflow's parameters
+    ├── WorkflowNotFound           no run has that id
+    ├── WorkflowParked             the run waits for a person
+    ├── WorkflowError              the run failed with an error whose type can't be rebuilt here
+    ├── StepError                  a step failed with an error whose type can't be rebuilt here
+    ├── StepTimeout                an attempt, or all of them together, took too long
+    ├── ResultTimeout              the run had not ended when the caller's patience did
+    └── EngineClosed               the engine was closed before or during the call
+
+Every message says what happened, to which workflow and step, and what to do next.
+"""
+
+
+class RefoldError(Exception):
+    """Root of all errors that refold raises itself."""
+
+
+class LogError(RefoldError):
+    """The log could not do what was asked of it."""
+
+
+class LogUnavailable(LogError):
+    """The log can't be reached now. Nothing was written."""
+
+
+class AppendUnknown(LogError):
+    """An append was sent and its outcome is not known: only reading the log settles it."""
+
+
+class RecordTooLarge(LogError):
+    """A record is over the log's limit. Nothing was written."""
+
+
+class LogCorrupt(LogError):
+    """What stands in the log is not what refold wrote."""
+
+
+class LogMismatch(LogError):
+    """The log is not the one that was recorded, or of a newer format."""
+
+
+class TopicsMissing(LogError):
+    """The namespace's topics do not exist: `refold topics create` makes them."""
+
+
+class DefinitionError(RefoldError):
+    """A function can't be the workflow or step that its decorator says."""
+
+
+class UsageError(RefoldError):
+    """A durable call was made where it can't be, or in the wrong spelling."""
+
+
+class SideEffectError(UsageError):
+    """Workflow code reached outside (file, socket, process, blocking sleep)."""
+
+
+class PayloadError(RefoldError):
+    """A value has no JSON form, or does not fit the type that was declared for it."""
+
+
+class PayloadTooLarge(PayloadError):
+    """A value's JSON is over the limit."""
+
+
+class CommandRefused(RefoldError):
+    """The partition's owner refused a command; nothing else changed."""
+
+
+class WorkflowConflict(CommandRefused):
+    """The id belongs to a run with another workflow or another input."""
+
+
+class UnknownWorkflow(CommandRefused):
+    """The worker that owns the partition has no workflow of that name."""
+
+
+class InvalidInput(CommandRefused):
+    """The input does not fit the workflow's parameters."""
+
+
+class WorkflowNotFound(RefoldError):
+    """No run has that id."""
+
+
+class WorkflowParked(RefoldError):
+    """The run waits for a person: fix the cause, then `refold resume ID`."""
+
+
+class WorkflowError(RefoldError):
+    """The run failed with an error whose type can't be rebuilt in this process."""
+
+
+class StepError(RefoldError):
+    """A step failed with an error whose type can't be rebuilt in this process."""
+
+    def __init__(self, message: str, *, type_name: str = "", stack: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.stack = stack
+
+
+class StepTimeout(RefoldError, TimeoutError):
+    """A step's attempt, or all of its attempts together, took longer than allowed."""
+
+
+class ResultTimeout(RefoldError, TimeoutError):
+    """The run had not ended within the time that the caller gave. It goes on."""
+
+
+class EngineClosed(RefoldError):
+    """The engine was closed before or while the call was under way."""

@@ -1,0 +1,369 @@
+"""Appending: a lane for each partition, one batch of it on its way at a time, the next one forming meanwhile.
+
+That is group commit: what arrives while a produce request is out goes into the next, and one request carries it all.
+It also makes failure simple. Only one batch of a partition can be in doubt, and when it is,
+
+1. the producer is killed in the callback that brings the bad news, on the producer's own I/O thread: before that
+   thread can send anything that was behind. So what reached the log is a prefix of what was given, always;
+2. whatever waits in the same lane fails as well, and the caller finds out from the log where it stands;
+3. the next append makes a new producer, with a new producer id. If that finds no broker, its append fails with
+   `LogUnavailable`: nothing of it was written.
+
+kafka-python's producer goes fatal for every partition after one refused record and has no bound on its memory, so sizes
+are checked before the send, and the queue here is bounded.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from refold.log.errors import AppendUnknown, LogError, LogUnavailable, RecordTooLarge
+from refold.log.kafka_client import Clients, Producer, ProducerClosed, Sent, kill
+from refold.log.protocol import Entry
+
+logger = logging.getLogger(__name__)
+
+# What a record costs in a batch beside its bytes: lengths, deltas, attributes; about 30 bytes, and 10 a header.
+_RECORD_OVERHEAD_BYTES = 64
+
+
+@dataclass(eq=False, slots=True)
+class _Append:
+    """One call of `append`: what is left to send of it, and where it already is."""
+
+    lane: "_Lane"
+    entries: Sequence[Entry]
+    sizes: Sequence[int]
+    size: int
+    future: asyncio.Future[Sequence[int]]
+    offsets: list[int] = field(default_factory=list[int])
+    sent: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """What waits for one partition, in order, and whether a batch of it is on its way."""
+
+    topic: str
+    partition: int
+    waiting: deque[_Append] = field(default_factory=deque[_Append])
+    busy: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Records that were given to the producer together: for each append how many, and the producer's futures."""
+
+    lane: _Lane
+    parts: list[tuple[_Append, int]]
+    sent: list[Sent]
+    failure: Exception | None = None
+
+
+class Appender:
+    """The write side of a KafkaLog. Used from one event loop.
+
+    Args:
+        clients: What makes producers.
+        topics: Topics that will be written to: their metadata is fetched before the first append.
+        max_record_bytes: Largest record; a broker never sees a larger one.
+        max_batch_bytes: Most that one batch carries; a single larger record has a batch of its own.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Sequence[str],
+        *,
+        max_record_bytes: int,
+        max_batch_bytes: int,
+    ) -> None:
+        self._clients = clients
+        self._settings = clients.settings
+        self._topics = tuple(topics)
+        self._max_record_bytes = max_record_bytes
+        self._max_batch_bytes = max_batch_bytes
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._producer: Producer | None = None
+        self._making: asyncio.Task[None] | None = None
+        self._stalled: list[_Lane] = []
+        # Appends that found the queue full, in order; those in the lanes are within the bounds.
+        self._outside: deque[_Append] = deque()
+        self._entries = 0
+        self._bytes = 0
+        # Filled on the producer's I/O thread, emptied on the loop: one wake-up for many batches.
+        self._finished: deque[_Batch] = deque()
+        self._wake_up_due = False
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            LogUnavailable: No broker answers.
+        """
+        self._producer = await asyncio.to_thread(self._make_producer)
+
+    async def close(self) -> None:
+        """Refuse new appends, wait for those under way, and disconnect."""
+        self._closed = True
+        await self._drained.wait()
+        if self._making is not None:
+            await asyncio.gather(self._making, return_exceptions=True)
+        if self._producer is not None:
+            await asyncio.to_thread(_close, self._producer)
+            self._producer = None
+
+    async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> Sequence[int]:
+        """Append in order; return the offsets once all are durable. A call that is cancelled may still be written.
+
+        Raises:
+            RecordTooLarge: One is over the limit; nothing of the batch was written.
+            LogUnavailable: No broker answers; nothing of the batch was written.
+            AppendUnknown: Any prefix of the batch may be in the log.
+        """
+        if self._closed:
+            raise LogUnavailable(f"the log is closed: nothing was appended to {topic}/{partition}")
+        if not entries:
+            return ()
+        sizes = [size_of(entry) for entry in entries]
+        if max(sizes) > self._max_record_bytes:
+            raise RecordTooLarge(
+                f"a record for {topic}/{partition} is {max(sizes)} bytes with key and headers, over the limit of"
+                f" {self._max_record_bytes}: store large data elsewhere and log where it is"
+            )
+        lane = self._lanes.setdefault((topic, partition), _Lane(topic, partition))
+        append = _Append(lane, entries, sizes, sum(sizes), self._loop.create_future())
+        if self._outside or not self._admit(append):
+            self._outside.append(append)
+        self._drained.clear()
+        return await append.future
+
+    def _admit(self, append: _Append) -> bool:
+        """Put an append into its lane if the bounds allow it; a giant one when nothing else is there."""
+        entries, size = self._entries + len(append.entries), self._bytes + append.size
+        within = entries <= self._settings.queue_entries and size <= self._settings.queue_bytes
+        if not within and self._entries:
+            return False
+        self._entries, self._bytes = entries, size
+        append.lane.waiting.append(append)
+        if not append.lane.busy:
+            append.lane.busy = True
+            # Not now: appends of other tasks that are ready to run go into the same batch.
+            self._loop.call_soon(self._send, append.lane)
+        return True
+
+    def _send(self, lane: _Lane) -> None:
+        """Give the lane's next batch to the producer, or leave the lane idle."""
+        while lane.waiting and lane.waiting[0].future.cancelled() and not lane.waiting[0].sent:
+            self._leave(lane.waiting.popleft())
+        if not lane.waiting:
+            lane.busy = False
+            self._refill()
+            return
+        if self._producer is None:
+            self._stalled.append(lane)
+            self._making = self._making or self._loop.create_task(self._remake_producer())
+            return
+        batch = self._next_batch(lane)
+        producer = self._producer
+        try:
+            for append, count in batch.parts:
+                done = append.sent - count
+                for entry in islice(append.entries, done, append.sent):
+                    key = None if entry.key is None else entry.key.encode()
+                    headers = list(entry.headers)
+                    batch.sent.append(
+                        producer.send(lane.topic, entry.value, key, headers, lane.partition)
+                    )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the lane must hear of it
+            self._not_sent(batch, producer, error)
+            return
+        self._watch(batch, producer)
+
+    def _not_sent(self, batch: _Batch, producer: Producer, error: Exception) -> None:
+        """The producer did not take the batch, or not all of it."""
+        if batch.sent:
+            batch.failure = error
+            kill(producer)
+            self._finished.append(batch)
+            self._settle()
+            return
+        lane = batch.lane
+        for append, count in batch.parts:
+            append.sent -= count
+        if isinstance(error, ProducerClosed):  # by another lane's failure, which is being told now
+            self._drop_producer()
+        else:
+            self._refuse(lane, self._clients.translated(error, f"appending to {lane}"))
+        self._send(lane)
+
+    def _next_batch(self, lane: _Lane) -> _Batch:
+        """As many of the waiting entries as one request takes; an append may be cut, and goes on in the next."""
+        room = self._max_batch_bytes
+        parts: list[tuple[_Append, int]] = []
+        for append in lane.waiting:
+            count = 0
+            for size in islice(append.sizes, append.sent, None):
+                if size > room and (parts or count):
+                    break
+                room -= size
+                count += 1
+            append.sent += count
+            if count:
+                parts.append((append, count))
+            if append.sent < len(append.entries):
+                break
+        return _Batch(lane, parts, [])
+
+    def _watch(self, batch: _Batch, producer: Producer) -> None:
+        """Learn of the batch's end. Callbacks run on the I/O thread, or here and now if it has ended already."""
+
+        def failed(error: Exception) -> None:
+            if batch.failure is None:
+                batch.failure = error
+                kill(producer)
+
+        def last_done(_: object) -> None:
+            self._finished.append(batch)
+            if not self._wake_up_due:
+                self._wake_up_due = True
+                self._loop.call_soon_threadsafe(self._settle)
+
+        for sent in batch.sent:
+            sent.add_errback(failed)
+        # A partition's records end in order, so the last one's end is the batch's.
+        batch.sent[-1].add_callback(last_done)
+        batch.sent[-1].add_errback(last_done)
+
+    def _settle(self) -> None:
+        """On the loop: tell the callers of finished batches, and send what waited behind them."""
+        self._wake_up_due = False
+        while self._finished:
+            batch = self._finished.popleft()
+            if batch.failure is None:
+                self._succeed(batch)
+            else:
+                self._doubt(batch, batch.failure)
+            self._send(batch.lane)
+        self._refill()
+
+    def _succeed(self, batch: _Batch) -> None:
+        at = 0
+        for append, count in batch.parts:
+            append.offsets.extend([sent.value.offset for sent in batch.sent[at : at + count]])
+            at += count
+            if len(append.offsets) == len(append.entries):
+                batch.lane.waiting.popleft()  # appends end in order: it is this one
+                self._leave(append)
+                if not append.future.done():
+                    append.future.set_result(append.offsets)
+
+    def _doubt(self, batch: _Batch, error: Exception) -> None:
+        """Fail the lane's appends, sent or not: those behind a doubtful one must not overtake it."""
+        lane = batch.lane
+        self._drop_producer()
+        behind = [append for append in self._outside if append.lane is lane]
+        self._outside = deque(append for append in self._outside if append.lane is not lane)
+        for append in lane.waiting:
+            self._leave(append)
+        doubtful = {id(append) for append, _ in batch.parts}
+        for append in (*lane.waiting, *behind):
+            if append.future.done():
+                continue
+            if id(append) in doubtful or append.offsets:
+                append.future.set_exception(self._clients.unknown(error, f"appending to {lane}"))
+            else:
+                append.future.set_exception(
+                    AppendUnknown(
+                        f"not appended to {lane}: the outcome of the append before it is unknown"
+                        " (read the log to know, then append again)"
+                    )
+                )
+        lane.waiting.clear()
+
+    def _leave(self, append: _Append) -> None:
+        self._entries -= len(append.entries)
+        self._bytes -= append.size
+
+    def _refill(self) -> None:
+        """Let in what waited for room, in order."""
+        while self._outside:
+            if self._outside[0].future.cancelled() or self._admit(self._outside[0]):
+                self._outside.popleft()
+            else:
+                return
+        if not self._entries:
+            self._drained.set()
+
+    def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            kill(producer)
+            self._loop.run_in_executor(None, _close, producer)
+
+    async def _remake_producer(self) -> None:
+        """Make a producer for the lanes that wait for one, or fail what waits in them: nothing of it was sent."""
+        failure: LogError | None = None
+        try:
+            self._producer = await asyncio.to_thread(self._make_producer)
+        except LogError as error:
+            failure = error
+        self._making = None
+        stalled, self._stalled = self._stalled, []
+        for lane in stalled:
+            if failure is not None:
+                self._refuse(lane, failure)
+            self._send(lane)
+        self._refill()
+
+    def _refuse(self, lane: _Lane, failure: LogError) -> None:
+        waiting = list(lane.waiting)
+        lane.waiting.clear()
+        for append in waiting:
+            self._leave(append)
+            if append.future.done():
+                continue
+            # Cut in two, with the first part written and the producer lost to another lane's failure.
+            kind = AppendUnknown if append.offsets else LogUnavailable
+            error = kind(f"appending to {lane}: {failure}")
+            error.__cause__ = failure
+            append.future.set_exception(error)
+
+    def _make_producer(self) -> Producer:
+        producer = self._clients.producer(f"{self._settings.client_id}-producer")
+        try:
+            with self._clients.errors("asking for the topics' partitions"):
+                for topic in self._topics:
+                    producer.partitions_for(topic)
+        except LogError:
+            _close(producer)
+            raise
+        return producer
+
+
+def size_of(entry: Entry) -> int:
+    """Bytes of key, value and headers, and what Kafka puts around them."""
+    key, value, headers = entry
+    size = len(value) + _RECORD_OVERHEAD_BYTES
+    if key is not None:
+        size += len(key) if key.isascii() else len(key.encode())
+    for name, content in headers:
+        size += len(name) + len(content) + 10
+    return size
+
+
+def _close(producer: Producer) -> None:
+    try:
+        producer.close(timeout=1.0)
+    except Exception as error:  # noqa: BLE001  # it is not used any more, whatever it says
+        logger.debug("closing a producer: %r", error)

@@ -1,0 +1,357 @@
+"""kafka-python behind types and our errors: the only module that imports it.
+
+kafka-python ships no types, so what refold uses of it is written down here as protocols. It is chatty when a broker
+is away, but only for those who configured logging: its logger `kafka` has a NullHandler of its own, and refold
+touches neither that logger's level nor its handlers.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+import kafka
+import kafka.admin
+import kafka.errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import MemberState
+
+from refold.log.errors import (
+    AppendUnknown,
+    LogCorrupt,
+    LogError,
+    LogUnavailable,
+    RecordTooLarge,
+    TopicsMissing,
+)
+from refold.log.kafka_settings import MESSAGE_BYTES_MAX, KafkaSettings
+from refold.log.protocol import Record
+
+KafkaFailure = cast("type[Exception]", kafka_errors.KafkaError)
+OutOfRange = cast("type[Exception]", kafka_errors.OffsetOutOfRangeError)
+Truncated = cast("type[Exception]", kafka_errors.LogTruncationError)
+Corrupt = cast("type[Exception]", kafka_errors.CorruptRecordError)
+Unauthorized = cast("type[Exception]", kafka_errors.AuthorizationError)
+ProducerClosed = cast("type[Exception]", kafka_errors.IllegalStateError)
+STABLE = cast("str", MemberState.STABLE)
+AlreadyExists = cast("type[Exception]", kafka_errors.TopicAlreadyExistsError)
+
+_NO_SUCH_TOPIC = (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.InvalidTopicError)
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+# An event loop or socket that is already closed shows as one of these, not as a KafkaError.
+_TORN_DOWN = (OSError, RuntimeError)
+
+
+class TopicPartition(Protocol):
+    """A partition of a topic; hashable."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+
+
+class ConsumerRecord(Protocol):
+    """A record as the consumer gives it. `timestamp` in milliseconds."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...  # noqa: D102
+
+
+class Sent(Protocol):
+    """The future of a record that was given to the producer. Callbacks run on its I/O thread, or at once."""
+
+    is_done: bool
+    exception: Exception | None
+    value: Any  # RecordMetadata, which has `offset`; None until done
+
+    def add_callback(self, f: Callable[[object], None]) -> object: ...  # noqa: D102
+    def add_errback(self, f: Callable[[Exception], None]) -> object: ...  # noqa: D102
+
+
+class Producer(Protocol):
+    """What refold uses of KafkaProducer. Thread-safe."""
+
+    def send(  # noqa: D102
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None,
+        headers: list[tuple[str, bytes]],
+        partition: int,
+    ) -> Sent: ...
+    def partitions_for(self, topic: str) -> set[int]: ...  # noqa: D102
+    def close(self, timeout: float) -> None: ...  # noqa: D102
+
+
+class GroupMetadata(Protocol):
+    """How a member stands in its group."""
+
+    @property
+    def state(self) -> str: ...  # noqa: D102
+
+
+class Consumer(Protocol):
+    """What refold uses of KafkaConsumer. One thread at a time."""
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None: ...  # noqa: D102
+    def subscribe(self, topics: Sequence[str], *, listener: object) -> None: ...  # noqa: D102
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...  # noqa: D102
+    def pause(self, *partitions: TopicPartition) -> None: ...  # noqa: D102
+    def resume(self, *partitions: TopicPartition) -> None: ...  # noqa: D102
+    def position(self, partition: TopicPartition, timeout_ms: int) -> int | None: ...  # noqa: D102
+    def poll(  # noqa: D102
+        self, timeout_ms: int, max_records: int
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]: ...
+    def beginning_offsets(  # noqa: D102
+        self, partitions: Sequence[TopicPartition], timeout_ms: int
+    ) -> Mapping[TopicPartition, int]: ...
+    def end_offsets(  # noqa: D102
+        self, partitions: Sequence[TopicPartition], timeout_ms: int
+    ) -> Mapping[TopicPartition, int]: ...
+    def group_metadata(self) -> "GroupMetadata": ...  # noqa: D102
+    def commit_async(self, offsets: Mapping[TopicPartition, object]) -> object: ...  # noqa: D102
+    def close(self, autocommit: bool, timeout_ms: int) -> None: ...  # noqa: D102
+
+
+class Admin(Protocol):
+    """What refold uses of KafkaAdminClient."""
+
+    def describe_topics(self, topics: Sequence[str]) -> list[dict[str, Any]]: ...  # noqa: D102
+    def describe_configs(  # noqa: D102
+        self, config_resources: Sequence[object], *, config_filter: str
+    ) -> dict[str, dict[str, dict[str, dict[str, Any]]]]: ...
+    def describe_cluster(self) -> dict[str, Any]: ...  # noqa: D102
+    def create_topics(  # noqa: D102
+        self, new_topics: Mapping[str, Mapping[str, object]], *, timeout_ms: int
+    ) -> object: ...
+    def wait_for_topics(self, topic_names: Sequence[str], timeout_ms: int) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Rebalanced(Protocol):
+    """Told of a group's moves, on the consumer's I/O thread: heartbeats wait while it runs."""
+
+    def gained(self, partitions: Sequence[TopicPartition]) -> None: ...  # noqa: D102
+    def gave_up(self, partitions: Sequence[TopicPartition], lost: bool) -> None: ...  # noqa: D102
+
+
+class Clients:
+    """Makes producers, consumers and admin clients that agree on brokers, security and timeouts.
+
+    Every method blocks: call it on a thread of its own.
+
+    Args:
+        bootstrap: Addresses of brokers, host:port.
+        settings: See there.
+    """
+
+    def __init__(self, bootstrap: Sequence[str], settings: KafkaSettings) -> None:
+        self.bootstrap = tuple(bootstrap)
+        self.settings = settings
+
+    def producer(self, client_id: str) -> Producer:
+        """A producer that acknowledges only what all in-sync replicas have, once each."""
+        settings = self.settings
+        with self.errors("connecting a producer"):
+            producer = kafka.KafkaProducer(
+                **self._connection(client_id),
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=settings.linger_ms,
+                delivery_timeout_ms=max(
+                    settings.delivery_timeout_ms, settings.linger_ms + settings.request_timeout_ms
+                ),
+                batch_size=settings.max_batch_bytes + 64 * 1024,
+                max_request_size=2 * MESSAGE_BYTES_MAX,
+                # send() runs on the event loop; it waits only if a topic vanishes under a running log.
+                max_block_ms=2_000,
+                retry_backoff_ms=50,
+                metrics_enabled=False,
+            )
+        return cast("Producer", producer)
+
+    def consumer(self, client_id: str, *, fetch_bytes: int = 1024 * 1024) -> Consumer:
+        """A consumer that is told partitions and offsets, and never chooses one by itself."""
+        with self.errors("connecting a consumer"):
+            consumer = kafka.KafkaConsumer(
+                **self._connection(client_id),
+                **self._fetching(fetch_bytes),
+                group_id=None,
+            )
+        return cast("Consumer", consumer)
+
+    def member(self, client_id: str, group: str) -> Consumer:
+        """A consumer that is a member of `group`."""
+        settings = self.settings
+        with self.errors(f"joining the group {group}"):
+            consumer = kafka.KafkaConsumer(
+                **self._connection(client_id),
+                **self._fetching(1024 * 1024),
+                group_id=group,
+                session_timeout_ms=settings.session_timeout_ms,
+                heartbeat_interval_ms=settings.heartbeat_interval_ms,
+                retry_backoff_ms=100,
+                # One instance a consumer: it keeps what this member owned.
+                partition_assignment_strategy=(CooperativeStickyAssignor(),),
+            )
+        return cast("Consumer", consumer)
+
+    def admin(self) -> Admin:
+        """A client for topics and their settings."""
+        connection = self._connection(f"{self.settings.client_id}-admin")
+        with self.errors("connecting"):
+            return cast("Admin", kafka.KafkaAdminClient(**connection))
+
+    @contextmanager
+    def session(self, doing: str) -> Generator[Admin, None, None]:
+        """An admin client for a block, with our errors."""
+        with self.errors(doing):
+            admin = self.admin()
+            try:
+                yield admin
+            finally:
+                admin.close()
+
+    def _fetching(self, fetch_bytes: int) -> dict[str, Any]:
+        return {
+            "auto_offset_reset": "none",  # 'earliest' or 'latest' would hide a log that was cut
+            "enable_auto_commit": False,
+            "fetch_min_bytes": 1,
+            "fetch_max_wait_ms": self.settings.fetch_wait_ms,
+            "max_partition_fetch_bytes": fetch_bytes,
+            "metrics_enabled": False,
+        }
+
+    def _connection(self, client_id: str) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "bootstrap_servers": list(self.bootstrap),
+            "client_id": client_id,
+            "request_timeout_ms": settings.request_timeout_ms,
+            "bootstrap_timeout_ms": settings.connect_timeout_ms,
+            "reconnect_backoff_max_ms": 1_000,  # a broker that restarts is met within a second
+            "security_protocol": settings.security_protocol,
+            "ssl_cafile": settings.ssl_cafile,
+            "ssl_certfile": settings.ssl_certfile,
+            "ssl_keyfile": settings.ssl_keyfile,
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password,
+        }
+
+    @contextmanager
+    def errors(self, doing: str) -> Generator[None, None, None]:
+        """Turn what kafka-python raises in the block into our errors; `doing` says what was tried."""
+        try:
+            yield
+        except LogError:
+            raise
+        except (KafkaFailure, *_TORN_DOWN) as error:
+            raise self.translated(error, doing) from error
+
+    def translated(self, error: Exception, doing: str) -> LogError:
+        """Our error for one of kafka-python's."""
+        servers = ",".join(self.bootstrap)
+        told = f"{doing} (brokers {servers}): {reason(error)}"
+        if isinstance(error, _NO_SUCH_TOPIC):
+            return TopicsMissing(f"{told}; make the topics with `refold topics create`")
+        if isinstance(error, _TOO_LARGE):
+            return RecordTooLarge(f"{told}; raise the topic's max.message.bytes or write less")
+        if isinstance(error, (OutOfRange, Truncated)):
+            return LogCorrupt(
+                f"{told}; records that were there are gone: the topic was cut, expired or made again"
+            )
+        if isinstance(error, Corrupt):
+            return LogCorrupt(f"{told}; restore the partition from a replica or a backup")
+        if isinstance(error, Unauthorized):
+            return LogUnavailable(f"{told}; ask for that permission (ACL) for this user")
+        return LogUnavailable(f"{told}; check that a broker runs there and can be reached")
+
+    def unknown(self, error: Exception, doing: str) -> LogError:
+        """Our error for an append that failed: it may be in the log, unless the broker refused its size."""
+        if isinstance(error, _TOO_LARGE):
+            return self.translated(error, doing)
+        return AppendUnknown(
+            f"{doing} (brokers {','.join(self.bootstrap)}): {reason(error)};"
+            " it may or may not be in the log: read the log to know"
+        )
+
+
+def reason(error: Exception) -> str:
+    """What kafka-python says, with the error's name where the text alone would not tell."""
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}" if text else name
+
+
+def topic_partition(topic: str, partition: int) -> TopicPartition:
+    """kafka-python's own tuple: its consumer refuses any other."""
+    return cast("TopicPartition", kafka.TopicPartition(topic, partition))
+
+
+def topic_resource(topic: str) -> object:
+    """Names a topic to `Admin.describe_configs`."""
+    return cast("object", kafka.admin.ConfigResource("TOPIC", topic))
+
+
+def places_of(error: Exception) -> Sequence[TopicPartition]:
+    """The partitions that an `OutOfRange` or `Truncated` is about."""
+    about = getattr(error, "divergent_offsets", None) or error.args[0]
+    return list(cast("Mapping[TopicPartition, object]", about))
+
+
+def committed(offset: int) -> object:
+    """An offset as `Consumer.commit_async` takes it."""
+    return cast("object", kafka.OffsetAndMetadata(offset, "", -1))
+
+
+def kill(producer: Producer) -> None:
+    """Stop a producer where it stands: nothing that is not yet on its way will be sent. Any thread may call it.
+
+    `KafkaProducer.close(timeout=0)` is meant for this, but begins with a flush that raises while records wait.
+    """
+    cast("Any", producer)._sender.force_close()
+
+
+def rebalance_listener(rebalanced: Rebalanced) -> object:
+    """What `Consumer.subscribe` takes as its listener."""
+    return _Listener(rebalanced)
+
+
+class _Listener(kafka.ConsumerRebalanceListener):  # type: ignore[misc]  # an untyped base
+    def __init__(self, rebalanced: Rebalanced) -> None:
+        self._rebalanced = rebalanced
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._rebalanced.gained(assigned)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self._rebalanced.gave_up(revoked, lost=False)
+
+    def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
+        self._rebalanced.gave_up(lost, lost=True)
+
+
+def to_records(records: Sequence[ConsumerRecord]) -> list[Record]:
+    """The log's records from the consumer's.
+
+    Anybody with the right to may have written to the topic: a key that is no UTF-8 stays readable, and what is null
+    becomes empty. What such a record means is for the codec to say; it must not stop the partition here.
+    """
+    return [
+        Record(
+            record.offset,
+            record.timestamp * 1000,
+            None if record.key is None else record.key.decode(errors="backslashreplace"),
+            record.value or b"",
+            tuple([(name, value or b"") for name, value in record.headers]),
+        )
+        for record in records
+    ]

@@ -1,0 +1,382 @@
+"""The topics of a namespace: made once, checked at every open.
+
+A partition count that changes moves keys to other partitions, and a topic that is made again is an empty history.
+So the namespace's compacted topic `<namespace>.meta` records the count and the topics' ids when they are made
+(KIP-516 gave topics ids that no two share), and a log that finds others refuses to open.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refold.log.errors import LogError, LogMismatch, LogUnavailable, TopicsMissing
+from refold.log.kafka_client import Admin, AlreadyExists, Clients, KafkaFailure, topic_resource
+from refold.log.kafka_scan import read_all
+from refold.log.kafka_settings import (
+    MESSAGE_BYTES_MAX,
+    PARTITIONS_MAX,
+    REPLY_RETENTION_MS,
+    KafkaSettings,
+    Topics,
+    check_bootstrap,
+    check_namespace,
+)
+from refold.log.protocol import Channel
+
+FORMAT = 1
+NAMESPACE_KEY = "namespace"
+
+logger = logging.getLogger(__name__)
+
+# With three copies and two of them needed for every write, any one broker may be lost.
+_REPLICATION = 3
+_IN_SYNC_MIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRecord:
+    """What `<namespace>.meta` says under the key `namespace`.
+
+    Args:
+        format: Version of everything else that is recorded; this release knows 1.
+        partitions: Number of partitions of each channel.
+        topic_ids: Each topic's id, as Kafka made it.
+        created_at: Microseconds since 1970-01-01 UTC.
+    """
+
+    format: int
+    partitions: int
+    topic_ids: Mapping[str, str]
+    created_at: int
+
+    def to_json(self) -> str:
+        """The record as JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, namespace: str, text: bytes | str) -> "NamespaceRecord":
+        """The record from its JSON.
+
+        Raises:
+            LogMismatch: It is not what refold wrote, or of a newer format.
+        """
+        try:
+            values = json.loads(text)
+            record = cls(
+                int(values["format"]),
+                int(values["partitions"]),
+                {str(topic): str(id_) for topic, id_ in values["topic_ids"].items()},
+                int(values["created_at"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LogMismatch(
+                f"the topic {namespace}.meta does not say what refold writes there ({error!r}):"
+                " is the namespace another application's?"
+            ) from error
+        if record.format > FORMAT:
+            raise LogMismatch(
+                f"the namespace {namespace} is of format {record.format}, this release knows {FORMAT}:"
+                " run a newer refold"
+            )
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the cluster describes it."""
+
+    topic_id: str
+    partitions: int
+    replication: int
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What the topics' settings promise.
+
+    Args:
+        warnings: What a person should know, a sentence each.
+        in_sync_min: Copies that must have an event before it counts as written.
+        message_bytes_max: Largest batch that every topic takes.
+    """
+
+    warnings: tuple[str, ...]
+    in_sync_min: int
+    message_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsReport:
+    """What `create_topics` did or found.
+
+    Args:
+        namespace: Name of the namespace.
+        created: Whether the topics were made now; False where they were there already.
+        partitions: Number of partitions of each channel.
+        replication: Copies of each partition.
+        in_sync_min: Copies that must have a record before it counts as written.
+        warnings: What a person should know about them, a sentence each.
+    """
+
+    namespace: str
+    created: bool
+    partitions: int
+    replication: int
+    in_sync_min: int
+    warnings: tuple[str, ...]
+
+
+async def create_topics(
+    bootstrap: Sequence[str],
+    namespace: str,
+    partitions: int = 8,
+    replication: int | None = None,
+    settings: KafkaSettings | None = None,
+) -> TopicsReport:
+    """Make the topics of a namespace, or find that they are there as asked. Safe to repeat, and after a crash.
+
+    Args:
+        bootstrap: Addresses of brokers, host:port.
+        namespace: Name that the topics begin with.
+        partitions: Number of partitions, for ever: how many workers can share the work.
+        replication: Copies of each partition; without it, 3 or as many as there are brokers.
+        settings: How to connect.
+
+    Returns:
+        What was made or found, with warnings.
+
+    Raises:
+        LogError: A name or number can't be, before anything is made.
+        LogUnavailable: No broker answers, or it refuses.
+        LogMismatch: The namespace is there with other topics or another partition count.
+    """
+    check_namespace(namespace)
+    servers = check_bootstrap(bootstrap)
+    if not 1 <= partitions <= PARTITIONS_MAX:
+        raise LogError(f"a namespace has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
+    if replication is not None and replication < 1:
+        raise LogError(f"a topic has at least 1 copy, not {replication}")
+    clients = Clients(servers, settings or KafkaSettings())
+    return await asyncio.to_thread(_create, clients, Topics(namespace), partitions, replication)
+
+
+def _create(
+    clients: Clients, topics: Topics, partitions: int, replication: int | None
+) -> TopicsReport:
+    with clients.session(f"making the topics of {topics.namespace}") as admin:
+        found = describe(admin, topics)
+        made = not found and _make(clients, admin, topics, partitions, replication)
+        found = found or describe(admin, topics)
+        recorded = recorded_namespace(clients, topics) if topics.meta in found else None
+        if recorded is None:
+            recorded = _record(clients, topics, found, partitions)
+        check(topics, recorded, found)
+        if recorded.partitions != partitions:
+            raise LogMismatch(
+                f"the namespace {topics.namespace} has {recorded.partitions} partitions, not {partitions},"
+                " and the number never changes: use it as it is, or make another namespace"
+            )
+        safety = inspect(admin, topics, found)
+    events = topics.of(Channel.EVENTS)
+    copies = found[events].replication
+    warnings = safety.warnings
+    if copies == 1:
+        warnings = (
+            f"{events} has one copy: losing that broker's disk loses it. With three brokers and"
+            " replication 3 any one may be lost",
+            *warnings,
+        )
+    return TopicsReport(
+        topics.namespace, made, partitions, copies, safety.in_sync_min, tuple(warnings)
+    )
+
+
+def _make(
+    clients: Clients, admin: Admin, topics: Topics, partitions: int, replication: int | None
+) -> bool:
+    """Make all topics in one request. False where somebody else did at the same time."""
+    copies = replication or min(_REPLICATION, len(admin.describe_cluster()["brokers"]))
+    common = {
+        "min.insync.replicas": str(_IN_SYNC_MIN if copies >= _REPLICATION else 1),
+        "unclean.leader.election.enable": "false",  # a leader that lacks records un-happens them
+        "max.message.bytes": str(MESSAGE_BYTES_MAX),
+        "message.timestamp.type": "LogAppendTime",  # one clock a partition, no refused timestamps
+    }
+    kept = {**common, "retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+    # Only closed segments expire: without a short segment.ms the ten minutes would be a week.
+    age = str(REPLY_RETENTION_MS)
+    configs = {
+        topics.of(Channel.EVENTS): kept,
+        topics.of(Channel.COMMANDS): kept,
+        topics.of(Channel.REPLIES): {**kept, "retention.ms": age, "segment.ms": age},
+        topics.meta: {**common, "cleanup.policy": "compact"},
+    }
+    wanted = {
+        topic: {
+            "num_partitions": 1 if topic == topics.meta else partitions,
+            "replication_factor": copies,
+            "configs": config,
+        }
+        for topic, config in configs.items()
+    }
+    timeout_ms = clients.settings.request_timeout_ms
+    try:
+        admin.create_topics(wanted, timeout_ms=timeout_ms)
+    except AlreadyExists:
+        return False
+    finally:
+        admin.wait_for_topics(topics.all(), timeout_ms=timeout_ms)
+    return True
+
+
+def _record(
+    clients: Clients, topics: Topics, found: Mapping[str, TopicState], partitions: int
+) -> NamespaceRecord:
+    """Write down what was made; also after a crash between the making and the writing."""
+    missing = [topic for topic in topics.all() if topic not in found]
+    counts = sorted({found[t].partitions for t in topics.all() if t in found and t != topics.meta})
+    if missing or counts != [partitions] or found[topics.meta].partitions != 1:
+        raise LogMismatch(
+            f"topics named like those of {topics.namespace} are there, but not as refold makes them"
+            f" (missing: {missing or 'none'}, partitions: {counts}): choose another namespace,"
+            " or delete them if they hold nothing"
+        )
+    ids = {topic: state.topic_id for topic, state in sorted(found.items())}
+    record = NamespaceRecord(FORMAT, partitions, ids, time.time_ns() // 1000)
+    doing = f"recording the namespace {topics.namespace}"
+    producer = clients.producer(f"{clients.settings.client_id}-admin")
+    with clients.errors(doing):
+        sent = producer.send(
+            topics.meta, record.to_json().encode(), NAMESPACE_KEY.encode(), [], partition=0
+        )
+        producer.close(timeout=clients.settings.delivery_timeout_ms / 1000)
+    if sent.exception is not None:
+        raise clients.unknown(sent.exception, doing) from sent.exception
+    if not sent.is_done:
+        raise LogUnavailable(f"{doing}: no broker acknowledged it; run the command again")
+    return record
+
+
+def describe(admin: Admin, topics: Topics) -> dict[str, TopicState]:
+    """The topics of the namespace that exist."""
+    return {
+        str(topic["name"]): TopicState(
+            str(topic["topic_id"]),
+            len(topic["partitions"]),
+            min((len(part["replica_nodes"]) for part in topic["partitions"]), default=0),
+        )
+        for topic in admin.describe_topics(topics.all())
+        if topic["error_code"] == 0
+    }
+
+
+def recorded_namespace(clients: Clients, topics: Topics) -> NamespaceRecord | None:
+    """What the meta topic says about the namespace; None where it says nothing yet."""
+    text = None
+    for record in read_all(clients, topics.meta, 0):
+        if record.key == NAMESPACE_KEY:
+            text = record.value
+    return None if text is None else NamespaceRecord.from_json(topics.namespace, text)
+
+
+def require(clients: Clients, topics: Topics) -> tuple[NamespaceRecord, Safety]:
+    """Check that the namespace is there and is the one that was made. Blocks.
+
+    Raises:
+        TopicsMissing: The namespace was never made.
+        LogMismatch: As `check`.
+        LogUnavailable: No broker answers.
+    """
+    with clients.session(f"opening the namespace {topics.namespace}") as admin:
+        found = describe(admin, topics)
+        recorded = recorded_namespace(clients, topics) if topics.meta in found else None
+        if recorded is None:
+            servers = ",".join(clients.bootstrap)
+            raise TopicsMissing(
+                f"the namespace {topics.namespace} has no topics on {servers}: make them with"
+                f" `refold topics create kafka://{servers}/{topics.namespace}`"
+            )
+        check(topics, recorded, found)
+        return recorded, inspect(admin, topics, found)
+
+
+def check(topics: Topics, recorded: NamespaceRecord, found: Mapping[str, TopicState]) -> None:
+    """Refuse topics that are not those that were recorded.
+
+    Raises:
+        LogMismatch: A topic is gone, was made again, or has another partition count.
+    """
+    for topic in topics.all():
+        state = found.get(topic)
+        expected = 1 if topic == topics.meta else recorded.partitions
+        if state is None:
+            raise LogMismatch(
+                f"the topic {topic} was deleted: restore it from a backup, or begin a new namespace"
+            )
+        if state.topic_id != recorded.topic_ids.get(topic):
+            raise LogMismatch(
+                f"the topic {topic} is not the one that the namespace was made with (id {state.topic_id},"
+                f" recorded {recorded.topic_ids.get(topic)}): it was deleted and made again, so its history"
+                " is gone. Restore it, or begin a new namespace"
+            )
+        if state.partitions != expected:
+            raise LogMismatch(
+                f"the topic {topic} has {state.partitions} partitions, the namespace was made with {expected}:"
+                " keys would move to other partitions. Copy the history to a new namespace"
+            )
+
+
+def inspect(admin: Admin, topics: Topics, found: Mapping[str, TopicState]) -> Safety:
+    """How safe the topics are. Who may not read their settings (a client with few rights) learns nothing."""
+    try:
+        answer = admin.describe_configs(
+            [topic_resource(topic) for topic in topics.all()], config_filter="all"
+        )["topic"]
+    except (KafkaFailure, KeyError) as error:
+        logger.debug("settings of the topics of %s can't be read: %r", topics.namespace, error)
+        return Safety((), 1, MESSAGE_BYTES_MAX)
+    configs = {topic: _plain(answer.get(topic, {})) for topic in topics.all()}
+    events, commands = topics.of(Channel.EVENTS), topics.of(Channel.COMMANDS)
+    return Safety(
+        tuple(
+            risk
+            for topic in (events, commands)
+            for risk in _risks(topic, found[topic].replication, configs[topic])
+        ),
+        int(configs[events].get("min.insync.replicas", "1")),
+        min(int(config.get("max.message.bytes", MESSAGE_BYTES_MAX)) for config in configs.values()),
+    )
+
+
+def _plain(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: str(entry["value"]) for name, entry in config.items()}
+
+
+def _risks(topic: str, copies: int, config: Mapping[str, str]) -> list[str]:
+    in_sync_min = int(config.get("min.insync.replicas", "1"))
+    risks: list[str] = []
+    if copies == 1 and in_sync_min > 1:
+        # Kafka takes this setting and does not hold it: with one copy, that one is enough.
+        risks.append(
+            f"{topic} asks for {in_sync_min} in-sync copies and has only one: a write is on one disk"
+        )
+    if copies > 1 and in_sync_min == 1:
+        risks.append(
+            f"{topic} has {copies} copies but calls a write done with one (min.insync.replicas=1):"
+            " losing a broker can lose what was acknowledged"
+        )
+    retention_ms, retention_bytes = config.get("retention.ms"), config.get("retention.bytes")
+    if {retention_ms, retention_bytes} - {None, "-1"}:
+        risks.append(
+            f"{topic} deletes old records (retention.ms={retention_ms}, retention.bytes={retention_bytes}):"
+            " history will be lost; set both to -1"
+        )
+    if "compact" in config.get("cleanup.policy", "delete"):
+        risks.append(f"{topic} is compacted: history will be lost; set cleanup.policy=delete")
+    if config.get("unclean.leader.election.enable") == "true":
+        risks.append(f"{topic} allows unclean leaders: acknowledged records can vanish")
+    return risks

@@ -1,0 +1,275 @@
+"""The log in memory: for tests and simulations, gone with the process.
+
+`MemoryStore` holds the records and has plain synchronous methods, which a simulator drives directly. `MemoryLog`
+is the `Log` protocol over one; several of them, also on several event loops, can share a store.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
+from refold.log.errors import LogMismatch
+from refold.log.local import (
+    DEFAULT_MAX_RECORD_BYTES,
+    DEFAULT_REBALANCE_S,
+    Fetched,
+    LocalLog,
+    wall_clock_us,
+)
+from refold.log.protocol import Bounds, Channel, Entry, Record
+
+BATCH_RECORDS = 1000
+"""Records a batch: a fraction of a millisecond for the loop."""
+
+Watcher = Callable[[Channel, int], None]
+
+
+class MemoryStore:
+    """Records, bookmarks and partition locks of one namespace. All methods are synchronous and thread-safe.
+
+    Args:
+        partitions: Number of partitions.
+        now_us: Clock for the records' timestamps, in microseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(self, partitions: int = 1, now_us: Callable[[], int] = wall_clock_us) -> None:
+        if partitions < 1:
+            raise LogMismatch(f"a log has at least one partition, not {partitions}")
+        self.partitions = partitions
+        self._now_us = now_us
+        self._mutex = threading.Lock()
+        self._records: dict[tuple[Channel, int], list[Record]] = {
+            (channel, partition): [] for channel in Channel for partition in range(partitions)
+        }
+        self._bookmarks: dict[int, int] = {}
+        self._owners: dict[int, object] = {}
+        self._members: set[object] = set()
+        self._watchers: list[Watcher] = []
+
+    def append(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> range:
+        """Append in order; returns the offsets."""
+        now = self._now_us()
+        with self._mutex:
+            records = self._records[channel, partition]
+            first = len(records)
+            records.extend(
+                Record(offset, now, key, value, headers)
+                for offset, (key, value, headers) in enumerate(entries, first)
+            )
+            offsets = range(first, len(records))
+            watchers = tuple(self._watchers)
+        for watcher in watchers:
+            watcher(channel, partition)
+        return offsets
+
+    def read(
+        self,
+        channel: Channel,
+        partition: int,
+        start: int,
+        stop: int | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
+        """Records from offset `start` up to (without) `stop` or the end, at most `limit` of them."""
+        if limit is not None:
+            stop = start + limit if stop is None else min(stop, start + limit)
+        return self._records[channel, partition][start:stop]
+
+    def end(self, channel: Channel, partition: int) -> int:
+        """The offset that the next record will get."""
+        return len(self._records[channel, partition])
+
+    def bookmark(self, partition: int) -> int | None:
+        """Where the last checkpoint was noted to be."""
+        return self._bookmarks.get(partition)
+
+    def set_bookmark(self, partition: int, offset: int) -> None:
+        """Note where the last checkpoint is."""
+        self._bookmarks[partition] = offset
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher` after each append, on the thread that appends."""
+        with self._mutex:
+            self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Undo `watch`."""
+        with self._mutex:
+            self._watchers.remove(watcher)
+
+    def acquire(self, partition: int, member: object) -> bool:
+        """Make `member` the partition's holder if it has none."""
+        with self._mutex:
+            return self._owners.setdefault(partition, member) is member
+
+    def release(self, partition: int, member: object) -> None:
+        """Free a partition that `member` holds."""
+        with self._mutex:
+            if self._owners.get(partition) is member:
+                del self._owners[partition]
+
+    def enter(self, member: object) -> None:
+        """Count `member` among the living."""
+        with self._mutex:
+            self._members.add(member)
+
+    def depart(self, member: object) -> None:
+        """Free all that `member` holds, and count it no longer."""
+        with self._mutex:
+            self._members.discard(member)
+            for partition in [p for p, owner in self._owners.items() if owner is member]:
+                del self._owners[partition]
+
+    def members(self) -> int:
+        """Number of members."""
+        with self._mutex:
+            return len(self._members)
+
+
+# Logs in one process that name the same store must find the same one, without being handed it: the name is all that
+# a URL has. The values are weak, so a store is gone with the last log that uses it and nothing leaks between tests.
+_named_stores: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()
+_named_stores_mutex = threading.Lock()
+
+
+def named_store(name: str, partitions: int | None = None) -> MemoryStore:
+    """The store of that name, made if no living log uses it.
+
+    Args:
+        name: Any name; the empty name is like any other.
+        partitions: How many it must have; None for whatever it has, or 1 where it is made.
+
+    Raises:
+        LogMismatch: it is there, with another number of partitions.
+    """
+    with _named_stores_mutex:
+        store = _named_stores.get(name)
+        if store is None:
+            store = _named_stores[name] = MemoryStore(1 if partitions is None else partitions)
+    if partitions is not None and partitions != store.partitions:
+        raise LogMismatch(
+            f"memory://{name} has {store.partitions} partition(s), not {partitions}: leave the number out, "
+            "or choose another name"
+        )
+    return store
+
+
+class _MemoryLocks:
+    """One member's locks in a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        store.enter(self)
+
+    def acquire(self, partition: int) -> bool:
+        return self._store.acquire(partition, self)
+
+    def release(self, partition: int) -> None:
+        self._store.release(partition, self)
+
+    def members(self) -> int:
+        return self._store.members()
+
+    def close(self) -> None:
+        self._store.depart(self)
+
+
+class MemoryLog(LocalLog):
+    """A log in this process's memory. Durable means: as long as the store lives.
+
+    Args:
+        namespace: Name for messages.
+        partitions: Number of partitions of a store made for this log alone; not looked at where `store` is given.
+        store: The records, to share them with other logs.
+        max_record_bytes: Largest key + value + headers, in bytes.
+        rebalance_s: Seconds between two looks for free partitions.
+    """
+
+    def __init__(
+        self,
+        namespace: str = "memory",
+        partitions: int = 1,
+        *,
+        store: MemoryStore | None = None,
+        max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
+        rebalance_s: float = DEFAULT_REBALANCE_S,
+    ) -> None:
+        super().__init__(namespace, max_record_bytes, rebalance_s)
+        self._store = MemoryStore(partitions) if store is None else store
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def store(self) -> MemoryStore:
+        """The records behind this log."""
+        return self._store
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self._store.partitions
+
+    async def open(self) -> None:
+        """Bind the log to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._store.watch(self._appended)
+        self._opened()
+
+    async def close(self) -> None:
+        """Leave the group and end tails; the store lives as long as others use it."""
+        if await self._closing():
+            self._store.unwatch(self._appended)
+
+    async def append(
+        self, channel: Channel, partition: int, entries: Sequence[Entry]
+    ) -> Sequence[int]:
+        """Append in order; return each entry's offset."""
+        self._check(partition)
+        for entry in entries:
+            self._check_size(channel, partition, entry)
+        offsets = self._store.append(channel, partition, entries)
+        await asyncio.sleep(0)  # as on a disk, others get their turn meanwhile
+        return offsets
+
+    async def bookmark(self, partition: int) -> int | None:
+        """Offset of the last checkpoint noted by `set_bookmark`."""
+        self._check(partition)
+        return self._store.bookmark(partition)
+
+    async def set_bookmark(self, partition: int, offset: int) -> None:
+        """Note where the last checkpoint of `partition` is."""
+        self._check(partition)
+        self._store.set_bookmark(partition, offset)
+
+    def _watching(self, active: bool) -> None:
+        """Nothing to do: the store tells us of every append."""
+
+    def _appended(self, channel: Channel, partition: int) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:  # a plain thread appended
+            here = False
+        if here:
+            self._signals.notify(channel, partition)
+        else:
+            loop.call_soon_threadsafe(self._signals.notify, channel, partition)
+
+    def _fetch(
+        self, channel: Channel, partition: int, start: int, stop: int | None, key: str | None
+    ) -> Fetched:
+        records = self._store.read(channel, partition, start, stop, BATCH_RECORDS)
+        after = start + len(records)
+        if stop is not None and len(records) < BATCH_RECORDS:
+            after = stop
+        if key is not None:
+            records = [record for record in records if record.key is None or record.key == key]
+        return Fetched(records, after)
+
+    def _bounds(self, channel: Channel, partition: int) -> Bounds:
+        return Bounds(0, self._store.end(channel, partition))
+
+    def _locks(self, worker: str) -> _MemoryLocks:
+        return _MemoryLocks(self._store)

@@ -1,0 +1,139 @@
+"""The log: three channels of partitioned, append-only records behind one protocol.
+
+Promises of every backend (one contract suite holds them all to it, tests/contract):
+
+1. `append` returns when the records are durable (fsync; acks=all), with their offsets, in the order given.
+   The records of one `append` need not be contiguous: somebody else's may stand between.
+2. Two `append` calls to one partition that are made one after the other keep that order in the log, also
+   while the first is in flight. If one fails with `AppendUnknown`, those made after it fail as well.
+3. `RecordTooLarge` and `LogUnavailable` mean that nothing of the batch was written. `AppendUnknown` means that
+   any prefix of it may have been.
+4. Offsets of a partition rise; for a log that only refold writes to they are 0, 1, 2, ... with no gap.
+5. `read` sees all records that were durable when it was called, in offset order.
+6. Appends that arrive while a batch is in flight form the next batch (group commit). The queue is bounded:
+   `append` waits for room, it never drops.
+7. What is read is what was written, byte for byte. Headers keep their order.
+
+Logs move bytes; `log/codec.py` gives the bytes their meaning.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class Channel(StrEnum):
+    """The three kinds of record, each in topics or tables of its own so that access can be granted apart."""
+
+    EVENTS = "events"
+    COMMANDS = "commands"
+    REPLIES = "replies"
+
+
+class Entry(NamedTuple):
+    """A record to be appended: key (workflow id; None for the partition's own), bytes, headers."""
+
+    key: str | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Record(NamedTuple):
+    """A record as it stands in the log. `timestamp` is the log's own: microseconds since 1970-01-01 UTC."""
+
+    offset: int
+    timestamp: int
+    key: str | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Bounds(NamedTuple):
+    """`start`: the first offset that is still there. `end`: the offset that the next record will get."""
+
+    start: int
+    end: int
+
+
+class Listener(Protocol):
+    """What a worker is told by its membership. Called on the event loop that `join` was called on; must not block."""
+
+    def assigned(self, partition: int) -> None:
+        """This worker should own `partition` from now on: fold it, claim it, then `follow` its commands."""
+
+    def revoked(self, partition: int, lost: bool) -> None:
+        """This worker should give `partition` up; `lost` where another may own it already."""
+
+    def deliver(self, partition: int, records: Sequence[Record]) -> None:
+        """Commands of `partition`, at least one, in offset order, once for each `follow`."""
+
+
+class Membership(Protocol):
+    """A worker's place in the group that shares the partitions. It says who *should* own; claims say who does."""
+
+    def follow(self, partition: int, offset: int) -> None:
+        """Ask for the next commands of `partition` from `offset` on: one `deliver` when there are any.
+
+        A new `follow` for the partition replaces the one before. Asking again only when the last batch has been
+        worked through is what keeps the queue bounded.
+        """
+
+    def release(self, partition: int) -> None:
+        """Nothing more of `partition` is done here: somebody else may have it. Stops deliveries."""
+
+    async def leave(self) -> None:
+        """Leave the group: all partitions are free for others at once."""
+
+
+class Log(Protocol):
+    """A namespace's log. Opened once, used from one event loop (the loop that `open` ran on)."""
+
+    @property
+    def namespace(self) -> str:
+        """Name of the namespace, for messages."""
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions; fixed when the namespace was made. Known after `open`."""
+
+    @property
+    def max_record_bytes(self) -> int:
+        """Largest key + value + headers that `append` takes, in bytes."""
+
+    async def open(self) -> None:
+        """Connect and check (exists, ours, known format, partition count and ids as recorded)."""
+
+    async def close(self) -> None:
+        """Wait for appends in flight, then let go of everything."""
+
+    async def append(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> Sequence[int]:
+        """Append in order; return each entry's offset once all are durable."""
+
+    def read(
+        self, channel: Channel, partition: int, start: int, stop: int | None = None, *, key: str | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Batches from offset `start` up to (without) `stop`; without it, up to the end as of the first batch.
+
+        With `key`, only records of that key and records without any key (claims) are given.
+        """
+
+    def tail(self, channel: Channel, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
+        """Batches from `start` on, for ever: waits at the end for more. Close the iterator to stop."""
+
+    async def bounds(self, channel: Channel, partition: int) -> Bounds:
+        """First offset and end of a partition, now."""
+
+    async def bookmark(self, partition: int) -> int | None:
+        """Offset of the last checkpoint noted by `set_bookmark`: a hint, None where there is none."""
+
+    async def set_bookmark(self, partition: int, offset: int) -> None:
+        """Note where the last checkpoint of `partition` is."""
+
+    async def join(self, worker: str, listener: Listener) -> Membership:
+        """Enter the group of workers that share the partitions."""
+
+    async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
+        """From when this returns, call `deliver` on this loop with the replies whose key is `client_id`, until `close`.
+
+        Replies are appended with `append(Channel.REPLIES, partition_of(client_id, log.partitions), ...)`, key = client id.
+        """

@@ -1,0 +1,291 @@
+"""The file of a SqliteLog: what is in it, how it is made and checked, and what SQLite's errors mean.
+
+    meta                namespace id, number of partitions, time of making
+    events, commands,   one row a record; id = partition << 44 | offset, so that a partition is one stretch of the
+    replies             B-tree, appends go to its end, and a range of offsets is a range of ids
+    event_keys          which segments (4096 offsets) hold events of a key
+    bookmarks           where each partition's last checkpoint is
+
+An index with an entry for every event would have its leaves all over the file: 29k rows/s where the bare table
+takes 240k (600,000 events, 1,000 workflows at a time, random ids). With an entry for every key and segment it is
+100k and more, and a stream is still found by reading a few segments of 4096 rows.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+from refold.log.errors import LogCorrupt, LogError, LogMismatch, LogUnavailable
+from refold.log.file_lock import FileLock
+
+APPLICATION_ID = 0x52464C44
+"""ASCII "RFLD" at offset 68 of the file: `file(1)` and we can tell a refold log from other databases."""
+
+FORMAT = 1
+"""`user_version` of files that this release writes. Older ones are read, newer ones refused."""
+
+OFFSET_BITS = 44
+"""17 trillion records a partition, and half a million partitions, in SQLite's 63 bits."""
+
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+SEGMENT_BITS = 12
+
+MAX_PARTITIONS = 1024
+"""Far above what one file can use; a typing error in a URL should not make a million lock files."""
+
+_RECORDS = (
+    "CREATE TABLE {} (id INTEGER PRIMARY KEY, timestamp INTEGER NOT NULL, key TEXT, "
+    "value BLOB NOT NULL, headers BLOB NOT NULL)"
+)
+
+_SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    _RECORDS.format("events"),
+    _RECORDS.format("commands"),
+    _RECORDS.format("replies"),
+    "CREATE TABLE event_keys (key TEXT, segment INTEGER, PRIMARY KEY (key, segment)) WITHOUT ROWID",
+    "CREATE INDEX events_without_key ON events (id) WHERE key IS NULL",
+    "CREATE TABLE bookmarks (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
+)
+
+_HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+_ENTRY_BUSY_S = 30.0
+"""How long `open` waits for another process that is making the file or recovers it after a crash."""
+
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "another process holds its lock",
+    sqlite3.SQLITE_LOCKED: "another connection holds its lock",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_READONLY: "it can't be written; check the permissions of the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened; check the permissions of the file and its directory",
+    sqlite3.SQLITE_PERM: "access is denied; check the permissions of the file and its directory",
+    sqlite3.SQLITE_IOERR: "the disk failed; check the disk and the system's log",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_INTERRUPT: "the operation was interrupted",
+}
+
+
+class OpenFile(NamedTuple):
+    """A checked file. `writer` is for one thread of its own, `reader` for the event loop's."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    namespace_id: str
+    partitions: int
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code of `error`; SQLITE_ERROR where Python made it up itself."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
+
+
+def translate(error: sqlite3.Error, path: Path, doing: str) -> LogError:
+    """The error of our own tree that says what `error` means.
+
+    Args:
+        error: What SQLite raised.
+        path: The log's file.
+        doing: What was tried, e.g. "append to".
+    """
+    code = primary_code(error)
+    reason = _UNAVAILABLE.get(code)
+    if reason is not None:
+        return LogUnavailable(
+            f"can't {doing} the log {path}: {reason} ({error}). Nothing was written"
+        )
+    if code in _CORRUPT:
+        return LogCorrupt(
+            f"can't {doing} the log {path}: the file is damaged ({error}). Restore it from a backup, or rescue what "
+            "can be read with `sqlite3 FILE .recover`"
+        )
+    return LogCorrupt(
+        f"can't {doing} the log {path}: its tables are not what refold made ({error}). Restore it from a backup"
+    )
+
+
+@contextmanager
+def translated(path: Path, doing: str) -> Generator[None]:
+    """Raise SQLite's errors as our own."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path, doing) from error
+
+
+def locks_directory(path: Path) -> Path:
+    """The directory of lock files beside the log's file."""
+    return path.with_name(path.name + ".locks")
+
+
+def open_file(path: Path, partitions: int | None) -> OpenFile:
+    """Open the file, making it where it is missing or empty. What is not ours is left as it is.
+
+    Args:
+        path: The file.
+        partitions: How many it must have; None for as many as it has, or 1 where it is made.
+
+    Raises:
+        LogMismatch: it is no refold log, of a newer format, or has another number of partitions.
+        LogCorrupt: it is one and damaged.
+        LogUnavailable: it can't be read, written or made.
+    """
+    try:
+        _make_if_missing(path, 1 if partitions is None else partitions)
+        _check_header(path)
+    except OSError as error:
+        raise LogUnavailable(
+            f"can't open the log {path}: {error.strerror or error}. Check that its directory exists and that this "
+            "user may write there"
+        ) from error
+    connections: list[sqlite3.Connection] = []
+    try:
+        with translated(path, "open"):
+            connections.append(_connect(path))
+            connections.append(_connect(path))
+            meta = dict(connections[0].execute("SELECT name, value FROM meta"))
+            # Reading never tells that the file can't be written: better now than at the first append.
+            connections[0].execute("BEGIN IMMEDIATE")
+            connections[0].execute("ROLLBACK")
+        return OpenFile(
+            connections[0],
+            connections[1],
+            meta.get("namespace_id", ""),
+            _partitions(path, meta, partitions),
+        )
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        raise
+
+
+def _partitions(path: Path, meta: dict[str, str], wanted: int | None) -> int:
+    text = meta.get("partitions", "")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PARTITIONS:
+        raise LogCorrupt(
+            f"the log {path} does not say how many partitions it has. Restore it from a backup"
+        )
+    if wanted is not None and wanted != int(text):
+        raise LogMismatch(
+            f"the log {path} was made with {text} partition(s), and {wanted} were asked for. The number is fixed: "
+            "leave it out to take what is there, or use another file"
+        )
+    return int(text)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection with manual transactions, and commits that are on the disk when they return."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",  # rw, not rwc: a file that has gone is not quietly made anew
+        uri=True,
+        timeout=_ENTRY_BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,  # made on one thread, then used by one other alone
+        cached_statements=256,
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_header(path: Path) -> None:
+    """Tell from the first bytes whether the file is ours, before SQLite gets to touch it."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+        raise LogMismatch(
+            f"{path} is not a refold log: it is no SQLite file. It was left as it is; name another file"
+        )
+    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        raise LogMismatch(
+            f"{path} is not a refold log: it is a SQLite file of another program. It was left as it is; "
+            "name another file"
+        )
+    found = int.from_bytes(header[60:64])
+    if found > FORMAT:
+        raise LogMismatch(
+            f"the log {path} has format {found}, and this release of refold knows formats up to {FORMAT}. "
+            "It was left as it is; upgrade refold"
+        )
+
+
+def _make_if_missing(path: Path, partitions: int) -> None:
+    if not _is_missing(path):
+        return
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise LogMismatch(f"a log has from 1 to {MAX_PARTITIONS} partitions, not {partitions}")
+    directory = locks_directory(path)
+    directory.mkdir(exist_ok=True)
+    with closing(FileLock(directory / "make.lock")) as lock:
+        _wait(lock)
+        if _is_missing(path):
+            _make(path, partitions)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is nothing in the file; an empty one is what `tempfile` hands out."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def _wait(lock: FileLock) -> None:
+    deadline = time.monotonic() + _ENTRY_BUSY_S
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            raise LogUnavailable(
+                f"another process has held {lock.path} for {_ENTRY_BUSY_S:.0f} s: is it stuck?"
+            )
+        time.sleep(0.005)
+
+
+def _make(path: Path, partitions: int) -> None:
+    """Make the whole file under another name, then give it its own: nobody ever sees half of it."""
+    draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
+    try:
+        with translated(path, "make"):
+            _write_draft(draft, partitions)
+        draft.replace(path)
+        _sync_directory(path.parent)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _write_draft(draft: Path, partitions: int) -> None:
+    draft.unlink(missing_ok=True)  # a process of our number that died here
+    meta = {
+        "namespace_id": str(uuid4()),
+        "partitions": str(partitions),
+        "created_at": str(time.time_ns() // 1000),
+    }
+    with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        connection.execute("COMMIT")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new name as durable as the file."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Services: what is run as a process (command line, worker, HTTP API)."""

@@ -1,0 +1,74 @@
+"""Fixtures for every test: a real Kafka broker, found or started, or else skipped in plain sight.
+
+Where CI is set, a broker that can't be had is a failure: a green run there has tested Kafka.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import pytest
+
+from kafka_broker import Broker, BrokerUnavailableError, Cluster, find_or_start
+
+T = TypeVar("T")
+
+KAFKA_FIXTURES = frozenset({"kafka_bootstrap", "kafka_broker", "kafka_cluster"})
+NO_KAFKA = "no Kafka broker: "
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """The address of a real broker, one for the whole session: name topics so that tests don't meet."""
+    with _started(find_or_start) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture
+def kafka_broker() -> Iterator[Broker]:
+    """A broker of the test's own, to be killed, stopped and restarted."""
+    with _started(Broker) as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka_cluster() -> Iterator[Cluster]:
+    """Three brokers of the test's own: one may be lost."""
+    with _started(lambda: Cluster(3)) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _started(start: Callable[[], AbstractContextManager[T]]) -> Generator[T, None, None]:
+    try:
+        with start() as value:
+            yield value
+    except BrokerUnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must test on a real Kafka broker: {error}", pytrace=False)
+        pytest.skip(f"{NO_KAFKA}{error}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m decides what stays
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not KAFKA_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it where nobody can miss it: these tests did not run, and what would let them."""
+    skips: list[pytest.TestReport] = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longreprtext for report in skips]
+    without_kafka = [reason.split(NO_KAFKA)[1] for reason in reasons if NO_KAFKA in reason]
+    if not without_kafka:
+        return
+    terminalreporter.section("KAFKA WAS NOT TESTED", sep="!", red=True, bold=True)
+    terminalreporter.line(
+        f"{len(without_kafka)} tests skipped: {without_kafka[0].rstrip("')")}", red=True
+    )
+    terminalreporter.line("Install Java 17+ and Maven, or set KAFKA_BOOTSTRAP=host:port.", red=True)
