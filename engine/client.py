@@ -7,10 +7,11 @@ meanwhile.
 
 import asyncio
 import getpass
+import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 from refold.engine.failures import Failure, rebuild
@@ -35,6 +36,8 @@ from refold.log.events import Unreadable
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
+logger = logging.getLogger("refold.client")
+
 MAX_ID_LENGTH = 255
 """Characters of a workflow id: long enough for any natural key, short enough for headers and indexes."""
 
@@ -42,6 +45,26 @@ _REFUSALS: dict[str, type[RefoldError]] = {
     f"{error.__module__}:{error.__qualname__}": error
     for error in (CommandRefused, WorkflowConflict, UnknownWorkflow, InvalidInput, WorkflowNotFound)
 }
+
+
+class _Question:
+    """A command whose acceptance is waited for. `age` counts the rounds without an answer."""
+
+    __slots__ = ("age", "command", "reply")
+
+    def __init__(self, command: Command, reply: asyncio.Future[Reply]) -> None:
+        self.command = command
+        self.reply = reply
+        self.age = 0
+
+    def give_up(self, timeout_s: float) -> None:
+        """Let the caller know that nobody answered."""
+        if not self.reply.done():
+            error = ResultTimeout(
+                f"no worker answered within {timeout_s:g} s about workflow {self.command.workflow_id!r}. The "
+                "command is in the log and will be carried out: start a worker, or look whether one runs"
+            )
+            self.reply.set_exception(error)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -52,12 +75,16 @@ class Outcome:
         workflow_id: The run.
         reply: The last word about it, None while there is none.
         watched: Whether its partition's owner has been asked to tell.
+        failure: Why this process can't hear of it (its partition is halted); raised once.
+        age: Rounds that the waiters have waited without a reply.
         waiters: Callers that wait for the reply.
     """
 
     workflow_id: str
     reply: Reply | None = None
     watched: bool = False
+    failure: RefoldError | None = None
+    age: int = 0
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     def told(self, reply: Reply) -> None:
@@ -95,20 +122,28 @@ class Client:
         self._clock = clock
         self._ask_again_s = ask_again_s
         self._requested_by = requested_by or _user()
-        self._asked: dict[str, asyncio.Future[Reply]] = {}  # command id -> accepted or refused
+        self._asked: dict[str, _Question] = {}  # by command id
+        self._questions = 0
+        self._round: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
         self._outcomes: WeakValueDictionary[str, Outcome] = WeakValueDictionary()
         self._closed: RefoldError | None = None
 
     async def open(self) -> None:
         """Begin to listen for replies."""
         await self.log.listen(self.client_id, self._deliver)
+        self._round = asyncio.get_running_loop().call_later(self._ask_again_s, self._ask_again)
 
     def close(self, error: RefoldError | None = None) -> None:
         """Let everybody who waits know that no reply will come."""
         self._closed = error or EngineClosed("the engine was closed; open it again to go on waiting")
-        for future in self._asked.values():
-            if not future.done():
-                future.set_exception(self._closed)
+        if self._round is not None:
+            self._round.cancel()
+        for task in self._background:
+            task.cancel()
+        for question in self._asked.values():
+            if not question.reply.done():
+                question.reply.set_exception(self._closed)
         for outcome in list(self._outcomes.values()):
             outcome.wake()
 
@@ -141,7 +176,7 @@ class Client:
         """
         check_id(workflow_id)
         command = StartWorkflow(
-            command_id=uuid.uuid4().hex,
+            command_id=self._next_id(),
             workflow_id=workflow_id,
             reply_to=self.client_id,
             requested_at=self._clock(),
@@ -171,7 +206,7 @@ class Client:
         if outcome is not None:
             outcome.reply, outcome.watched = None, False
         command = ResumeWorkflow(
-            command_id=uuid.uuid4().hex,
+            command_id=self._next_id(),
             workflow_id=workflow_id,
             reply_to=self.client_id,
             requested_at=self._clock(),
@@ -188,9 +223,10 @@ class Client:
             ResultTimeout: It has not ended in time. It goes on.
             EngineClosed: The engine was closed meanwhile.
         """
-        check_id(outcome.workflow_id)
         if outcome.reply is not None and outcome.reply.status == "parked":
             outcome.reply, outcome.watched = None, False  # it may have been resumed since
+        if timeout_s is None:
+            return await self._wait(outcome)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._wait(outcome)
@@ -201,27 +237,33 @@ class Client:
             ) from error
 
     async def _wait(self, outcome: Outcome) -> Reply:
-        while outcome.reply is None:
+        while (reply := outcome.reply) is None:
             if self._closed is not None:
                 raise self._closed
             if not outcome.watched:
                 outcome.watched = True
                 await self._send(self._watch(outcome.workflow_id))
-            if outcome.reply is not None:
-                break
-            waiter = asyncio.get_running_loop().create_future()
-            outcome.waiters.append(waiter)
-            done, _ = await asyncio.wait([waiter], timeout=self._ask_again_s)
-            if not done:
-                outcome.watched = False
-        if outcome.reply.status == "refused":
-            reply, outcome.reply, outcome.watched = outcome.reply, None, False
+            elif outcome.failure is not None:
+                failure, outcome.failure, outcome.watched = outcome.failure, None, False
+                raise failure
+            else:
+                waiter = asyncio.get_running_loop().create_future()
+                outcome.waiters.append(waiter)
+                outcome.age = 0
+                await waiter
+        if reply.status == "refused":
+            outcome.reply, outcome.watched = None, False
             raise_refusal(reply)
-        return outcome.reply
+        return reply
+
+    def _next_id(self) -> str:
+        """A command id: unique because the client's is."""
+        self._questions += 1
+        return f"{self.client_id}/{self._questions}"
 
     def _watch(self, workflow_id: str) -> WatchWorkflow:
         return WatchWorkflow(
-            command_id=uuid.uuid4().hex,
+            command_id=self._next_id(),
             workflow_id=workflow_id,
             reply_to=self.client_id,
             requested_at=self._clock(),
@@ -229,35 +271,49 @@ class Client:
         )
 
     async def _ask(self, command: Command, timeout_s: float | None) -> None:
-        """Send a command and wait until it is accepted. Sent once more when nothing is heard: it is idempotent."""
+        """Send a command and wait until it is accepted."""
         if self._closed is not None:
             raise self._closed
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._asked[command.command_id] = future
+        loop = asyncio.get_running_loop()
+        question = _Question(command, loop.create_future())
+        self._asked[command.command_id] = question
+        timer = None if timeout_s is None else loop.call_later(timeout_s, question.give_up, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._send(command)
-                reply = await self._answer_to(command, future)
-        except TimeoutError as error:
-            raise ResultTimeout(
-                f"no worker answered within {timeout_s:g} s about workflow {command.workflow_id!r}. The "
-                "command is in the log and will be carried out: start a worker, or look whether one runs"
-            ) from error
+            await self._send(command)
+            reply = await question.reply
         finally:
-            self._asked.pop(command.command_id, None)
-            if future.done() and not future.cancelled():
-                future.exception()  # seen: no warning when the timeout came first
+            del self._asked[command.command_id]
+            question.reply.cancel()
+            if timer is not None:
+                timer.cancel()
         if reply.status == "refused":
             raise_refusal(reply)
 
-    async def _answer_to(self, command: Command, future: asyncio.Future[Reply]) -> Reply:
-        if isinstance(command, ResumeWorkflow):  # a second one would be refused where the first was lost
-            return await future
-        while True:
-            done, _ = await asyncio.wait([future], timeout=self._ask_again_s)
-            if done:
-                return future.result()
-            await self._send(command)
+    def _ask_again(self) -> None:
+        """Every `ask_again_s`: what was asked a whole round ago and not answered is asked again."""
+        loop = asyncio.get_running_loop()
+        self._round = loop.call_later(self._ask_again_s, self._ask_again)
+        for question in list(self._asked.values()):
+            question.age += 1
+            # A resume is not sent twice: it would be refused where only the first one's reply was lost.
+            if question.age % 2 == 0 and not isinstance(question.command, ResumeWorkflow):
+                self._in_background(self._send(question.command))
+        for outcome in list(self._outcomes.values()):
+            if outcome.waiters:
+                outcome.age += 1
+                if outcome.age % 2 == 0:
+                    outcome.watched = False
+                    outcome.wake()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.warning("a question could not be sent again, another try follows: %s", task.exception())
 
     async def _send(self, command: Command) -> None:
         entry = encode_command(command)
@@ -275,14 +331,14 @@ class Client:
 
     def halted(self, partition: int, error: LogError) -> None:
         """A partition of this process's worker can't go on: tell those who wait for its runs."""
-        for future in self._asked.values():
-            if not future.done():
-                future.set_exception(error)
+        for question in self._asked.values():
+            if partition_of(question.command.workflow_id, self.log.partitions) == partition:
+                if not question.reply.done():
+                    question.reply.set_exception(error)
         for outcome in list(self._outcomes.values()):
             if partition_of(outcome.workflow_id, self.log.partitions) == partition:
-                for waiter in outcome.waiters:
-                    if not waiter.done():
-                        waiter.set_exception(error)
+                outcome.failure = error
+                outcome.wake()
 
     def _deliver(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -291,14 +347,10 @@ class Client:
                 self._hear(reply)
 
     def _hear(self, reply: Reply) -> None:
-        future = self._asked.get(reply.command_id)
-        if reply.status == "accepted":
-            if future is not None and not future.done():
-                future.set_result(reply)
-            return
-        if reply.status == "refused" and future is not None:
-            if not future.done():
-                future.set_result(reply)
+        question = self._asked.get(reply.command_id)
+        if reply.status == "accepted" or (reply.status == "refused" and question is not None):
+            if question is not None and not question.reply.done():
+                question.reply.set_result(reply)
             return
         outcome = self._outcomes.get(reply.workflow_id)
         if outcome is None:
@@ -347,7 +399,7 @@ def raise_failure(reply: Reply) -> NoReturn:
             reply.payload,
         )
     )
-    if type(error) is StepError and not reply.error_type == "refold.log.errors:StepError":
+    if type(error) is StepError and reply.error_type != "refold.log.errors:StepError":
         raise WorkflowError(
             f"workflow {reply.workflow_id!r} failed with an error whose type can't be rebuilt here: {error}"
         ) from error

@@ -285,7 +285,7 @@ class Engine:
     ) -> Handle[R]: ...
     def start(
         self,
-        workflow: Bound[Any] | Workflow[..., Any],
+        workflow: Any,  # noqa: ANN401 - the overloads say what it is
         /,
         *args: object,
         id: str | None = None,
@@ -363,7 +363,7 @@ class Engine:
     ) -> Handle[R]: ...
     async def start_async(
         self,
-        workflow: Bound[Any] | Workflow[..., Any],
+        workflow: Any,  # noqa: ANN401 - the overloads say what it is
         /,
         *args: object,
         id: str | None = None,

@@ -343,6 +343,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def _tasks_in_order(self, awaited: object, wanted: _Coroutine) -> WorkflowTask:
         """Make all of `as_completed`'s tasks in the order of its argument; give that for `wanted` (rule 3)."""
+        kind = type(awaited).__name__
         if not isinstance(awaited, _UNORDERED):
             for item in cast("list[_Coroutine]", awaited):
                 if asyncio.iscoroutine(item) and item not in self._ordered:
@@ -352,7 +353,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             wanted.close()
             raise UsageError(
                 f"asyncio.as_completed() in workflow {self._workflow_id!r} was given a"
-                f" {_kind(awaited)} of coroutines, whose order a replay can't repeat"
+                f" {kind} of coroutines, whose order a replay can't repeat"
                 f" ({call_source()}); give it a list of them, or of tasks"
             )
         return task
@@ -402,10 +403,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             f"workflow {self._workflow_id!r} called {what} ({call_source()}), whose effect is in no history;"
             " move it into a @step"
         )
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
 
 
 def _timer_name(callback: Callable[..., object]) -> str:

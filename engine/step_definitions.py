@@ -129,9 +129,10 @@ class AsyncStep(_Step[P, R]):
         """
         scope = current()
         if scope is None or isinstance(scope, StepContext):
-            return run_on_new_loop(
-                functools.partial(self.fn, *self._receiver, *args, **kwargs), self
+            plain: Callable[[], Coroutine[Any, Any, R]] = functools.partial(
+                self.fn, *self._receiver, *args, **kwargs
             )
+            return run_on_new_loop(plain, self)
         if scope.mode != "sync":
             raise _wrong_spelling(
                 scope, self, "async def", f"await {self.fn.__name__}(...)", ".sync"
@@ -290,6 +291,7 @@ def require_function(fn: object, what: str, decorator: str) -> Callable[..., obj
     Raises:
         DefinitionError: It is a class, a generator function, or no function.
     """
+    shown = getattr(fn, "__qualname__", repr(fn))
     if isinstance(fn, type):
         problem = "a class; decorate its method, or a function that makes the instance"
     elif isinstance(fn, AsyncStep | SyncStep):
@@ -302,7 +304,7 @@ def require_function(fn: object, what: str, decorator: str) -> Callable[..., obj
         problem = "a generator; return a list, or split the work into one call for each item"
     else:
         return cast("Callable[..., object]", fn)
-    msg = f"{decorator} can't make a {what} of {getattr(fn, '__qualname__', repr(fn))}: it is {problem}."
+    msg = f"{decorator} can't make a {what} of {shown}: it is {problem}."
     raise DefinitionError(msg)
 
 
@@ -313,7 +315,8 @@ def checked_name(name: str, what: str) -> str:
         DefinitionError: It is empty, too long, or has characters that can't be printed.
     """
     if not name or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        msg = f"A {what} can't have the name {name[:MAX_NAME_CHARS]!r}: it needs 1 to {MAX_NAME_CHARS} printable characters."
+        shown = name[:MAX_NAME_CHARS]
+        msg = f"A {what} can't have the name {shown!r}: it needs 1 to {MAX_NAME_CHARS} printable characters."
         raise DefinitionError(msg)
     return name
 
@@ -329,6 +332,11 @@ def options_of(
     total_timeout_s: float | None,
     on_exhausted: OnExhausted,
 ) -> StepOptions:
+    """The options of a step, as `step` takes them.
+
+    Raises:
+        DefinitionError: One is out of its range.
+    """
     for option, limit_s in (("timeout_s", timeout_s), ("total_timeout_s", total_timeout_s)):
         if limit_s is not None and not (math.isfinite(limit_s) and limit_s > 0):
             msg = f"A step can't have {option}={limit_s!r}: give a finite number of seconds above 0, or None."
@@ -361,9 +369,10 @@ def _wrong_spelling(
     scope: DurableScope, step: _Step[..., Any], kind: str, right: str, spelled: str = ""
 ) -> UsageError:
     mode = "async def" if scope.mode == "async" else "def"
+    called = f"{step.fn.__name__}{spelled}(...)"
     return UsageError(
-        f"Step {step.name!r} is `{kind}`, and workflow {scope.workflow_id!r}, which called {step.fn.__name__}{spelled}(...), "
-        f"is `{mode}`: write `{right}` there."
+        f"Workflow {scope.workflow_id!r} is `{mode}` and called `{called}`, but step {step.name!r} is `{kind}`: write "
+        f"`{right}` there."
     )
 
 

@@ -122,13 +122,13 @@ class Steps:
     async def _run_async(self, attempt: _Attempt, limit_s: float | None) -> None:
         enter_step(attempt.context)  # the task has a context of its own: nothing to leave again
         call = attempt.launch.call
-        timeout = asyncio.timeout(limit_s)
+        timeout: asyncio.Timeout | None = None
         result: StepResult
         try:
             if limit_s is None:
                 value = await call.call()
             else:
-                async with timeout:
+                async with asyncio.timeout(limit_s) as timeout:
                     value = await call.call()
             result = self._succeeded(attempt, value)
         except asyncio.CancelledError as error:
@@ -136,7 +136,7 @@ class Steps:
                 raise  # cancelled by us
             result = self._failed(attempt, error)
         except Exception as error:  # noqa: BLE001 - whatever a step raises is its recorded outcome
-            if timeout.expired() and isinstance(error, TimeoutError):
+            if timeout is not None and timeout.expired() and isinstance(error, TimeoutError):
                 error = _timeout_error(attempt.launch, limit_s)
             result = self._failed(attempt, error)
         if not attempt.over:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from refold.log.errors import LogError, LogUnavailable
+from refold.log.errors import LogUnavailable, UsageError
 from refold.log.kafka_append import Appender
 from refold.log.kafka_bookmarks import Bookmarks
 from refold.log.kafka_client import Clients
@@ -42,7 +42,7 @@ class KafkaLog:
         settings: See there.
 
     Raises:
-        LogError: The addresses or the name can't be.
+        UsageError: The addresses or the name can't be.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class KafkaLog:
         self._max_record_bytes = settings.max_record_bytes
         self._partitions = 0
         self._parts: _Parts | None = None
+        self._closed = False
 
     @property
     def namespace(self) -> str:
@@ -81,8 +82,8 @@ class KafkaLog:
             TopicsMissing: The namespace was never made.
             LogMismatch: Topics or partition counts are not those recorded, or of a newer format.
         """
-        if self._parts is not None:
-            raise LogError(f"the log of {self.namespace} is open already")
+        if self._parts is not None or self._closed:
+            raise UsageError(f"the log of {self.namespace} was opened before: make a new one")
         recorded, safety = await asyncio.to_thread(require, self._clients, self._topics)
         for warning in safety.warnings:
             logger.warning("%s", warning)
@@ -101,6 +102,7 @@ class KafkaLog:
 
     async def close(self) -> None:
         """Wait for appends in flight, leave the group, stop all threads."""
+        self._closed = True
         parts, self._parts = self._parts, None
         if parts is not None:
             await parts.close()
@@ -176,10 +178,11 @@ class KafkaLog:
     def _opened(self, channel: Channel, partition: int) -> "tuple[_Parts, str]":
         """What an open log has, and the channel's topic."""
         if self._parts is None:
-            raise LogUnavailable(f"the log of {self.namespace} is not open (or was closed)")
+            told = "is closed: make and open a new one" if self._closed else "is not open yet"
+            raise LogUnavailable(f"the log of {self.namespace} {told}")
         if not 0 <= partition < self._partitions:
-            raise LogError(
-                f"{self.namespace} has the partitions 0 to {self._partitions - 1}, not {partition}"
+            raise UsageError(
+                f"{self.namespace} has no partition {partition}: it has {self._partitions}, from 0 on"
             )
         return self._parts, self._topics.of(channel)
 

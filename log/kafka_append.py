@@ -17,17 +17,26 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from refold.log.errors import AppendUnknown, LogError, LogUnavailable, RecordTooLarge
+from refold.log.errors import (
+    AppendUnknown,
+    LogError,
+    LogUnavailable,
+    PayloadError,
+    RecordTooLarge,
+)
 from refold.log.kafka_client import Clients, Producer, ProducerClosed, Sent, kill
+from refold.log.local import record_bytes
 from refold.log.protocol import Entry
 
 logger = logging.getLogger(__name__)
 
-# What a record costs in a batch beside its bytes: lengths, deltas, attributes; about 30 bytes, and 10 a header.
+# What a record costs in a batch beside its bytes: lengths, deltas and attributes, each at its longest.
 _RECORD_OVERHEAD_BYTES = 64
+_HEADER_OVERHEAD_BYTES = 10
 
 
 @dataclass(eq=False, slots=True)
@@ -135,18 +144,30 @@ class Appender:
             raise LogUnavailable(f"the log is closed: nothing was appended to {topic}/{partition}")
         if not entries:
             return ()
-        sizes = [size_of(entry) for entry in entries]
-        if max(sizes) > self._max_record_bytes:
-            raise RecordTooLarge(
-                f"a record for {topic}/{partition} is {max(sizes)} bytes with key and headers, over the limit of"
-                f" {self._max_record_bytes}: store large data elsewhere and log where it is"
-            )
+        sizes = [self._size_of(topic, partition, entry) for entry in entries]
         lane = self._lanes.setdefault((topic, partition), _Lane(topic, partition))
         append = _Append(lane, entries, sizes, sum(sizes), self._loop.create_future())
         if self._outside or not self._admit(append):
             self._outside.append(append)
         self._drained.clear()
         return await append.future
+
+    def _size_of(self, topic: str, partition: int, entry: Entry) -> int:
+        """What the record takes in a batch, in bytes, if the log takes it."""
+        try:
+            size = record_bytes(entry)
+        except UnicodeEncodeError as error:
+            raise PayloadError(
+                f"the key {entry.key!r}, or a header's name, has no UTF-8 form: nothing was appended to"
+                f" {topic}/{partition}. Use an id without surrogates"
+            ) from error
+        if size > self._max_record_bytes:
+            raise RecordTooLarge(
+                f"a record for {topic}/{partition}, key {entry.key!r}, is {size:,} bytes, the limit is"
+                f" {self._max_record_bytes:,}: nothing was appended. Keep large data in a file or an object"
+                " store, and its address in the payload"
+            )
+        return size + _RECORD_OVERHEAD_BYTES + len(entry.headers) * _HEADER_OVERHEAD_BYTES
 
     def _admit(self, append: _Append) -> bool:
         """Put an append into its lane if the bounds allow it; a giant one when nothing else is there."""
@@ -342,24 +363,16 @@ class Appender:
     def _make_producer(self) -> Producer:
         producer = self._clients.producer(f"{self._settings.client_id}-producer")
         try:
-            with self._clients.errors("asking for the topics' partitions"):
-                for topic in self._topics:
-                    producer.partitions_for(topic)
+            with (
+                self._clients.errors("asking for the topics' partitions"),
+                # All at once: each would wait 100 ms for the metadata request before it.
+                ThreadPoolExecutor(len(self._topics)) as threads,
+            ):
+                list(threads.map(producer.partitions_for, self._topics))
         except LogError:
             _close(producer)
             raise
         return producer
-
-
-def size_of(entry: Entry) -> int:
-    """Bytes of key, value and headers, and what Kafka puts around them."""
-    key, value, headers = entry
-    size = len(value) + _RECORD_OVERHEAD_BYTES
-    if key is not None:
-        size += len(key) if key.isascii() else len(key.encode())
-    for name, content in headers:
-        size += len(name) + len(content) + 10
-    return size
 
 
 def _close(producer: Producer) -> None:

@@ -198,7 +198,6 @@ class Clients:
                 group_id=group,
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
-                retry_backoff_ms=100,
                 # One instance a consumer: it keeps what this member owned.
                 partition_assignment_strategy=(CooperativeStickyAssignor(),),
             )
@@ -224,6 +223,7 @@ class Clients:
         return {
             "auto_offset_reset": "none",  # 'earliest' or 'latest' would hide a log that was cut
             "enable_auto_commit": False,
+            "retry_backoff_ms": 20,  # also how long a poll sleeps where a topic's leader is not known yet
             "fetch_min_bytes": 1,
             "fetch_max_wait_ms": self.settings.fetch_wait_ms,
             "max_partition_fetch_bytes": fetch_bytes,

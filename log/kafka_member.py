@@ -30,7 +30,7 @@ from refold.log.protocol import Channel, Listener
 
 logger = logging.getLogger(__name__)
 
-# In a stable group a poll has nothing to wait for but its own end, which `leave` waits for too.
+# In a stable group a poll has nothing to wait for; commits go out between two of them.
 _POLL_STABLE_MS = 100
 # While the group agrees: longer than any round takes, for a round that ends between two polls is lost.
 _POLL_JOINING_MS = 1_000
@@ -200,8 +200,14 @@ class _Member:
     async def close(self) -> None:
         """Leave the group."""
         self._stop.set()
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
+        if self._consumer is not None and self._thread.ident is not None:
+            await asyncio.to_thread(self._leave, self._consumer)
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Not on the poll's thread: its poll may last a second, and ends when the consumer is closed under it."""
+        self._commit(consumer)
+        consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+        self._thread.join()
 
     def commit(self, offsets: dict[TopicPartition, int]) -> None:
         self._to_commit = {**self._to_commit, **offsets}
@@ -214,13 +220,13 @@ class _Member:
         try:
             while not self._stop.is_set():
                 self._round(consumer)
-            self._commit(consumer)
         except Exception as error:
+            if self._stop.is_set():
+                return  # `_leave` closed the consumer while it was polled
             logger.exception("%s ends", self._thread.name)
             failure = self._clients.translated(error, self._thread.name)
-            self._tell(lambda: self._died(failure))
-        finally:
             consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
+            self._tell(lambda: self._died(failure))
 
     def _round(self, consumer: Consumer) -> None:
         try:

@@ -30,7 +30,7 @@ class Cursor:
         consumer: Assigned to nothing that is still wanted.
         place: The partition.
         start: First offset wanted.
-        stop: Offset to stop before; None for the end as of now.
+        stop: Offset to stop before, if the end as of now is not before it; None for that end.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Cursor:
         self._place = place
         self._next = start
         with self._errors():
-            self._stop = end_of(clients, consumer, place) if stop is None else stop
+            end = end_of(clients, consumer, place)
+            self._stop = end if stop is None else min(stop, end)
             consumer.assign([place])
             consumer.seek(place, max(start, 0))
 

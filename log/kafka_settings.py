@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from refold.log.errors import LogError
+from refold.log.errors import UsageError
+from refold.log.local import DEFAULT_MAX_RECORD_BYTES
 from refold.log.protocol import Channel
 
 # Kafka's own limit is 249 characters for a topic, and `.commands` is our longest suffix.
@@ -60,11 +61,11 @@ class KafkaSettings:
     delivery_timeout_ms: int = 30_000
     connect_timeout_ms: int = 10_000
     linger_ms: int = 0
-    max_record_bytes: int = 1024 * 1024
+    max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES
     max_batch_bytes: int = 1024 * 1024
     queue_entries: int = 20_000
     queue_bytes: int = 32 * 1024 * 1024
-    fetch_wait_ms: int = 50
+    fetch_wait_ms: int = 100
     prefetch_records: int = 2_000
     scan_fetch_bytes: int = 4 * 1024 * 1024
     readers: int = 8
@@ -106,10 +107,10 @@ def check_namespace(namespace: str) -> None:
     """Refuse what can't be the beginning of a topic's name.
 
     Raises:
-        LogError: With the rule that it breaks.
+        UsageError: With the rule that it breaks.
     """
     if not _NAMESPACE.fullmatch(namespace):
-        raise LogError(
+        raise UsageError(
             f"the namespace {namespace!r} can't name Kafka topics: use 1 to 200 letters, digits, '-' or '_',"
             " the first a letter or digit"
         )
@@ -119,10 +120,10 @@ def check_bootstrap(bootstrap: Sequence[str]) -> tuple[str, ...]:
     """The brokers' addresses as a tuple, each `host:port`.
 
     Raises:
-        LogError: There is none, or one of them is not an address.
+        UsageError: There is none, or one of them is not an address.
     """
     servers = (bootstrap,) if isinstance(bootstrap, str) else tuple(bootstrap)
     bad = [server for server in servers if not _SERVER.fullmatch(server)]
     if bad or not servers:
-        raise LogError(f"brokers are named host:port, at least one of them; got {bad or 'none'}")
+        raise UsageError(f"brokers are named host:port, at least one of them; got {bad or 'none'}")
     return servers

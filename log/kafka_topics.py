@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from refold.log.errors import LogError, LogMismatch, LogUnavailable, TopicsMissing
+from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
 from refold.log.kafka_client import Admin, AlreadyExists, Clients, KafkaFailure, topic_resource
 from refold.log.kafka_scan import read_all
 from refold.log.kafka_settings import (
@@ -150,16 +150,16 @@ async def create_topics(
         What was made or found, with warnings.
 
     Raises:
-        LogError: A name or number can't be, before anything is made.
+        UsageError: A name or number can't be, before anything is made.
         LogUnavailable: No broker answers, or it refuses.
         LogMismatch: The namespace is there with other topics or another partition count.
     """
     check_namespace(namespace)
     servers = check_bootstrap(bootstrap)
     if not 1 <= partitions <= PARTITIONS_MAX:
-        raise LogError(f"a namespace has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
+        raise UsageError(f"a namespace has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
     if replication is not None and replication < 1:
-        raise LogError(f"a topic has at least 1 copy, not {replication}")
+        raise UsageError(f"a topic has at least 1 copy, not {replication}")
     clients = Clients(servers, settings or KafkaSettings())
     return await asyncio.to_thread(_create, clients, Topics(namespace), partitions, replication)
 

@@ -133,7 +133,7 @@ class Log(Protocol):
         """Enter the group of workers that share the partitions."""
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
-        """From when this returns, call `deliver` on this loop with the replies whose key is `client_id`, until `close`.
+        """From when this returns until `close`, call `deliver` on this loop with replies whose key is `client_id`.
 
-        Replies are appended with `append(Channel.REPLIES, partition_of(client_id, log.partitions), ...)`, key = client id.
+        Replies are appended to partition `partition_of(client_id, log.partitions)`, with the client's id as key.
         """

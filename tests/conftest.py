@@ -68,7 +68,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not without_kafka:
         return
     terminalreporter.section("KAFKA WAS NOT TESTED", sep="!", red=True, bold=True)
-    terminalreporter.line(
-        f"{len(without_kafka)} tests skipped: {without_kafka[0].rstrip("')")}", red=True
-    )
+    reason = without_kafka[0].rstrip("')")  # the end of a tuple's text: (path, line, reason)
+    terminalreporter.line(f"{len(without_kafka)} tests skipped: {reason}", red=True)
     terminalreporter.line("Install Java 17+ and Maven, or set KAFKA_BOOTSTRAP=host:port.", red=True)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from kafka_backend import KafkaBackend
 from log_backend import LogBackend, MemoryBackend, SqliteBackend
 
 BACKENDS = [
     pytest.param("memory_backend", id="memory"),
     pytest.param("sqlite_backend", id="sqlite"),
+    pytest.param("kafka_backend", id="kafka", marks=pytest.mark.kafka),
 ]
 
 
@@ -20,6 +22,11 @@ def memory_backend() -> LogBackend:
 @pytest.fixture
 def sqlite_backend(tmp_path: Path) -> LogBackend:
     return SqliteBackend(tmp_path)
+
+
+@pytest.fixture
+def kafka_backend(kafka_bootstrap: str) -> LogBackend:
+    return KafkaBackend(kafka_bootstrap)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -1,0 +1,63 @@
+"""One workflow's events as they come: what is recorded already, then what is appended from now on."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from refold.engine.fold import NO_CLAIM
+from refold.log.codec import decode_event
+from refold.log.events import Event, PartitionClaimed, Unreadable
+from refold.log.partitioner import partition_of
+from refold.log.protocol import Channel, Log, Record
+
+
+class StreamFilter:
+    """Picks a stream's events out of its partition by the fold's rule: what a zombie wrote does not count.
+
+    Args:
+        workflow_id: The stream.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        self._workflow_id = workflow_id
+        self._claim = NO_CLAIM
+
+    def take(self, record: Record) -> Event | Unreadable | None:
+        """The record's event where it belongs to the stream and counts. Records come in offset order."""
+        if record.key is not None and record.key != self._workflow_id:
+            return None
+        event = decode_event(record)
+        if event.claim is not None and event.claim != self._claim:
+            return None
+        if isinstance(event, PartitionClaimed):
+            self._claim = record.offset
+        return event if event.workflow_id == self._workflow_id else None
+
+
+async def follow(log: Log, workflow_id: str) -> AsyncIterator[Event | Unreadable]:
+    """The events of a run, from its first one on, for ever. Close the iterator to stop.
+
+    Args:
+        log: An open log.
+        workflow_id: The run; it need not exist yet.
+
+    Raises:
+        LogError: The log can't be read.
+    """
+    partition = partition_of(workflow_id, log.partitions)
+    stream = StreamFilter(workflow_id)
+    start, end = await log.bounds(Channel.EVENTS, partition)
+    # The past by key: on SQLite that is an index, where a tail would wade through everybody's events.
+    async for batch in log.read(Channel.EVENTS, partition, start, end, key=workflow_id):
+        for record in batch:
+            if (event := stream.take(record)) is not None:
+                yield event
+    async with aclosing(_as_generator(log, partition, end)) as batches:
+        async for record in batches:
+            if (event := stream.take(record)) is not None:
+                yield event
+
+
+async def _as_generator(log: Log, partition: int, start: int) -> AsyncIterator[Record]:
+    async for batch in log.tail(Channel.EVENTS, partition, start):
+        for record in batch:
+            yield record

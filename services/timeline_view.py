@@ -1,0 +1,407 @@
+"""A run's timeline as a terminal shows it: a head, a row with a bar for each operation, and how it stands.
+
+Bars share one scale, from the run's start to its last event: solid where an attempt was under way, dotted where the
+next one was waited for, thin where a timer ran.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from refold.log.events import WorkflowFailed, WorkflowParked
+from refold.services.spans import ago, clock, span
+from refold.services.terminal import one_line, printable
+from refold.services.timeline import (
+    Attempt,
+    Milestone,
+    Operation,
+    Row,
+    State,
+    Timeline,
+    error_line,
+    json_object,
+)
+
+STATUS_STYLES = {
+    "running": "bold cyan",
+    "completed": "bold green",
+    "failed": "bold red",
+    "parked": "bold yellow",
+}
+
+MAX_ROWS = 60
+"""Rows that are shown without `--all`, half from either end: two screens tell a run's story, 5,000 rows don't."""
+
+MAX_STACK_LINES = 12
+"""Lines of a recorded stack that are shown; its end, which names the place. `refold history --json` has it all."""
+
+_STATE_SIGNS = {
+    State.DONE: ("✓", "green"),
+    State.FAILED: ("✗", "red"),
+    State.RETRYING: ("↻", "yellow"),
+    State.USED_UP: ("✗", "yellow"),
+    State.WAITING: ("◷", "cyan"),
+    State.DROPPED: ("◌", "dim"),
+}
+_MILESTONE_SIGNS = {
+    "started": ("●", "bold"),
+    "taken over": ("⇄", "magenta"),
+    "parked": ("‖", "bold yellow"),
+    "resumed": ("▸", "bold cyan"),
+    "completed": ("●", "bold green"),
+    "failed": ("●", "bold red"),
+    "unreadable": ("?", "bold red"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a timeline is shown.
+
+    Args:
+        now: Time to count from, microseconds since 1970-01-01 UTC.
+        width: Columns of the terminal.
+        show_all: Show every row.
+        payloads: Show each step's result.
+    """
+
+    now: int
+    width: int
+    show_all: bool = False
+    payloads: bool = False
+
+
+def draw(timeline: Timeline, status: str, reason: str | None, view: View) -> RenderableType:
+    """The whole picture of a run.
+
+    Args:
+        timeline: What happened.
+        status: How it stands, by the fold.
+        reason: Why it is parked, by the fold; None where it isn't.
+        view: How to show it.
+    """
+    parts: list[RenderableType] = [_head(timeline, status, view), "", _rows(timeline, view)]
+    if timeline.result is not None:
+        parts += ["", _labelled("result", timeline.result, view)]
+    if timeline.failure is not None:
+        parts += ["", _failure(timeline.failure)]
+    if status == "parked":
+        parts += ["", _parked(timeline, reason)]
+    if status == "running":
+        parts += ["", _running(timeline, view)]
+    return Group(*parts)
+
+
+def _head(timeline: Timeline, status: str, view: View) -> RenderableType:
+    title = Text.assemble(
+        (printable(timeline.workflow_id), "bold"),
+        ("  workflow ", "dim"),
+        printable(timeline.workflow),
+        "  ",
+        (status, STATUS_STYLES.get(status, "bold")),
+    )
+    ended = timeline.updated_at if status in {"completed", "failed"} else view.now
+    operations = timeline.operations
+    steps = [operation for operation in operations if not operation.is_timer]
+    facts = [
+        f"started {clock(timeline.started_at)} ({ago(timeline.started_at, view.now)})",
+        f"{'took' if ended == timeline.updated_at else 'open for'} {span(ended - timeline.started_at)}",
+        _count(len(steps), "step"),
+        _count(len(operations) - len(steps), "timer") if len(steps) != len(operations) else "",
+        _count(timeline.events, "event"),
+    ]
+    head = [title, Text(" · ".join(fact for fact in facts if fact), style="dim")]
+    if timeline.input is not None and timeline.input not in {"{}", "[]"}:
+        head.append(_labelled("input", timeline.input, view))
+    return Group(*head)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _labelled(label: str, payload: str, view: View) -> Text:
+    """JSON after its label, on one line where it fits, else on as many as it needs up to a limit."""
+    room = max(20, 3 * view.width - len(label) - 1)
+    text = printable(payload) if len(payload) <= room else one_line(payload, room)
+    return Text.assemble((f"{label} ", "dim"), text)
+
+
+# Rows --------------------------------------------------------------------------------------------------------
+
+
+def _rows(timeline: Timeline, view: View) -> Table:
+    bar_width = max(10, min(36, view.width - 62))
+    scale = _Scale(timeline.started_at, timeline.updated_at, bar_width)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False, expand=False)
+    table.add_column(justify="right", no_wrap=True, style="dim")
+    table.add_column(no_wrap=True, width=1)
+    table.add_column(ratio=None, overflow="fold", max_width=max(20, view.width - bar_width - 28))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, width=bar_width)
+    head, left_out, tail = _shown(timeline.rows, view.show_all)
+    for row in head:
+        _add_row(table, row, timeline, scale, view)
+    if left_out:
+        table.add_row("", "", Text(f"… {left_out:,} more, see them with --all", style="dim"), "", "")
+    for row in tail:
+        _add_row(table, row, timeline, scale, view)
+    return table
+
+
+def _shown(rows: Sequence[Row], show_all: bool) -> tuple[Sequence[Row], int, Sequence[Row]]:
+    if show_all or len(rows) <= MAX_ROWS:
+        return rows, 0, ()
+    half = MAX_ROWS // 2
+    return rows[:half], len(rows) - 2 * half, rows[-half:]
+
+
+def _add_row(table: Table, row: Row, timeline: Timeline, scale: "_Scale", view: View) -> None:
+    if isinstance(row, Milestone):
+        sign, style = _MILESTONE_SIGNS.get(row.what, ("●", ""))
+        at = "" if row.at is None else f"+{span(max(0, row.at - timeline.started_at))}"
+        what = Text(row.what, style=style)
+        if row.text and row.what not in {"failed", "parked"}:  # those have a box of their own below
+            what.append(f" {printable(row.text)}", "not bold dim")
+        table.add_row(at, Text(sign, style=style), what, "", "")
+        return
+    sign, style = _STATE_SIGNS[row.state]
+    table.add_row(
+        f"+{span(max(0, row.started_at - timeline.started_at))}",
+        Text(sign, style=style),
+        _what(row, view),
+        _took(row),
+        scale.bar(row),
+    )
+
+
+def _what(operation: Operation, view: View) -> Text:
+    text = Text()
+    text.append(printable(operation.name), "cyan" if operation.is_timer else "")
+    text.append(f" #{operation.step}", "dim")
+    failed = [attempt for attempt in operation.attempts if attempt.error is not None]
+    for attempt in failed:
+        text.append(f"\n  attempt {attempt.number}: ", "dim")
+        text.append(one_line(attempt.error or "", 200), "red")
+        text.append(f" after {span(attempt.ended_at - attempt.started_at)}", "dim")
+    last = operation.attempts[-1] if operation.attempts else None
+    if failed and last is not None and last.error is None:
+        text.append(f"\n  attempt {last.number}: ", "dim").append("succeeded", "green")
+    text.append(_outlook(operation, view))
+    if view.payloads and operation.payload is not None:
+        text.append(f"\n  {one_line(operation.payload, 200)}", "dim")
+    return text
+
+
+def _outlook(operation: Operation, view: View) -> Text:
+    """What an operation without outcome waits for."""
+    due = operation.due_at
+    match operation.state:
+        case State.WAITING if due is not None:
+            return Text(f" due {ago(due, view.now)}", style="cyan")
+        case State.RETRYING if due is not None:
+            when = f"is due {ago(due, view.now)}" if due > view.now else "is under way, or waits for a worker"
+            return Text(f"\n  attempt {len(operation.attempts) + 1} {when}", style="yellow")
+        case State.USED_UP:
+            return Text("\n  attempts used up", style="yellow")
+        case State.DROPPED:
+            return Text(" not waited for", style="dim")
+        case _:
+            return Text()
+
+
+def _took(operation: Operation) -> Text:
+    if operation.ended_at is None:
+        return Text("")
+    return Text(span(operation.ended_at - operation.started_at))
+
+
+class _Scale:
+    """Times as columns of the bar.
+
+    Args:
+        start: The first column's time, microseconds since 1970-01-01 UTC.
+        end: The last column's.
+        width: Number of columns.
+    """
+
+    def __init__(self, start: int, end: int, width: int) -> None:
+        self._start = start
+        self._length = max(1, end - start)
+        self._width = width
+
+    def bar(self, operation: Operation) -> Text:
+        cells: list[tuple[str, str]] = [(" ", "")] * self._width
+        if operation.is_timer:
+            self._fill(cells, operation.started_at, operation.ended_at, ("─", "cyan"))
+        else:
+            self._fill(cells, operation.started_at, operation.ended_at, ("·", "yellow"))
+            for attempt in operation.attempts:
+                self._fill(cells, attempt.started_at, attempt.ended_at, ("━", _color(attempt)))
+        bar = Text()
+        for sign, style in cells:
+            bar.append(sign, style)
+        bar.rstrip()
+        return bar
+
+    def _fill(
+        self, cells: list[tuple[str, str]], start: int, end: int | None, cell: tuple[str, str]
+    ) -> None:
+        first = self._column(start)
+        last = self._width - 1 if end is None else max(first, self._column(end - 1))
+        cells[first : last + 1] = [cell] * (last + 1 - first)
+
+    def _column(self, at: int) -> int:
+        column = (at - self._start) * self._width // self._length
+        return max(0, min(self._width - 1, column))
+
+
+def _color(attempt: Attempt) -> str:
+    return "green" if attempt.error is None else "red"
+
+
+# How it stands -----------------------------------------------------------------------------------------------
+
+
+def _failure(failure: WorkflowFailed) -> Panel:
+    body: list[RenderableType] = [
+        Text(printable(error_line(failure.error_type, failure.error_message)), style="red")
+    ]
+    lines = (failure.error_stack or "").rstrip().splitlines()
+    if lines:
+        shown = lines[-MAX_STACK_LINES:]
+        body.append(Text(printable("\n".join(["", *shown])), style="dim"))
+    return Panel(Group(*body), title="failed", title_align="left", border_style="red")
+
+
+def _parked(timeline: Timeline, reason: str | None) -> Panel:
+    parked = timeline.parked
+    if parked is None:  # the stream can't be folded: the fold's own words say why
+        body: RenderableType = Text(printable(reason or "no reason was recorded"))
+    elif parked.name == "diverged":
+        body = Group(*_diverged(parked), "", _resume_hint(timeline.workflow_id))
+    else:
+        body = Group(Text(printable(parked.error_message)), "", _resume_hint(timeline.workflow_id))
+    title = "parked: it waits for a person"
+    return Panel(body, title=title, title_align="left", border_style="yellow")
+
+
+def _diverged(parked: WorkflowParked) -> list[RenderableType]:
+    detail = json_object(parked.payload)
+    position = detail.get("position")
+    event = "" if position is None else f" (event {position})"
+    facts = (
+        ("operation", f"#{detail.get('step', '?')}{event}", ""),
+        ("recorded", detail.get("expected"), "green"),
+        ("code asks", detail.get("found"), "red"),
+        ("where", detail.get("source"), ""),
+        ("likely", detail.get("cause"), ""),
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value, style in facts:
+        if value:
+            table.add_row(label, Text(printable(str(value)), style=style))
+    return [Text("the code no longer matches the history", style="yellow"), "", table]
+
+
+def _resume_hint(workflow_id: str) -> Text:
+    return Text.assemble(
+        ("Mend the cause, deploy, then: ", "dim"),
+        (f"refold resume {shell_word(workflow_id)} --reason '...'", "bold"),
+    )
+
+
+def shell_word(text: str) -> str:
+    """`text` as a shell takes it as one word."""
+    plain = all(c.isalnum() or c in "-_./:@%+=," for c in text) and text
+    return text if plain else "'" + text.replace("'", "'\\''") + "'"
+
+
+def _running(timeline: Timeline, view: View) -> RenderableType:
+    since = ago(timeline.updated_at, view.now)
+    waits = [operation for operation in timeline.operations if operation.ended_at is None]
+    if waits:
+        dues = [operation.due_at for operation in waits if operation.due_at is not None]
+        what = f"waits for {_count(len(waits), 'operation')}"
+        what += f", the next is due {ago(min(dues), view.now)}" if dues and min(dues) > view.now else ""
+    else:
+        what = "a step is under way, or it waits for a worker"
+    return Text(f"running: last event {since}; {what}", style="cyan")
+
+
+def as_json(timeline: Timeline, status: str, reason: str | None) -> dict[str, object]:
+    """The timeline as plain JSON values; times are microseconds since 1970-01-01 UTC."""
+    return {
+        "workflow_id": timeline.workflow_id,
+        "workflow": timeline.workflow,
+        "status": status,
+        "started_at": timeline.started_at,
+        "updated_at": timeline.updated_at,
+        "events": timeline.events,
+        "input": _value(timeline.input),
+        "result": _value(timeline.result),
+        "error": _error(timeline.failure),
+        "reason": reason,
+        "parked": json_object(timeline.parked.payload) if timeline.parked is not None else None,
+        "rows": [_row_json(row) for row in timeline.rows],
+    }
+
+
+def _value(payload: str | None) -> object:
+    if payload is None:
+        return None
+    try:
+        value: object = json.loads(payload)
+    except ValueError:
+        return payload
+    return value
+
+
+def _error(failure: WorkflowFailed | None) -> dict[str, object] | None:
+    if failure is None:
+        return None
+    return {
+        "type": failure.error_type,
+        "message": failure.error_message,
+        "stack": failure.error_stack,
+    }
+
+
+def _row_json(row: Row) -> dict[str, object]:
+    if isinstance(row, Milestone):
+        return {"what": row.what, "at": row.at, "text": row.text}
+    return {
+        "what": "timer" if row.is_timer else "step",
+        "step": row.step,
+        "name": row.name,
+        "state": row.state.value,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "due_at": row.due_at,
+        "worker": row.worker,
+        "attempts": [
+            {
+                "number": attempt.number,
+                "started_at": attempt.started_at,
+                "ended_at": attempt.ended_at,
+                "error": attempt.error,
+            }
+            for attempt in row.attempts
+        ],
+        "result": _value(row.payload),
+    }
+
+
+def print_timeline(
+    console: Console, timeline: Timeline, status: str, reason: str | None, view: View
+) -> None:
+    """Draw a timeline on a console."""
+    console.print(Padding(draw(timeline, status, reason, view), (0, 1)))

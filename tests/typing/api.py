@@ -1,0 +1,150 @@
+"""What type checkers see of the decorators. Never run: mypy and pyright read it."""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from refold.engine.bound import Bound
+from refold.engine.definitions import (
+    AsyncStep,
+    AsyncWorkflow,
+    SyncStep,
+    SyncWorkflow,
+    run_step,
+    run_step_sync,
+    step,
+    workflow,
+)
+from refold.engine.retry import Retry
+
+
+@dataclass
+class Order:
+    amount: int
+
+
+@dataclass
+class Receipt:
+    text: str
+
+
+@step
+async def charge(order: Order, note: str = "") -> Receipt:
+    return Receipt(f"{order.amount}{note}")
+
+
+@step(name="write", retry=Retry(attempts=5, on=(OSError,)), timeout_s=20, on_exhausted="park")
+def write(path: str, *, mode: int = 0) -> int:
+    return len(path) + mode
+
+
+@step(timeout_s=1)
+async def refund(order: Order) -> bool:
+    return order.amount > 0
+
+
+class Shop:
+    @step
+    async def pack(self, order: Order) -> Receipt:
+        return Receipt(str(order.amount))
+
+    @step(timeout_s=3.5)
+    def label(self, size: int) -> str:
+        return "x" * size
+
+    @staticmethod
+    @step
+    def weigh(order: Order) -> float:
+        return float(order.amount)
+
+
+shop = Shop()
+
+
+async def steps_in_async_code() -> None:
+    assert_type(await charge(Order(1)), Receipt)
+    assert_type(await charge(Order(1), note="n"), Receipt)
+    assert_type(await refund(Order(1)), bool)
+    assert_type(await write.aio("p", mode=1), int)
+    assert_type(await shop.pack(Order(1)), Receipt)
+    assert_type(await shop.label.aio(size=3), str)
+    await charge("no order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await write.aio()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    task = charge(Order(1))
+    assert_type(task, Coroutine[Any, Any, Receipt])
+    await task
+
+
+def steps_in_blocking_code() -> None:
+    assert_type(charge.sync(Order(1), "n"), Receipt)
+    assert_type(write("p"), int)
+    assert_type(write("p", mode=1), int)
+    assert_type(shop.pack.sync(Order(1)), Receipt)
+    assert_type(shop.label(3), str)
+    assert_type(Shop.label(shop, 3), str)
+    assert_type(Shop.weigh(Order(1)), float)
+    _ = charge.sync()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    write("p", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    write.sync("p")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    shop.label("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def area(width: int, height: float) -> float:
+    return width * height
+
+
+def greet(name: str, greeting: str = "hello") -> str:
+    return f"{greeting} {name}"
+
+
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+async def in_async_code() -> None:
+    assert_type(await run_step(area, 1, 2.0), float)
+    assert_type(await run_step(greet, "x"), str)
+    assert_type(await run_step(fetch, "http://x", name="fetch", retry=Retry()), bytes)
+    assert_type(await run_step(lambda: 5, name="five"), int)
+    assert_type(await run_step(lambda: fetch("u"), name="fetch"), bytes)
+    assert_type(await run_step(shop.label, 3), str)
+    await run_step(area, "x", 2.0)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def in_blocking_code() -> None:
+    assert_type(run_step_sync(area, 1, 2.0, timeout_s=1), float)
+    assert_type(run_step_sync(fetch, "u"), bytes)
+    assert_type(run_step_sync(lambda: "s", name="s"), str)
+
+
+@workflow
+async def checkout(order: Order, *, gift: bool = False) -> Receipt:
+    return await charge(order, note=str(gift))
+
+
+@workflow(name="nightly")
+def nightly(day: str) -> int:
+    return write(day)
+
+
+async def workflows_called_plainly() -> None:
+    assert_type(await checkout(Order(1)), Receipt)
+    assert_type(nightly("2026-01-01"), int)
+
+
+def workflows_with_input() -> None:
+    assert_type(checkout.bind(Order(1), gift=True), Bound[Receipt])
+    assert_type(nightly.bind("2026-01-01"), Bound[int])
+    checkout.bind("no order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def generics(
+    one: AsyncStep[[str], int],
+    two: SyncStep[[int, str], bytes],
+    three: AsyncWorkflow[[str], int],
+    four: SyncWorkflow[[], int],
+) -> None:
+    assert_type(one.sync("x"), int)
+    assert_type(two(1, "x"), bytes)
+    assert_type(three.bind("x"), Bound[int])
+    assert_type(four(), int)

@@ -1,0 +1,242 @@
+"""Drives a run in tests as its owner does: takes its requests, tells it outcomes, and keeps the history.
+
+driver = Driver(lambda: make_run(checkout, order))
+driver.start()
+driver.complete(0, 42)
+assert driver.result() == "paid"
+driver.check_replays()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from refold.engine.async_run import AsyncRun
+from refold.engine.definitions import Workflow
+from refold.engine.failures import capture
+from refold.engine.operations import (
+    Ending,
+    Outcome,
+    Raised,
+    Request,
+    Returned,
+    Run,
+    StepRequest,
+    TimerRequest,
+)
+from refold.engine.sync_run import SyncRun
+from refold.engine.thread_slots import ThreadSlots
+from refold.log.events import StepCompleted, StepFailed, TimerFired
+
+START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+SECOND_US = 1_000_000
+
+
+def make_run(
+    workflow: Workflow[..., Any],
+    *args: object,
+    workflow_id: str = "wf-1",
+    guard: Literal["raise", "warn", "off"] = "raise",
+    slots: ThreadSlots | None = None,
+) -> AsyncRun | SyncRun:
+    """A run of `workflow` that was started at `START_US`, not yet begun."""
+    if workflow.is_async:
+        return AsyncRun(
+            workflow.fn,
+            args,
+            {},
+            workflow_id=workflow_id,
+            started_at_us=START_US,
+            result_type=workflow.result_type,
+            guard=guard,
+        )
+    return SyncRun(
+        workflow.fn,
+        args,
+        {},
+        workflow_id=workflow_id,
+        started_at_us=START_US,
+        result_type=workflow.result_type,
+        slots=slots or ThreadSlots(2),
+        guard=guard,
+    )
+
+
+class Driver:
+    """A run and what it has been told.
+
+    Args:
+        make: Makes the run, and makes it anew for a replay.
+    """
+
+    def __init__(self, make: Callable[[], Run]) -> None:
+        self._make = make
+        self.run = make()
+        self.history: list[Outcome] = []
+        self.asked: dict[int, tuple[str, ...]] = {}
+        self.cancelled: list[int] = []
+        self._requests: dict[int, Request] = {}
+
+    @classmethod
+    def begin(cls, workflow: Workflow[..., Any], *args: object, **options: Any) -> Driver:
+        """A driver whose run has been started; options are `make_run`'s."""
+        driver = cls(lambda: make_run(workflow, *args, **options))
+        driver.start()
+        return driver
+
+    # As the owner -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the run."""
+        self.run.start()
+        self._look()
+
+    def complete(self, step: int, value: object = None) -> None:
+        """Step `step` returned `value`."""
+        request = self._requests[step]
+        assert isinstance(request, StepRequest), f"operation {step} is a timer"
+        payload = request.call.result_type.encode(value)
+        self.tell(completed(step, request.name, payload, self._next_time(), len(self.history) + 1))
+
+    def fail(self, step: int, error: BaseException) -> None:
+        """Step `step` failed with `error`."""
+        failure = capture(error)
+        self.tell(
+            StepFailed(
+                workflow_id="wf-1",
+                position=len(self.history) + 1,
+                recorded_at=self._next_time(),
+                claim=0,
+                command=0,
+                worker="test",
+                step=step,
+                name=self._requests[step].name,
+                attempt=1,
+                started_at=START_US,
+                error_type=failure.error_type,
+                error_message=failure.error_message,
+                error_stack=failure.error_stack,
+                payload=failure.payload,
+            )
+        )
+
+    def fire(self, step: int) -> None:
+        """The time of timer `step` came."""
+        request = self._requests[step]
+        assert isinstance(request, TimerRequest), f"operation {step} is a step"
+        time = max(self._next_time(), request.due_at)
+        self.tell(fired(step, request.name, time, len(self.history) + 1))
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tell `outcome`, whatever it is."""
+        self.history.append(outcome)
+        self.run.deliver(outcome)
+        self._look()
+
+    # What came of it --------------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> list[int]:
+        """Numbers of the requests that wait."""
+        return list(self.run.pending)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the run ended."""
+        return self.run.ending
+
+    def request(self, step: int) -> Request:
+        """The request of that number."""
+        return self._requests[step]
+
+    def result(self) -> str:
+        """JSON of what the workflow returned."""
+        ending = self.run.ending
+        assert isinstance(ending, Returned), f"not returned: {ending}"
+        return ending.payload
+
+    def error(self) -> Raised:
+        """What the workflow raised."""
+        ending = self.run.ending
+        assert isinstance(ending, Raised), f"not raised: {ending}"
+        return ending
+
+    def check_replays(self) -> None:
+        """A run that is told any part of the history, and then the rest, asks for the same and ends the same."""
+        for cut in range(len(self.history) + 1):
+            again = Driver(self._make)
+            again.replay(self.history[:cut])
+            for outcome in self.history[cut:]:
+                again.tell(outcome)
+            assert again.asked == self.asked, f"replay up to {cut} asked for something else"
+            assert again.cancelled == self.cancelled, f"replay up to {cut} cancelled something else"
+            assert _without_stack(again.ending) == _without_stack(self.ending)
+            assert again.open == self.open
+            again.run.close()
+
+    def replay(self, outcomes: list[Outcome]) -> None:
+        """Start, and tell all of `outcomes` before anything is taken."""
+        self.run.start()
+        for outcome in outcomes:
+            for number, request in self.run.pending.items():
+                self._note(number, request)
+            self.history.append(outcome)
+            self.run.deliver(outcome)
+        self._look()
+
+    def _look(self) -> None:
+        for request in self.run.take():
+            assert request.step in self.run.pending
+        for number, request in self.run.pending.items():
+            self._note(number, request)
+        self.cancelled += self.run.take_cancelled()
+
+    def _note(self, number: int, request: Request) -> None:
+        self._requests[number] = request
+        due = (str(request.due_at),) if isinstance(request, TimerRequest) else ()
+        self.asked[number] = (request.name, request.source, *due)
+
+    def _next_time(self) -> int:
+        last = self.history[-1].recorded_at if self.history else START_US
+        return last + SECOND_US
+
+
+def completed(
+    step: int, name: str, payload: str, recorded_at: int, position: int = 1
+) -> StepCompleted:
+    """The event that step `step` returned `payload`."""
+    return StepCompleted(
+        workflow_id="wf-1",
+        position=position,
+        recorded_at=recorded_at,
+        claim=0,
+        command=0,
+        worker="test",
+        step=step,
+        name=name,
+        payload=payload,
+        attempt=1,
+        started_at=START_US,
+    )
+
+
+def fired(step: int, name: str, recorded_at: int, position: int = 1) -> TimerFired:
+    """The event that timer `step` fired."""
+    return TimerFired(
+        workflow_id="wf-1",
+        position=position,
+        recorded_at=recorded_at,
+        claim=0,
+        command=0,
+        worker="test",
+        step=step,
+        name=name,
+    )
+
+
+def _without_stack(ending: Ending | None) -> object:
+    """Stacks name refold's own lines, which differ between a start and a replay."""
+    if isinstance(ending, Raised):
+        return ending.error_type, ending.error_message, ending.payload
+    return ending
