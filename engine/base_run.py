@@ -235,7 +235,6 @@ class BaseRun:
             self._abandoned[step] = (isinstance(request, TimerRequest), request.name)
         self._pending.clear()
         self._new.clear()
-        self._cancelled.clear()
 
     def _end_returned(self, value: object) -> None:
         """The function has returned `value`."""

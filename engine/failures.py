@@ -177,7 +177,8 @@ def _rebuilt(failure: Failure) -> Exception | None:
 
 
 def _says(error: Exception, message: str) -> bool:
-    return _bounded_start(str(error), MAX_MESSAGE_CHARS) == message
+    said = str(error)
+    return said == message or _bounded_start(said, MAX_MESSAGE_CHARS) == message
 
 
 def _constructed(kind: type[Exception], args: list[object]) -> Exception:

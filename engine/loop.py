@@ -351,6 +351,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         task = self._ordered.pop(wanted, None)
         if task is None:
             wanted.close()
+            if isinstance(awaited, AbstractSet):
+                for item in cast("AbstractSet[_Coroutine]", awaited):
+                    item.close()  # else Python would warn that it was never awaited
             raise UsageError(
                 f"asyncio.as_completed() in workflow {self._workflow_id!r} was given a"
                 f" {kind} of coroutines, whose order a replay can't repeat"

@@ -154,6 +154,10 @@ def open_file(path: Path, partitions: int | None) -> OpenFile:
             # Reading never tells that the file can't be written: better now than at the first append.
             connections[0].execute("BEGIN IMMEDIATE")
             connections[0].execute("ROLLBACK")
+            # The writer waits by itself, with shorter pauses than SQLite's (see SqliteWriter); a reader meets a lock
+            # only while another process recovers the file or closes it, and should not stop the loop for long.
+            connections[0].execute("PRAGMA busy_timeout = 0")
+            connections[1].execute("PRAGMA busy_timeout = 5000")
         return OpenFile(
             connections[0],
             connections[1],

@@ -4,7 +4,7 @@ Bars share one scale, from the run's start to its last event: solid where an att
 next one was waited for, thin where a timer ran.
 """
 
-import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -315,14 +315,8 @@ def _diverged(parked: WorkflowParked) -> list[RenderableType]:
 def _resume_hint(workflow_id: str) -> Text:
     return Text.assemble(
         ("Mend the cause, deploy, then: ", "dim"),
-        (f"refold resume {shell_word(workflow_id)} --reason '...'", "bold"),
+        (f"refold resume {shlex.quote(workflow_id)} --reason '...'", "bold"),
     )
-
-
-def shell_word(text: str) -> str:
-    """`text` as a shell takes it as one word."""
-    plain = all(c.isalnum() or c in "-_./:@%+=," for c in text) and text
-    return text if plain else "'" + text.replace("'", "'\\''") + "'"
 
 
 def _running(timeline: Timeline, view: View) -> RenderableType:
@@ -335,69 +329,6 @@ def _running(timeline: Timeline, view: View) -> RenderableType:
     else:
         what = "a step is under way, or it waits for a worker"
     return Text(f"running: last event {since}; {what}", style="cyan")
-
-
-def as_json(timeline: Timeline, status: str, reason: str | None) -> dict[str, object]:
-    """The timeline as plain JSON values; times are microseconds since 1970-01-01 UTC."""
-    return {
-        "workflow_id": timeline.workflow_id,
-        "workflow": timeline.workflow,
-        "status": status,
-        "started_at": timeline.started_at,
-        "updated_at": timeline.updated_at,
-        "events": timeline.events,
-        "input": _value(timeline.input),
-        "result": _value(timeline.result),
-        "error": _error(timeline.failure),
-        "reason": reason,
-        "parked": json_object(timeline.parked.payload) if timeline.parked is not None else None,
-        "rows": [_row_json(row) for row in timeline.rows],
-    }
-
-
-def _value(payload: str | None) -> object:
-    if payload is None:
-        return None
-    try:
-        value: object = json.loads(payload)
-    except ValueError:
-        return payload
-    return value
-
-
-def _error(failure: WorkflowFailed | None) -> dict[str, object] | None:
-    if failure is None:
-        return None
-    return {
-        "type": failure.error_type,
-        "message": failure.error_message,
-        "stack": failure.error_stack,
-    }
-
-
-def _row_json(row: Row) -> dict[str, object]:
-    if isinstance(row, Milestone):
-        return {"what": row.what, "at": row.at, "text": row.text}
-    return {
-        "what": "timer" if row.is_timer else "step",
-        "step": row.step,
-        "name": row.name,
-        "state": row.state.value,
-        "started_at": row.started_at,
-        "ended_at": row.ended_at,
-        "due_at": row.due_at,
-        "worker": row.worker,
-        "attempts": [
-            {
-                "number": attempt.number,
-                "started_at": attempt.started_at,
-                "ended_at": attempt.ended_at,
-                "error": attempt.error,
-            }
-            for attempt in row.attempts
-        ],
-        "result": _value(row.payload),
-    }
 
 
 def print_timeline(

@@ -10,6 +10,7 @@ driver.check_replays()
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from refold.engine.async_run import AsyncRun
@@ -150,6 +151,23 @@ class Driver:
         """The request of that number."""
         return self._requests[step]
 
+    def step_with(self, argument: object) -> int:
+        """Number of the last step that was asked for with that first argument."""
+        return next(
+            number
+            for number, request in reversed(self._requests.items())
+            if isinstance(request, StepRequest) and _first_argument(request) == argument
+        )
+
+    def timer_due(self, after_s: float) -> int:
+        """Number of the open timer that is due so many seconds after the start."""
+        due_at = START_US + round(after_s * SECOND_US)
+        return next(
+            number
+            for number, request in self.run.pending.items()
+            if isinstance(request, TimerRequest) and request.due_at == due_at
+        )
+
     def result(self) -> str:
         """JSON of what the workflow returned."""
         ending = self.run.ending
@@ -200,6 +218,11 @@ class Driver:
     def _next_time(self) -> int:
         last = self.history[-1].recorded_at if self.history else START_US
         return last + SECOND_US
+
+
+def _first_argument(request: StepRequest) -> object:
+    assert isinstance(request.call.call, partial), "the definitions make a partial of every call"
+    return request.call.call.args[0]
 
 
 def completed(

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextvars
+import gc
+import inspect
+import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,13 +81,14 @@ async def task_group() -> list[str]:
 
 
 async def task_group_that_fails() -> list[str]:
+    seen: list[str] = []
     try:
         async with asyncio.TaskGroup() as group:
             for name in "abc":
                 group.create_task(ask(name))
     except* ValueError as errors:
-        return [str(error) for error in errors.exceptions]
-    return []
+        seen += [str(error) for error in errors.exceptions]
+    return seen
 
 
 async def timeout() -> list[str]:
@@ -259,33 +263,159 @@ async def asynchronous_generator_left_open() -> list[str]:
 
 Program = Callable[[], Coroutine[Any, Any, list[str]]]
 
-# What happens, in order: "0" completes operation 0 with its step's argument, "0!" fails it, "0." fires its timer.
+# What happens, in order: "a" completes the step that was asked for "a", "a!" fails it, "30s" fires the timer that is
+# due 30 seconds after the start.
 CASES: list[tuple[Program, str, list[str]]] = [
-    (gather, "2 0 1", ["a", "b", "c"]),
-    (gather_with_errors, "1! 0", ["a", "b failed"]),
-    (gather_first_error, "1! 0 2", ["b failed", "c"]),
-    (wait_first, "1 2 0", ["b", "c", "a"]),
-    (wait_with_timeout, "2 3.", ["c"]),
-    (wait_with_timeout, "2 0 1", ["a", "b", "c"]),
-    (as_completed, "2 0 1", ["c", "a", "b"]),
-    (as_completed_of_tasks, "1 0 2", ["b", "a", "c"]),
-    (task_group, "2 1 0", ["a", "b", "c"]),
-    (task_group_that_fails, "0 1!", ["b failed"]),
-    (timeout, "1", ["a"]),
-    (timeout, "0. 2", ["late", "b"]),
-    (shield, "0", ["in time"]),
-    (event, "0", ["a", "x", "y"]),
-    (lock, "0 1 2", ["a", "b", "c"]),
-    (queue, "1 2 0", ["b", "c", "a"]),
-    (semaphore, "1 2 0 3", ["b", "c", "a", "d"]),
-    (condition, "1 0", ["b", "a", "x", "y"]),
-    (barrier, "2 0 1", ["c", "a", "b", "b met", "c met", "a met"]),
-    (sleeps, "1. 0.", ["none", "short", "long"]),
-    (later, "1 0", ["b", "a"]),
-    (later, "0 1", ["b", "a"]),
-    (cancelled_task, "1 2", ["b", "cancelled", "c"]),
-    (cancelled_task, "1 0 2", ["b", "cancelled", "c"]),
-    (context_variables, "1 0", ["a", "b", "nobody"]),
-    (asynchronous_generator, "0 1 2", ["a", "b", "c"]),
-    (asynchronous_generator_left_open, "0 1", ["a", "d"]),
+    (gather, "c a b", ["a", "b", "c"]),
+    (gather_with_errors, "b! a", ["a", "b failed"]),
+    (gather_first_error, "b! c", ["b failed", "c"]),
+    (gather_first_error, "b! a c", ["b failed", "c"]),
+    (wait_first, "b c a", ["b", "c", "a"]),
+    (wait_with_timeout, "c 30s", ["c"]),
+    (wait_with_timeout, "c 30s a b", ["c"]),
+    (wait_with_timeout, "c a b", ["a", "b", "c"]),
+    (as_completed, "c a b", ["c", "a", "b"]),
+    (as_completed_of_tasks, "b a c", ["b", "a", "c"]),
+    (as_completed_with_timeout, "b 30s", ["b", "late"]),
+    (as_completed_with_timeout, "c b a", ["c", "b", "a"]),
+    (task_group, "c b a", ["a", "b", "c"]),
+    (task_group_that_fails, "a b!", ["b failed"]),
+    (timeout, "a", ["a"]),
+    (timeout, "30s b", ["late", "b"]),
+    (timeout, "30s a b", ["late", "b"]),
+    (wait_for, "a", ["a"]),
+    (wait_for, "30s b", ["late", "b"]),
+    (shield, "a", ["in time"]),
+    (shield, "30s a", ["late", "a"]),
+    (event, "a", ["a", "x", "y"]),
+    (lock, "a b c", ["a", "b", "c"]),
+    (queue, "b c a", ["b", "c", "a"]),
+    (semaphore, "b c a d", ["b", "c", "a", "d"]),
+    (condition, "b a", ["b", "a", "x", "y"]),
+    (barrier, "c a b", ["c", "a", "b", "b met", "c met", "a met"]),
+    (sleeps, "30s 60s", ["none", "short", "long"]),
+    (sleeps, "60s 30s", ["none", "long", "short"]),
+    (later, "b a", ["b", "a"]),
+    (later, "a b", ["b", "a"]),
+    (cancelled_task, "b c", ["b", "cancelled", "c"]),
+    (cancelled_task, "b a c", ["b", "cancelled", "c"]),
+    (context_variables, "b a", ["a", "b", "nobody"]),
+    (asynchronous_generator, "a b c", ["a", "b", "c"]),
+    (asynchronous_generator_left_open, "a d", ["a", "d"]),
 ]
+
+
+def drive(program: Program, story: str) -> Driver:
+    driver = Driver.begin(workflow(program))
+    for happening in story.split():
+        happen(driver, happening)
+    return driver
+
+
+def happen(driver: Driver, happening: str) -> None:
+    if happening.endswith("s"):
+        driver.fire(driver.timer_due(float(happening[:-1])))
+    elif happening.endswith("!"):
+        name = happening[:-1]
+        driver.fail(driver.step_with(name), ValueError(f"{name} failed"))
+    else:
+        driver.complete(driver.step_with(happening), happening)
+
+
+@pytest.mark.parametrize(
+    ("program", "story", "expected"),
+    CASES,
+    ids=[f"{program.__name__}: {story}" for program, story, _ in CASES],
+)
+def test_a_primitive_follows_the_recorded_order(
+    program: Program, story: str, expected: list[str]
+) -> None:
+    """Given outcomes in an order, the code sees that order; told any part of it first, a replay ends the same."""
+    driver = drive(program, story)
+
+    assert json.loads(driver.result()) == expected
+    driver.check_replays()
+
+
+def test_every_program_has_a_case() -> None:
+    """A program without a case would be no test."""
+    programs = {
+        value
+        for name, value in globals().items()
+        if inspect.iscoroutinefunction(value) and not name.startswith("_")
+    }
+
+    assert programs == {program for program, _, _ in CASES}
+
+
+ORDER_OF_SETS = """
+import asyncio
+from refold.engine.definitions import step, workflow
+from run_driver import Driver
+
+@step
+async def ask(name: str) -> str: ...
+
+@workflow
+async def order_of_sets() -> list[str]:
+    tasks = {asyncio.create_task(ask(f"task {n}"), name=str(n)) for n in range(60)}
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        await ask("after " + task.get_name())
+        task.cancel()
+    waiting = {asyncio.get_running_loop().create_future(): n for n in range(20)}
+    done, pending = await asyncio.wait(set(waiting), timeout=1)
+    for future in pending:
+        await ask(f"future {waiting[future]}")
+    for answer in asyncio.as_completed([ask(f"answer {n}") for n in range(60)]):
+        await answer
+    return []
+
+driver = Driver.begin(order_of_sets)
+while driver.ending is None:
+    number = driver.open[-1]
+    request = driver.request(number)
+    if request.name == "timer":
+        driver.fire(number)
+    else:
+        print(number, request.call.call.args)
+        driver.complete(number, "done")
+print(driver.result())
+"""
+
+
+def test_the_order_of_sets_is_the_same_in_every_process() -> None:
+    """Given other hash seeds and addresses, the tasks in asyncio's sets and those of as_completed come in one order."""
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", f"padding = [object() for _ in range({salt})]\n{ORDER_OF_SETS}"],
+            env={"PYTHONHASHSEED": str(salt), "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for salt in (1, 20_000, 300_001)
+    }
+
+    assert len(outputs) == 1
+    assert outputs.pop().count("\n") > 100
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ["map", "set"])
+def test_as_completed_without_an_order_is_refused(kind: str) -> None:
+    """Given coroutines in an iterator or a set, as_completed fails at once and says to pass a list."""
+
+    @workflow
+    async def unordered() -> None:
+        coroutines = map(ask, "ab")
+        for result in asyncio.as_completed(coroutines if kind == "map" else set(coroutines)):
+            await result
+
+    error = Driver.begin(unordered).error()
+    gc.collect()  # the coroutines that were in the map are lost: Python warns of them here
+
+    assert error.error_type.endswith(":UsageError")
+    assert f"a {kind} of coroutines" in error.error_message
+    assert "give it a list" in error.error_message

@@ -70,9 +70,8 @@ async def steps_in_async_code() -> None:
     assert_type(await shop.label.aio(size=3), str)
     await charge("no order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await write.aio()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    task = charge(Order(1))
-    assert_type(task, Coroutine[Any, Any, Receipt])
-    await task
+    made: Coroutine[Any, Any, Receipt] = charge(Order(1))
+    assert_type(await made, Receipt)
 
 
 def steps_in_blocking_code() -> None:

@@ -1,0 +1,171 @@
+"""From `app:checkout` to the workflow: importing the user's code, and saying what is there when the name is wrong."""
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from refold.engine.definitions import Catalogue, Workflow
+from refold.engine.step_definitions import AsyncStep, SyncStep
+from refold.log.errors import UsageError
+
+AnyWorkflow = Workflow[..., Any]
+
+
+def load_workflow(target: str) -> AnyWorkflow:
+    """The one workflow that `module:name`, `file.py:name` or, where it has just one, `module` names.
+
+    Raises:
+        UsageError: The module can't be imported, or has no such workflow; says what it has.
+    """
+    module, attribute = _module_of(target)
+    found = _workflows_in(module)
+    if attribute:
+        value = _attribute(module, attribute, found)
+        if not isinstance(value, Workflow):
+            raise UsageError(
+                f"{target} is {_kind(value)}, not a workflow. {_what_is_there(module, found)}"
+            )
+        return value
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise UsageError(f"which workflow? {_what_is_there(module, found)}")
+    names = "\n".join(f"  {target}:{name}" for name in found)
+    raise UsageError(f"{target} has {len(found)} workflows, name one of them:\n{names}")
+
+
+def load_workflows(targets: Iterable[str]) -> list[AnyWorkflow]:
+    """All workflows of some modules: `module`, `module:workflow`, or `module:list_of_workflows`.
+
+    Raises:
+        UsageError: A module can't be imported, or there is nothing to run in it.
+        DefinitionError: Two workflows have one name.
+    """
+    loaded: dict[tuple[str, str], AnyWorkflow] = {}
+    for target in targets:
+        module, attribute = _module_of(target)
+        found = _workflows_in(module)
+        chosen = _listed(target, module, attribute, found) if attribute else list(found.values())
+        if not chosen:
+            raise UsageError(f"there is nothing to run: {_what_is_there(module, found)}")
+        loaded.update({definition.key: definition for definition in chosen})
+    return list(Catalogue.of(loaded.values()).values())
+
+
+def _listed(
+    target: str, module: ModuleType, attribute: str, found: dict[str, AnyWorkflow]
+) -> list[AnyWorkflow]:
+    value = _attribute(module, attribute, found)
+    if isinstance(value, Workflow):
+        return [value]
+    members: list[object] = list(value) if isinstance(value, list | tuple | set | frozenset) else []
+    chosen = [member for member in members if isinstance(member, Workflow)]
+    if not chosen or len(chosen) < len(members):
+        raise UsageError(
+            f"{target} is {_kind(value)}, not a workflow and no list of workflows. "
+            f"{_what_is_there(module, found)}"
+        )
+    return chosen
+
+
+def _module_of(target: str) -> tuple[ModuleType, str]:
+    name, _, attribute = target.partition(":")
+    if not name:
+        raise UsageError(f"{target!r} names no module: write MODULE:WORKFLOW, as in orders:checkout")
+    directory = Path.cwd()
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"there is no file {name}: check the path")
+        directory, name = path.resolve().parent, path.stem
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    return _import(name, target), attribute
+
+
+def _import(name: str, target: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise UsageError(
+                f"there is no module {missing!r} (for {target!r}) in {Path.cwd()} or among what is installed. "
+                f"{_nearby(name)}"
+            ) from error
+        raise UsageError(
+            f"module {name!r} can't be imported, it needs {missing!r}: install that, then try again"
+        ) from error
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UsageError(
+            f"module {name!r} can't be imported, {type(error).__name__} at "
+            f"{place.filename}:{place.lineno}: {error}. --debug shows the traceback"
+        ) from error
+
+
+def _nearby(name: str) -> str:
+    """Where the user may have meant to be."""
+    here = sorted(path.stem for path in Path.cwd().glob("*.py"))
+    close = difflib.get_close_matches(name, here, n=1)
+    if close:
+        return f"Did you mean {close[0]}?"
+    if not here:
+        return "There is no Python file in this directory: change to that of your code."
+    return f"Python files here: {', '.join(here[:10])}{', ...' if len(here) > 10 else ''}."
+
+
+def _workflows_in(module: ModuleType) -> dict[str, AnyWorkflow]:
+    """A module's workflows by the name that they have in it; one that has two names counts once."""
+    found: dict[tuple[str, str], tuple[str, AnyWorkflow]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, Workflow):
+            found.setdefault(value.key, (name, value))
+    return dict(found.values())
+
+
+def _attribute(module: ModuleType, name: str, found: dict[str, AnyWorkflow]) -> object:
+    value: object = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            close = difflib.get_close_matches(name, found, n=1)
+            hint = f" Did you mean {module.__name__}:{close[0]}?" if close else ""
+            raise UsageError(
+                f"module {module.__name__!r} has no {name!r}.{hint} {_what_is_there(module, found)}"
+            )
+        value = getattr(value, part)
+    return value
+
+
+def _what_is_there(module: ModuleType, found: dict[str, AnyWorkflow]) -> str:
+    name = module.__name__
+    if found:
+        return f"Workflows in {name!r}: {', '.join(found)}."
+    functions = [
+        key
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == name and not key.startswith("_")
+    ]
+    if not functions:
+        return f"Module {name!r} has no workflows: decorate a function in it with @workflow."
+    return (
+        f"Module {name!r} has no workflows, but has {', '.join(functions[:10])}: "
+        "decorate the function that is to run with @workflow."
+    )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, AsyncStep | SyncStep):
+        return "a step"
+    if isinstance(value, ModuleType):
+        return "a module"
+    if isinstance(value, type):
+        return "a class"
+    if callable(value):
+        return "a plain function without @workflow"
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,134 @@
+"""What `refold run` shows while a workflow goes on: a line for each operation that ends, on standard error.
+
+On a terminal a spinner below them says that it lives, how many steps are done, and for how long it has been running.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from refold.log.events import (
+    Event,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    TimerStarted,
+    Unreadable,
+    WorkflowParked,
+    WorkflowResumed,
+    WorkflowStarted,
+)
+from refold.services.spans import span
+from refold.services.terminal import one_line, printable
+from refold.services.timeline import error_line
+
+
+class ProgressDisplay:
+    """Tells a run's events as they come.
+
+    Args:
+        console: Where to.
+        quiet: Say nothing.
+        since: When this process began, microseconds since 1970-01-01 UTC: what was recorded before that is
+            counted and not told again.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool, since: int) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._since = since
+        self._started_at = since
+        self._recorded_before = 0
+        self._told_of_before = False
+        self._done = 0
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def shown(self, title: str) -> Iterator[None]:
+        """Show the spinner inside the block, on a terminal."""
+        if self._quiet or not self._console.is_terminal:
+            yield
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), _Elapsed())
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            bar.add_task(printable(title).replace("[", "\\["), total=None)
+            self._bar = bar
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def tell(self, event: Event | Unreadable) -> None:
+        """Tell one event."""
+        if isinstance(event, Unreadable):
+            self._line("?", "red", f"a record that can't be read: {event.reason}", "")
+            return
+        if isinstance(event, StepCompleted | StepFailed):
+            self._done += 1
+        if isinstance(event, WorkflowStarted):
+            self._started_at = event.recorded_at
+        if event.recorded_at < self._since:
+            self._recorded_before += isinstance(event, StepCompleted | StepFailed)
+            return
+        self._tell_of_before()
+        self._tell_new(event)
+
+    @property
+    def done(self) -> int:
+        """Steps that have their outcome."""
+        return self._done
+
+    def _tell_of_before(self) -> None:
+        if self._recorded_before and not self._told_of_before:
+            steps = "1 step" if self._recorded_before == 1 else f"{self._recorded_before:,} steps"
+            self._line("⇄", "magenta", f"going on after {steps} recorded before: not run again", "")
+        self._told_of_before = True
+
+    def _tell_new(self, event: Event) -> None:
+        match event:
+            case StepCompleted():
+                took = span(event.recorded_at - event.started_at)
+                again = f"  attempt {event.attempt}" if event.attempt > 1 else ""
+                self._line("✓", "green", f"{event.name} #{event.step}{again}", took)
+            case StepAttemptFailed() | StepFailed():
+                error = error_line(event.error_type, event.error_message)
+                final = isinstance(event, StepFailed) or event.due_at is None
+                sign, style = ("✗", "red") if final else ("↻", "yellow")
+                text = f"{event.name} #{event.step}  attempt {event.attempt}: {error}"
+                if event.due_at is not None:
+                    text += f"; again in {span(max(0, event.due_at - event.recorded_at))}"
+                self._line(sign, style, text, span(event.recorded_at - event.started_at))
+            case TimerStarted():
+                wait = span(max(0, event.due_at - event.recorded_at))
+                self._line("◷", "cyan", f"{event.name} #{event.step}  until {wait} from now", "")
+            case TimerFired():
+                self._line("✓", "cyan", f"{event.name} #{event.step}", "")
+            case WorkflowParked() | WorkflowResumed():
+                self._line("‖", "yellow", event.kind.rpartition(".")[2], "")
+            case _:
+                pass
+
+    def _line(self, sign: str, style: str, text: str, took: str) -> None:
+        if self._quiet:
+            return
+        line = Text(f" {sign} ", style=style).append(one_line(text, 300), "default")
+        if took:
+            line.append(f"  {took}", "dim")
+        console = self._bar.console if self._bar is not None else self._console
+        console.print(line)
+
+
+class _Elapsed(ProgressColumn):
+    """Time since the display began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - rich's signature
+        return Text(f"{time.monotonic() - self._began:.0f} s", style="dim")
