@@ -136,7 +136,9 @@ class Client:
 
     def close(self, error: RefoldError | None = None) -> None:
         """Let everybody who waits know that no reply will come."""
-        self._closed = error or EngineClosed("the engine was closed; open it again to go on waiting")
+        self._closed = error or EngineClosed(
+            "the engine was closed; open it again to go on waiting"
+        )
         if self._round is not None:
             self._round.cancel()
         for task in self._background:
@@ -277,7 +279,9 @@ class Client:
         loop = asyncio.get_running_loop()
         question = _Question(command, loop.create_future())
         self._asked[command.command_id] = question
-        timer = None if timeout_s is None else loop.call_later(timeout_s, question.give_up, timeout_s)
+        timer = (
+            None if timeout_s is None else loop.call_later(timeout_s, question.give_up, timeout_s)
+        )
         try:
             await self._send(command)
             reply = await question.reply
@@ -313,7 +317,9 @@ class Client:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.warning("a question could not be sent again, another try follows: %s", task.exception())
+            logger.warning(
+                "a question could not be sent again, another try follows: %s", task.exception()
+            )
 
     async def _send(self, command: Command) -> None:
         entry = encode_command(command)
@@ -332,9 +338,9 @@ class Client:
     def halted(self, partition: int, error: LogError) -> None:
         """A partition of this process's worker can't go on: tell those who wait for its runs."""
         for question in self._asked.values():
-            if partition_of(question.command.workflow_id, self.log.partitions) == partition:
-                if not question.reply.done():
-                    question.reply.set_exception(error)
+            there = partition_of(question.command.workflow_id, self.log.partitions) == partition
+            if there and not question.reply.done():
+                question.reply.set_exception(error)
         for outcome in list(self._outcomes.values()):
             if partition_of(outcome.workflow_id, self.log.partitions) == partition:
                 outcome.failure = error

@@ -119,7 +119,7 @@ class Engine:
         DefinitionError: Two workflows have one name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a keyword with a default
         self,
         url: str | Log,
         *,
@@ -285,7 +285,7 @@ class Engine:
     ) -> Handle[R]: ...
     def start(
         self,
-        workflow: Any,  # noqa: ANN401 - the overloads say what it is
+        workflow: Any,  # the overloads say what it is
         /,
         *args: object,
         id: str | None = None,
@@ -363,7 +363,7 @@ class Engine:
     ) -> Handle[R]: ...
     async def start_async(
         self,
-        workflow: Any,  # noqa: ANN401 - the overloads say what it is
+        workflow: Any,  # the overloads say what it is
         /,
         *args: object,
         id: str | None = None,
@@ -504,13 +504,14 @@ class Engine:
         """Run `work` on the engine's loop from another thread, and wait."""
         try:
             loop = self._opened()
-            if _running_loop() is loop:
-                raise UsageError(
-                    f"this call would block the engine's own event loop: await {instead} there"
-                )
         except BaseException:
             work.close()
             raise
+        if _running_loop() is loop:
+            work.close()
+            raise UsageError(
+                f"this call would block the engine's own event loop: await {instead} there"
+            )
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> T:

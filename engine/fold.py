@@ -155,8 +155,7 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
         return _unreadable(state, event, offset)
     if event.claim != state.claim:
         return state
-    if event.command > state.command:
-        state.command = event.command
+    state.command = max(state.command, event.command)
     if isinstance(event, PartitionClaimed):
         state.claim = offset
         state.owner = event.worker
@@ -177,7 +176,9 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
     elif workflow.broken is not None:
         workflow.position += 1
     elif event.position != workflow.position:
-        _break(workflow, f"event {event.kind} has position {event.position}, not {workflow.position}")
+        _break(
+            workflow, f"event {event.kind} has position {event.position}, not {workflow.position}"
+        )
     else:
         workflow.position += 1
         workflow.updated_at = event.recorded_at
@@ -216,7 +217,9 @@ def _transition(
         case WorkflowResumed():
             _resume(workflow)
         case _:
-            _break(workflow, f"event {event.kind} at position {event.position} can't follow a start")
+            _break(
+                workflow, f"event {event.kind} at position {event.position} can't follow a start"
+            )
 
 
 def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
@@ -226,7 +229,10 @@ def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
         state.open[workflow_id] = WorkflowState(event, 1, Status.RUNNING, event.recorded_at)
         return
     workflow = WorkflowState(None, (event.position or 0) + 1, Status.PARKED, event.recorded_at)
-    _break(workflow, f"the stream begins with {event.kind} at position {event.position}, not with its start")
+    _break(
+        workflow,
+        f"the stream begins with {event.kind} at position {event.position}, not with its start",
+    )
     state.open[workflow_id] = workflow
 
 

@@ -51,7 +51,7 @@ class Ledger:
         self.confirmed = 0  # entries confirmed so far
         self._worker = worker
         self._claim = state.claim
-        self._next_offset = state.claim + 1
+        self.next_offset = state.claim + 1  # all before it is known
         self._entries: list[Entry] = []
         self._ready: list[Effect] = []
         self._held: dict[int, list[Effect]] = {}
@@ -70,7 +70,7 @@ class Ledger:
     def record(self, event: Event) -> int:
         """Encode, fold and queue an event; returns its sequence number, for `hold`."""
         entry, chain = encode_event(event, self.state.chain)
-        evolve(self.state, event, self._next_offset)  # the offset matters for claims alone
+        evolve(self.state, event, self.next_offset)  # the offset matters for claims alone
         self.state.chain = chain
         self._entries.append(entry)
         self.made += 1
@@ -104,13 +104,18 @@ class Ledger:
         if count == 0:
             return None
         first, last = offsets[0], offsets[-1]
-        if first == self._next_offset and last == first + count - 1:
+        if first == self.next_offset and last == first + count - 1:
             self._confirm(count, last + 1)
             return None
-        return self._next_offset, last + 1
+        return self.next_offset, last + 1
 
     def inspected(self, records: Sequence[Record], offsets: Sequence[int]) -> None:
-        """Look at the range that `acked` asked for; `offsets` are those that `acked` was given."""
+        """Look at records that the owner has not made, or whose offsets it is still to learn.
+
+        Args:
+            records: The range that `acked` asked for; or all from `next_offset` on, while no append is in flight.
+            offsets: What `acked` was given; empty where no append is in flight.
+        """
         own = set(offsets)
         for record in records:
             if record.offset not in own:
@@ -118,7 +123,8 @@ class Ledger:
                 if isinstance(event, PartitionClaimed) and event.claim == self._claim:
                     self.lost_to = event.worker
                     return
-        self._confirm(len(offsets), offsets[-1] + 1)
+        if records:
+            self._confirm(len(offsets), records[-1].offset + 1)
 
     def drop(self) -> None:
         """Forget what was not appended and what was held: the partition is given up."""
@@ -127,7 +133,7 @@ class Ledger:
         self._held.clear()
 
     def _confirm(self, count: int, next_offset: int) -> None:
-        self._next_offset = next_offset
+        self.next_offset = next_offset
         held = self._held
         if held:
             ready = self._ready

@@ -112,6 +112,7 @@ class OpenRuns:
 
     def __init__(
         self,
+        *,
         state: PartitionState,
         ledger: Ledger,
         watchers: Watchers,

@@ -185,7 +185,7 @@ class DurableScope(Protocol):
     def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """In an `async def` workflow: the awaitable outcome of a step."""
 
-    def perform_sync(self, call: StepCall) -> Any:  # noqa: ANN401 - the step's own result type
+    def perform_sync(self, call: StepCall) -> Any:
         """In a `def` workflow: wait for a step and return its result."""
 
     def sleep_sync(self, delay_s: float) -> None:

@@ -60,7 +60,14 @@ class Owner:
         self._runs = runs
         self._ledger = Ledger(state, settings.worker)
         self._watchers = Watchers(settings.max_kept_result_bytes)
-        self._open = OpenRuns(state, self._ledger, self._watchers, settings, runs, random)
+        self._open = OpenRuns(
+            state=state,
+            ledger=self._ledger,
+            watchers=self._watchers,
+            settings=settings,
+            runs=runs,
+            random=random,
+        )
 
     # What the shell asks for ------------------------------------------------------------------------------
 
@@ -89,6 +96,11 @@ class Owner:
     def waiting_for_code(self) -> dict[str, str]:
         """Open runs whose workflow is not registered here: id and name. They stay as they are."""
         return self._open.waiting_for_code
+
+    @property
+    def next_offset(self) -> int:
+        """The offset that the next record of the partition gets, as far as this owner knows."""
+        return self._ledger.next_offset
 
     @property
     def command(self) -> int:

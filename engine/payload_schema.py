@@ -32,6 +32,9 @@ _CONFIG = CoreConfig(ser_json_bytes="base64", val_json_bytes="base64", ser_json_
 _CONFIGURED = ("model", "dataclass", "typed-dict")
 """Kinds of schema with a configuration of their own, for which the outer one is not looked at."""
 
+_INSTANCES = ("model", "dataclass")
+"""Kinds of schema whose values are instances, which validation takes as they are, without looking into them."""
+
 _OPAQUE = ("default", "metadata", "expected", "config", "cls", "function")
 """Keys whose values are the user's objects and no schemas."""
 
@@ -57,15 +60,18 @@ def build(annotation: object) -> tuple[SchemaValidator, SchemaSerializer]:
 
 
 Node = dict[str, object]
+Change = Callable[[Node], Node]
 
 
-def _rewritten(schema: CoreSchema, change: Callable[[Node], Node]) -> CoreSchema:
+def _rewritten(schema: CoreSchema, change: Change) -> CoreSchema:
     return cast("CoreSchema", _walk(schema, change))
 
 
-def _walk(node: object, change: Callable[[Node], Node]) -> object:
+def _walk(node: object, change: Change) -> object:
     if isinstance(node, dict):
         items = cast("Node", node).items()
+        if change is _for_writing and cast("Node", node).get("type") in _INSTANCES:
+            change = _for_writing_instances
         copied = {key: value if key in _OPAQUE else _walk(value, change) for key, value in items}
         return change(_configured(copied)) if isinstance(copied.get("type"), str) else copied
     if isinstance(node, list):
@@ -116,6 +122,19 @@ def _for_writing(node: Node) -> Node:
             return node
 
 
+def _for_writing_instances(node: Node) -> Node:
+    """Within an instance, what validation would have refused is found when it is written."""
+    match node["type"]:
+        case "any" if "serialization" not in node:
+            checked = core_schema.wrap_serializer_function_ser_schema(_write_plain)
+            return {**node, "serialization": checked}
+        case "dict" if "serialization" not in node and _with_plain_keys(node) is not node:
+            checked = core_schema.wrap_serializer_function_ser_schema(_write_plain_keys)
+            return {**node, "serialization": checked}
+        case _:
+            return _for_writing(node)
+
+
 def _replaced(node: Node, by: CoreSchema) -> Node:
     """`by` in the place of `node`, under the name that other places of the schema refer to it with."""
     name = {"ref": node["ref"]} if "ref" in node else {}
@@ -124,8 +143,9 @@ def _replaced(node: Node, by: CoreSchema) -> Node:
 
 def _with_plain_keys(node: Node) -> Node:
     """Keys of a dict that are declared `Any` are strings: JSON has no others, and nothing says what to make of them."""
-    keys = node.get("keys_schema", _PLAIN)
-    return {**node, "keys_schema": core_schema.str_schema()} if keys == _PLAIN else node
+    keys = cast("Node", node.get("keys_schema", _ANY))
+    is_any = keys == _PLAIN or keys.get("type") == "any"
+    return {**node, "keys_schema": core_schema.str_schema()} if is_any else node
 
 
 def _in_order(value: object, handler: core_schema.SerializerFunctionWrapHandler) -> list[object]:
@@ -182,13 +202,30 @@ def _require_plain(value: object, path: str, depth: int) -> None:
             _require_plain(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, dict):
         for key, item in cast("dict[object, object]", value).items():
-            if not isinstance(key, str):
-                raise _not_plain(path, f"has a key of type {_kind(key)}; JSON's keys are strings")
+            _require_plain_key(key, path)
             _require_plain(item, f"{path}[{key!r}]", depth + 1)
     else:
         raise _not_plain(
             path, f"is of type {_kind(value)}, which is no JSON value and is not declared"
         )
+
+
+def _write_plain(value: object, handler: core_schema.SerializerFunctionWrapHandler) -> object:
+    _require_plain(value, "", 0)
+    return handler(value)
+
+
+def _write_plain_keys(
+    value: Mapping[object, object], handler: core_schema.SerializerFunctionWrapHandler
+) -> object:
+    for key in value:
+        _require_plain_key(key, "")
+    return handler(value)
+
+
+def _require_plain_key(key: object, path: str) -> None:
+    if not isinstance(key, str):
+        raise _not_plain(path, f"has a key of type {_kind(key)}; JSON's keys are strings")
 
 
 def _kind(value: object) -> str:
@@ -200,6 +237,7 @@ def _not_plain(path: str, problem: str) -> PydanticCustomError:
     return PydanticCustomError("plain_json", "{problem}", {"problem": f"{path} {problem}".strip()})
 
 
+_ANY: CoreSchema = core_schema.any_schema()
 _PLAIN: CoreSchema = core_schema.json_or_python_schema(
     json_schema=core_schema.any_schema(),
     python_schema=core_schema.no_info_plain_validator_function(_plain),

@@ -122,9 +122,7 @@ async def read_ending(log: Log, partition: int, lookup: Lookup) -> Reply:
         if isinstance(event, WorkflowCompleted | WorkflowFailed):
             ending = event
     if ending is None:
-        return Reply(
-            command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown"
-        )
+        return Reply(command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown")
     return ended_reply(ending, lookup.command_id)
 
 

@@ -6,6 +6,7 @@ returns is dropped; it keeps its thread until it comes back.
 """
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -182,10 +183,9 @@ class Steps:
             return
         self._finished.append(future.result())
         if len(self._finished) == 1:  # else a wake-up is on its way that will find this one too
-            try:
+            # RuntimeError: the loop was closed, the worker is gone, and the step will run again elsewhere
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._collect)
-            except RuntimeError:
-                pass  # the loop was closed: the worker is gone, and the step will run again elsewhere
 
     # On either --------------------------------------------------------------------------------------------
 

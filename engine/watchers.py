@@ -30,7 +30,8 @@ class Watchers:
         """The answers for all who wait for a run that has ended or was parked; they wait no more."""
         waiting = self._waiting.pop(workflow_id, {})
         return [
-            Answer(client, replace(reply, command_id=command)) for client, command in waiting.items()
+            Answer(client, replace(reply, command_id=command))
+            for client, command in waiting.items()
         ]
 
     def keep(self, workflow_id: str, reply: Reply) -> None:

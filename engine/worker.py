@@ -1,4 +1,4 @@
-"""A worker: the thin shell around the owners of its partitions. It moves bytes, time and step results; it decides nothing.
+"""A worker: the thin shell around the owners of its partitions. It moves bytes, time and results; it decides nothing.
 
 For each partition that its membership assigns there is one `_Session`: fold the events, claim, recover, then pump:
 append what the owner made, tell it the offsets, carry out the effects that have become safe, sleep until something
@@ -79,6 +79,7 @@ class Worker:
         log: Log,
         runs: Runs,
         settings: WorkerSettings,
+        *,
         answer_locally: Callable[[str, Reply], bool],
         halted: Callable[[int, LogError], None],
         clock: Callable[[], int] = wall_clock,
@@ -242,7 +243,9 @@ class _Session:
                 self._worker.halt(self._partition, error)
                 return
             except (AppendUnknown, LogUnavailable) as error:
-                logger.warning("partition %d: %s; beginning again from the log", self._partition, error)
+                logger.warning(
+                    "partition %d: %s; beginning again from the log", self._partition, error
+                )
             except Exception:
                 logger.exception(
                     "partition %d: unexpected error; beginning again from the log", self._partition
@@ -269,7 +272,7 @@ class _Session:
         )
         for count, _ in enumerate(owner.recover(worker.clock()), 1):
             if count % RECOVERY_SLICE == 0:
-                self._carry_out(owner, self._steps)
+                await self._carry_out(owner, self._steps)
                 await asyncio.sleep(0)
         self._warn_of_missing_code(owner)
         self._follow_from = owner.command + 1
@@ -285,7 +288,7 @@ class _Session:
         while owner.lost_to is None:
             self._woken = False
             owner.tick(self._worker.clock())
-            self._carry_out(owner, steps)
+            await self._carry_out(owner, steps)
             if self._follow_from is not None and owner.unconfirmed < MAX_UNCONFIRMED:
                 follow_from, self._follow_from = self._follow_from, None
                 if not self._draining:
@@ -307,11 +310,16 @@ class _Session:
                 records.extend(batch)
             owner.inspected(records, offsets)
 
-    def _carry_out(self, owner: Owner, steps: Steps) -> None:
+    async def _carry_out(self, owner: Owner, steps: Steps) -> None:
         for workflow_id, step in owner.take_cancels():
             steps.cancel(workflow_id, step)
+        effects = owner.take_effects()
+        if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
+            await self._probe(owner)
+        if owner.lost_to is not None:
+            return
         answers: list[Answer] = []
-        for effect in owner.take_effects():
+        for effect in effects:
             if isinstance(effect, Launch):
                 if not self._draining:
                     steps.launch(effect)
@@ -321,6 +329,21 @@ class _Session:
                 self._look_up(effect)
         if answers:
             self._worker.answer(answers)
+
+    async def _probe(self, owner: Owner) -> None:
+        """Ask the log whether the partition is still ours.
+
+        A retry becomes due by the clock, not by an append: a worker that was stopped for minutes would begin it with no
+        sign that another has taken over meanwhile, and perhaps recorded that very step.
+        """
+        end = (await self._log.bounds(Channel.EVENTS, self._partition)).end
+        if end > owner.next_offset:
+            records: list[Record] = []
+            async for batch in self._log.read(
+                Channel.EVENTS, self._partition, owner.next_offset, end
+            ):
+                records.extend(batch)
+            owner.inspected(records, ())
 
     def _look_up(self, lookup: Lookup) -> None:
         async def find() -> None:
@@ -424,4 +447,6 @@ async def claim(log: Log, partition: int, worker: str, clock: Callable[[], int])
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        logger.warning("a result could not be looked up, the client will ask again: %s", task.exception())
+        logger.warning(
+            "a result could not be looked up, the client will ask again: %s", task.exception()
+        )

@@ -92,6 +92,10 @@ class LocalLog(ABC):
     def _watching(self, active: bool) -> None:
         """Told when the first begins, and when the last ceases, to wait for new records."""
 
+    def _check_new(self) -> None:
+        if self._state != "new":
+            raise LogUnavailable(f"log {self._namespace} was opened before: make a new one")
+
     def _opened(self) -> None:
         self._signals.bind(asyncio.get_running_loop())
         self._state = "open"

@@ -74,7 +74,8 @@ class LocalMembership:
             self._rebalance()
         except OSError:
             logger.exception("worker %s can't lock partitions now; will try again", self._worker)
-        self._timer = self._loop.call_later(self._rebalance_s, self.start)
+        finally:  # whatever goes wrong once, others' deaths must still be noticed
+            self._timer = self._loop.call_later(self._rebalance_s, self.start)
 
     def follow(self, partition: int, offset: int) -> None:
         """Ask for the next commands of `partition` from `offset` on: one `deliver` when there are any."""

@@ -211,6 +211,7 @@ class MemoryLog(LocalLog):
 
     async def open(self) -> None:
         """Bind the log to the running event loop."""
+        self._check_new()
         self._loop = asyncio.get_running_loop()
         self._store.watch(self._appended)
         self._opened()

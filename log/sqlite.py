@@ -94,6 +94,7 @@ class SqliteLog(LocalLog):
             LogCorrupt: It is damaged.
             LogUnavailable: It can't be read, written or made.
         """
+        self._check_new()
         self._file = await asyncio.to_thread(open_file, self._path, self._wanted_partitions)
         self._reader = SqliteReader(self._file.reader, self._path)
         writer = SqliteWriter(

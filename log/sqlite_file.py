@@ -98,9 +98,7 @@ def translate(error: sqlite3.Error, path: Path, doing: str) -> LogError:
     code = primary_code(error)
     reason = _UNAVAILABLE.get(code)
     if reason is not None:
-        return LogUnavailable(
-            f"can't {doing} the log {path}: {reason} ({error}). Nothing was written"
-        )
+        return LogUnavailable(f"can't {doing} the log {path}: {reason} ({error})")
     if code in _CORRUPT:
         return LogCorrupt(
             f"can't {doing} the log {path}: the file is damaged ({error}). Restore it from a backup, or rescue what "
@@ -197,6 +195,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache; elsewhere nothing
     except BaseException:
         connection.close()
         raise

@@ -214,7 +214,8 @@ class SqliteWriter:
         Our own short pauses instead of SQLite's busy handler: that one soon sleeps 25 ms and more at a time, and a
         client would starve beside a busy worker.
         """
-        pause_s, started, warned_at = 0.0002, time.monotonic(), time.monotonic()
+        pause_s, started = 0.0002, time.monotonic()
+        warned_at = started
         while True:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -222,8 +223,6 @@ class SqliteWriter:
                 if primary_code(error) != sqlite3.SQLITE_BUSY:
                     raise
                 now = time.monotonic()
-                if self._stopping and now - started > BUSY_WARNING_S:
-                    raise translate(error, self._path, "append to") from error
                 if now - warned_at > BUSY_WARNING_S:
                     warned_at = now
                     logger.warning(
@@ -254,7 +253,8 @@ class SqliteWriter:
             logger.exception("rollback failed in the log %s", self._path)
         problem.__cause__ = cause
         self._failed_generation = max(work.generation for work in works)
-        self._tell(Outcome(works, (), problem))
+        # Others may have written what this transaction saw and then forgot: have everybody look.
+        self._tell(Outcome(works, (), problem, foreign=True))
 
     def _tell(self, outcome: Outcome) -> None:
         try:

@@ -64,6 +64,10 @@ class Aliased(BaseModel):
     total: int = Field(alias="theTotal")
 
 
+class Loose(BaseModel):
+    by_key: dict = {}  # type: ignore[type-arg]  # pyright: ignore[reportMissingTypeArgument, reportUnknownVariableType]
+
+
 class Tree(BaseModel):
     children: list["Tree"] = []
     names: frozenset[str] = frozenset()
@@ -153,6 +157,8 @@ def test_any_value_of_a_model_comes_back_equal():
         (Point, Point(1.0, b"\xff")),
         (list[Point], [Point(1.0, b"\xff")]),
         (Tree, Tree(children=[Tree(names=frozenset({"a", "b"}))])),
+        (Loose, Loose(by_key={"a": [1, None]})),
+        (Item, Item(sku="a", extra={"a": [1.5, None]})),
         (Aliased, Aliased(theTotal=3)),
         (OpenSecret, OpenSecret(token=SecretStr("s"))),
     ],
@@ -258,6 +264,10 @@ def test_what_has_no_json_form_is_refused(annotation: object, make: Callable[[],
         (Iterable[str], "text"),
         (Item, Point(1.0)),
         (Item, Item.model_construct(sku=5)),
+        (Item, Item(sku="a", extra=datetime(2026, 1, 1, tzinfo=UTC))),
+        (Item, Item(sku="a", extra={1: 2})),
+        (Loose, Loose(by_key={1: 2})),
+        (list[Loose], [Loose(by_key={"a": date(2026, 1, 1)})]),
         (Point, Point("x")),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         (SecretStr, SecretStr("s")),
         (dict[str, SecretStr], {"a": SecretStr("s")}),
