@@ -21,7 +21,7 @@ from refold.engine.guard import Guard, GuardMode, arm, disarm
 from refold.engine.loop import TURN_LIMIT, DeterministicLoop, DurableTimer, Spinning, WorkflowTask
 from refold.engine.operations import Outcome, StepCall, StepRequest, Stuck
 from refold.engine.payload import PayloadType
-from refold.engine.scope import Suspended, enter_run
+from refold.engine.scope import enter_run
 from refold.log.errors import UsageError
 from refold.log.events import TimerFired
 
@@ -162,11 +162,14 @@ class AsyncRun(BaseRun):
             self._abandon(step)
 
     def refuse_if_closed(self) -> None:
-        """Raise `Suspended` where the run is over, the first `REFUSALS` times."""
+        """Raise GeneratorExit where the run is over, the first `REFUSALS` times.
+
+        That is what its coroutines are closed with, so it ends them as one more of the same.
+        """
         if self._closed:
             self._refused += 1
             if self._refused <= REFUSALS:
-                raise Suspended
+                raise GeneratorExit("the run is over, or put away: nothing more is done for it")
 
     # Turns ------------------------------------------------------------------------------------------------
 
@@ -194,14 +197,15 @@ class AsyncRun(BaseRun):
                 _swap_current_task(outer, outer_task)
 
     def _begin(self) -> None:
-        entry = _entry(self._function, self._args, self._kwargs)
-        main = self._loop.create_task(entry, name="workflow", context=self._context)
-        main.add_done_callback(self._on_main_done, context=self._context)
-        self._main = main
+        self._main = self._loop.create_task(self._entry(), name="workflow", context=self._context)
         self._run()
 
-    def _on_main_done(self, _main: asyncio.Task[Any]) -> None:
-        self._loop.finish()
+    async def _entry(self) -> object:
+        """The main task's coroutine: an error of the call itself is the workflow's as well."""
+        try:
+            return await self._function(*self._args, **self._kwargs)
+        finally:
+            self._loop.finish()  # nothing runs after the function has ended, not even what is ready
 
     def _tell(self, outcome: Outcome) -> None:
         request = self._match(outcome)
@@ -286,15 +290,6 @@ class AsyncRun(BaseRun):
         self._loop.forget()
         self._waiting.clear()
         self._main = None
-
-
-async def _entry(
-    function: Callable[..., Coroutine[Any, Any, Any]],
-    args: Sequence[object],
-    kwargs: Mapping[str, object],
-) -> object:
-    """The main task's coroutine: an error of the call itself is the workflow's as well."""
-    return await function(*args, **kwargs)
 
 
 def _new_loop(workflow_id: str, run: AsyncRun) -> DeterministicLoop:

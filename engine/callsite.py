@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import sysconfig
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -9,6 +10,10 @@ from typing import Final
 _REFOLD: Final = f"{Path(__file__).parent.parent}/"
 _ASYNCIO: Final = f"{Path(asyncio.__file__).parent}/"
 _NOT_USER_CODE: Final = (_REFOLD, _ASYNCIO)
+_LIBRARIES: Final = (
+    "<frozen ",
+    *(f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 BOUNDARY: Final = "run_workflow_code"
 """Name of the functions of refold below which workflow code runs. What is further out is the worker's stack."""
@@ -25,14 +30,14 @@ def is_boundary(frame: FrameType) -> bool:
     return code.co_name == BOUNDARY and code.co_filename.startswith(_REFOLD)
 
 
-def call_source(frame: FrameType | None = None) -> str:
-    """`file:line` of the innermost user frame on the stack of `frame`, by default the caller's.
+def call_source() -> str:
+    """`file:line` of the innermost user frame that is running on this thread.
 
     Without one (a task made directly of `asyncio.sleep(...)` has none) it is the innermost frame that is not
     refold's, which at least names the asyncio function.
     """
-    if frame is None:
-        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage] - inspect's is twice as slow
+    # inspect.currentframe would cost another call, and this is on every step's way.
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     fallback: str | None = None
     while frame is not None:
         path = frame.f_code.co_filename
@@ -44,6 +49,22 @@ def call_source(frame: FrameType | None = None) -> str:
             fallback = f"{path}:{frame.f_lineno}"
         frame = frame.f_back
     return fallback or "unknown"
+
+
+def own_source(frame: FrameType | None) -> str:
+    """`file:line` of the innermost line on the stack of `frame` that is the user's own, and not a library's.
+
+    Without one it is the outermost below the boundary, which is the workflow's function.
+    """
+    outermost = "unknown"
+    while frame is not None and not is_boundary(frame):
+        path = frame.f_code.co_filename
+        if not path.startswith(_NOT_USER_CODE):
+            outermost = f"{path}:{frame.f_lineno}"
+            if not path.startswith(_LIBRARIES):
+                return outermost
+        frame = frame.f_back
+    return outermost
 
 
 def wait_source(awaited: object) -> str:

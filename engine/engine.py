@@ -23,7 +23,7 @@ from refold.engine.runs import CodeRuns
 from refold.engine.scope import current
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import Worker, WorkerSettings, wall_clock
-from refold.log.errors import EngineClosed, UsageError
+from refold.log.errors import EngineClosed, LogError, UsageError
 from refold.log.events import Event, Unreadable
 from refold.log.protocol import Log
 from refold.log.urls import open_log
@@ -483,6 +483,11 @@ class Engine:
     def owned_partitions(self) -> Sequence[int]:
         """Partitions that this process's worker owns now, in order."""
         return self._worker.owned if self._worker is not None else []
+
+    @property
+    def halted_partitions(self) -> "dict[int, LogError]":
+        """Partitions that this process's worker could not go on with (corrupt log), each with the reason."""
+        return self._worker.halted if self._worker is not None else {}
 
     # One path for blocking and async callers --------------------------------------------------------------
 

@@ -13,26 +13,18 @@ What goes on below an import, logging, a warning, a traceback, a debugger or a f
 in workflow code without being its doing, and changes nothing that a replay could see.
 """
 
-import bdb
-import importlib
 import inspect
-import linecache
 import logging
 import os
-import pdb  # noqa: T100 - to know its frames, not to use it
 import sys
 import sysconfig
 import threading
-import traceback
-import warnings
-import weakref
 import zoneinfo
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
 
-from refold.engine.callsite import is_boundary, is_user_file
+from refold.engine.callsite import is_boundary, own_source
 from refold.log.errors import SideEffectError
 
 GuardMode = Literal["raise", "warn", "off"]
@@ -117,33 +109,38 @@ _REFUSED: Final[Mapping[str, str]] = {
 """Audit events that are refused, and what to do instead. Their names: Python's "Audit events table"."""
 
 
-def _file_of(module: object) -> str:
-    return str(getattr(module, "__file__", ""))
-
+_STDLIB: Final = sysconfig.get_path("stdlib")
 
 _LET_THROUGH: Final = frozenset(
     {
         "<frozen importlib._bootstrap>",
         "<frozen importlib._bootstrap_external>",
         "<frozen zipimport>",
-        *map(
-            _file_of,
-            (importlib, linecache, traceback, warnings, inspect, logging, pdb, bdb, weakref),
+        *(
+            f"{_STDLIB}/{module}.py"
+            for module in (
+                *(
+                    "linecache",
+                    "tokenize",
+                    "inspect",
+                    "traceback",
+                    "warnings",
+                    "_py_warnings",
+                ),  # read source
+                *("bdb", "pdb"),
+                "weakref",  # runs finalizers
+            )
         ),
     }
 )
-"""Files whose frames do what they do without being asked by the workflow. `weakref` runs finalizers."""
+"""Files of code that does what it does without being asked to by the workflow."""
 
 _LET_THROUGH_PARTS: Final = (
-    f"{Path(_file_of(logging)).parent}/",  # handlers, which open and rotate files
-    f"{Path(_file_of(importlib)).parent}/",
-    f"{Path(_file_of(zoneinfo)).parent}/",  # time zones are data, the same for everyone
+    f"{_STDLIB}/logging/",  # handlers, which open and rotate files
+    f"{_STDLIB}/importlib/",
+    f"{_STDLIB}/zoneinfo/",  # time zones are data, the same for everyone
     "/_pydevd_bundle/",
     "/debugpy/",
-)
-
-_LIBRARIES: Final = tuple(
-    f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
 
@@ -170,9 +167,10 @@ class Guard:
         """
         if event == "open" and _is_time_zone(args):
             return
-        source = _blamed(inspect.currentframe())
-        if source is None:
+        frame = inspect.currentframe()
+        if _is_let_through(frame):
             return
+        source = own_source(frame)
         message = (
             f"workflow {self._workflow_id!r} tried {_act(event, args)} in workflow code ({source}); a replay would"
             f" do it again: {_REFUSED[event]}"
@@ -221,24 +219,15 @@ def _hook(event: str, args: tuple[object, ...]) -> None:
         guard.judge(event, args)
 
 
-def _blamed(frame: FrameType | None) -> str | None:
-    """`file:line` of the workflow's code that is responsible for what goes on in `frame`; None to let it through.
-
-    It is the innermost line that is not a library's, or else the outermost below the boundary.
-    """
-    own: str | None = None
-    outermost = "unknown"
+def _is_let_through(frame: FrameType | None) -> bool:
+    """Whether what goes on in `frame` is no doing of the workflow's."""
     while frame is not None and not is_boundary(frame):
         code = frame.f_code
         path = code.co_filename
         if path in _LET_THROUGH or code.co_name == "__del__" or _has_let_through_part(path):
-            return None
-        if is_user_file(path):
-            outermost = f"{path}:{frame.f_lineno}"
-            if own is None and not path.startswith(_LIBRARIES) and not path.startswith("<frozen "):
-                own = outermost
+            return True
         frame = frame.f_back
-    return own or outermost
+    return False
 
 
 def _has_let_through_part(path: str) -> bool:

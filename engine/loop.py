@@ -72,7 +72,7 @@ class Timers(Protocol):
         """The code waits for operation `step` no longer."""
 
     def refuse_if_closed(self) -> None:
-        """Raise `Suspended` where the run is over."""
+        """Raise where the run is over."""
 
 
 class DurableTimer(asyncio.TimerHandle):

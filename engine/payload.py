@@ -103,9 +103,7 @@ class PayloadType(Generic[T]):
             # "error": an instance is taken as it is by the validator, so the serializer looks at its fields.
             text = codec.serializer.to_json(fitting, round_trip=True, warnings="error")
             back = codec.validator.validate_json(text, by_alias=True, by_name=True)
-        except (
-            Exception
-        ) as error:  # validators and serializers of the user's own types may raise anything
+        except Exception as error:  # the types' own code may raise anything
             raise self._unfit(value, error) from error
         if type(back) is not type(value):
             self._require_no_lost_subclass(value, back)
@@ -127,7 +125,7 @@ class PayloadType(Generic[T]):
         self._annotation = self._find()
         try:
             self._codec = _codec_of(object if self._annotation is UNDECLARED else self._annotation)
-        except Exception as error:  # hooks of the user's own types may raise anything
+        except Exception as error:  # as above
             raise self._undefinable(error) from error
         return self._codec
 
@@ -146,7 +144,8 @@ class PayloadType(Generic[T]):
             return PayloadError(
                 f"The {self.what} can't be recorded: {problems_of(error)}. Its type is not annotated, so only plain "
                 f"JSON values fit (None, bool, int, float, str, list, dict with str keys). Annotate it (here "
-                f"perhaps `{kind}`), or return plain values. Nothing was recorded."
+                f"perhaps `{kind}`; a function with an annotation instead of a lambda), or return plain values. "
+                f"Nothing was recorded."
             )
         return PayloadError(
             f"The {self.what}, a value of type `{kind}`, does not fit its annotation "
@@ -212,6 +211,10 @@ def _problem(loc: tuple[int | str, ...], message: str, value: object) -> str:
 def _without_values(text: str) -> str:
     lines = [line.strip() for line in text.splitlines()]
     words = " ".join(line for line in lines if line != "Pydantic serializer warnings:")
+    # Where a function refused, pydantic says so from the outside in; what the function said stands last.
+    refusal = words.rpartition("Error calling function `")[2].partition("`: ")[2]
+    if refusal:
+        return refusal.partition(": ")[2] or refusal
     before, found, after = words.partition("input_value=")
     return f"{before}{after[after.rfind('input_type=') :]}" if found else words
 

@@ -206,7 +206,8 @@ def _require_plain(value: object, path: str, depth: int) -> None:
             _require_plain(item, f"{path}[{key!r}]", depth + 1)
     else:
         raise _not_plain(
-            path, f"is of type {_kind(value)}, which is no JSON value and is not declared"
+            path,
+            f"is of type {_kind(value)}, which is no plain JSON value, and no type is declared for it",
         )
 
 

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, Final, Literal, NoReturn
 
 from refold.engine.base_run import BaseRun, FailedStep
-from refold.engine.callsite import call_source
+from refold.engine.callsite import call_source, own_source
 from refold.engine.guard import Guard, GuardMode, arm, disarm
 from refold.engine.loop import LAST_DUE_US
 from refold.engine.operations import Outcome, StepCall, StepRequest
@@ -292,7 +292,7 @@ class _Stay:
 
     def source(self) -> str:
         """`file:line` at which the code is now."""
-        return call_source(sys._current_frames().get(self._ident))  # pyright: ignore[reportPrivateUsage]
+        return own_source(sys._current_frames().get(self._ident))  # pyright: ignore[reportPrivateUsage]
 
     def _wait(self) -> object:
         """Outcome of the request just made."""

@@ -92,6 +92,7 @@ class Worker:
         self.random = random.SystemRandom().random
         self._answer_locally = answer_locally
         self._halted = halted
+        self._halted_with: dict[int, LogError] = {}
         self._sessions: dict[int, _Session] = {}
         self._membership: Membership | None = None
         self._replies: dict[int, list[Entry]] = {}
@@ -110,7 +111,13 @@ class Worker:
     @property
     def owned(self) -> list[int]:
         """Partitions whose claim was accepted and whose open runs are back, in order."""
-        return sorted(p for p, session in self._sessions.items() if session.ready)
+        # A copy first: other threads ask, while the loop's own may be taking a partition up.
+        return sorted(p for p, session in list(self._sessions.items()) if session.ready)
+
+    @property
+    def halted(self) -> dict[int, LogError]:
+        """Partitions that could not go on here, each with the reason."""
+        return dict(self._halted_with)
 
     async def start(self) -> None:
         """Join the group. Partitions come as they are assigned."""
@@ -181,6 +188,7 @@ class Worker:
     def halt(self, partition: int, error: LogError) -> None:
         """A partition can't go on; others do."""
         logger.error("partition %d is halted: %s", partition, error)
+        self._halted_with[partition] = error
         self._halted(partition, error)
 
 

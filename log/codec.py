@@ -187,13 +187,19 @@ class Codec:
     def decode_event(self, record: Record) -> Event | Unreadable:
         """The event in a record, with its chain; Unreadable, and never an exception, where there is none.
 
-        The chain is not checked here: a reader that must know calls `verify`.
+        The chain is not checked here, nor the event_id, which follows from the rest: a reader that must know
+        calls `verify`.
         """
         event = self._decode(record, "event", _EVENTS)
-        if not isinstance(event, Unreadable) and event.workflow_id != record.key:
+        if isinstance(event, Unreadable):
+            return event
+        if event.workflow_id != record.key:
             return _unreadable(
                 record, f"the record's key is not its workflow, {event.workflow_id!r}"
             )
+        of_workflow = event.workflow_id is not None and event.position is not None
+        if not of_workflow and not isinstance(event, PartitionClaimed | CommandRefused):
+            return _unreadable(record, f"{event.kind} has no workflow or no position")
         return event
 
     def encode_command(self, command: Command) -> Entry:

@@ -8,7 +8,7 @@ and locks for the partitions; reading, tailing, listening and membership follow 
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -146,7 +146,7 @@ class LocalLog(ABC):
         stop: int | None = None,
         *,
         key: str | None = None,
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Batches from offset `start` up to (without) `stop`, and never past the end as of the first batch."""
         self._check(partition)
         end = self._bounds(channel, partition).end
@@ -161,7 +161,7 @@ class LocalLog(ABC):
 
     async def tail(
         self, channel: Channel, partition: int, start: int
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Batches from `start` on, for ever: waits at the end for more. Close the iterator to stop."""
         self._check(partition)
         wake = asyncio.Event()

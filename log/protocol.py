@@ -17,7 +17,7 @@ Promises of every backend (one contract suite holds them all to it, tests/contra
 Logs move bytes; `log/codec.py` gives the bytes their meaning.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -91,14 +91,17 @@ class Log(Protocol):
     @property
     def namespace(self) -> str:
         """Name of the namespace, for messages."""
+        ...
 
     @property
     def partitions(self) -> int:
         """Number of partitions; fixed when the namespace was made. Known after `open`."""
+        ...
 
     @property
     def max_record_bytes(self) -> int:
         """Largest key + value + headers that `append` takes, in bytes."""
+        ...
 
     async def open(self) -> None:
         """Connect and check (exists, ours, known format, partition count and ids as recorded)."""
@@ -106,31 +109,47 @@ class Log(Protocol):
     async def close(self) -> None:
         """Wait for appends in flight, then let go of everything."""
 
-    async def append(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> Sequence[int]:
+    async def append(
+        self, channel: Channel, partition: int, entries: Sequence[Entry]
+    ) -> Sequence[int]:
         """Append in order; return each entry's offset once all are durable."""
+        ...
 
     def read(
-        self, channel: Channel, partition: int, start: int, stop: int | None = None, *, key: str | None = None
-    ) -> AsyncIterator[Sequence[Record]]:
+        self,
+        channel: Channel,
+        partition: int,
+        start: int,
+        stop: int | None = None,
+        *,
+        key: str | None = None,
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Batches from offset `start` up to (without) `stop`; without it, up to the end as of the first batch.
 
         With `key`, only records of that key and records without any key (claims) are given.
         """
+        ...
 
-    def tail(self, channel: Channel, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
+    def tail(
+        self, channel: Channel, partition: int, start: int
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Batches from `start` on, for ever: waits at the end for more. Close the iterator to stop."""
+        ...
 
     async def bounds(self, channel: Channel, partition: int) -> Bounds:
         """First offset and end of a partition, now."""
+        ...
 
     async def bookmark(self, partition: int) -> int | None:
         """Offset of the last checkpoint noted by `set_bookmark`: a hint, None where there is none."""
+        ...
 
     async def set_bookmark(self, partition: int, offset: int) -> None:
         """Note where the last checkpoint of `partition` is."""
 
     async def join(self, worker: str, listener: Listener) -> Membership:
         """Enter the group of workers that share the partitions."""
+        ...
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
         """From when this returns until `close`, call `deliver` on this loop with replies whose key is `client_id`.

@@ -195,7 +195,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # macOS: through the drive's cache; elsewhere nothing
+        connection.execute(
+            "PRAGMA fullfsync = ON"
+        )  # macOS: through the drive's cache; elsewhere nothing
     except BaseException:
         connection.close()
         raise

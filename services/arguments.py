@@ -60,7 +60,7 @@ def plain_object(input_json: str | None) -> str:
     if not isinstance(value, dict):
         raise UsageError(
             "--input must be a JSON object with a member for each argument, as in "
-            '\'{"order_id": 42}\'; name the code (module:workflow) to have it checked'
+            "'{\"order_id\": 42}'; name the code (module:workflow) to have it checked"
         )
     return _compact(value)
 
@@ -115,7 +115,9 @@ def _parsed(text: str) -> object:
     try:
         value: object = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"--input is no JSON: {error}. Quote it for the shell: --input '...'") from error
+        raise UsageError(
+            f"--input is no JSON: {error}. Quote it for the shell: --input '...'"
+        ) from error
     return value
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import uuid
+from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -22,7 +23,15 @@ from refold.services.arguments import bind, plain_object, read_input
 from refold.services.exits import ExitCode, print_error, reported
 from refold.services.leftover import leave_steps_behind
 from refold.services.loading import load_workflow
-from refold.services.opening import DEFAULT_URL, Debug, Url, log_at, opened, shared_log_at
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Debug,
+    Url,
+    log_at,
+    opened,
+    shared_log_at,
+)
 from refold.services.progress import ProgressDisplay
 from refold.services.spans import span
 from refold.services.stream import follow
@@ -45,11 +54,13 @@ Input = Annotated[
 ]
 RunId = Annotated[
     str | None,
-    typer.Option("--id", metavar="ID", help="The run's id; there is one run of an id. Made up if not given."),
+    typer.Option(
+        "--id", metavar="ID", help="The run's id; there is one run of an id. Made up if not given."
+    ),
 ]
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ARGS]...", help="The workflow's arguments in order, instead of --input."),
+    typer.Argument(metavar="ARGS", help="The workflow's arguments in order, instead of --input."),
 ]
 
 
@@ -60,7 +71,7 @@ def run(
     words: Words = None,
     *,
     input_json: Input = None,
-    id: RunId = None,  # noqa: A002 - the option's name
+    id: RunId = None,
     url: Url = DEFAULT_URL,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress, only the result.")
@@ -71,10 +82,6 @@ def run(
 
     Everything that it has done is in the log: when it is interrupted or killed, the same command with the same --id
     goes on where it stopped. Giving the id of a run that has ended prints its result again.
-
-    \b
-    refold run orders:checkout 42 express
-    refold run orders:checkout --input '{"order_id": 42}' --id order-42
     """
     with reported(debug):
         workflow = load_workflow(target)
@@ -109,7 +116,9 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
     except asyncio.CancelledError:
         if not stopped_by:
             raise
-        print_error(f"stopped. What is done is recorded: the same command with --id {run_id} goes on")
+        print_error(
+            f"stopped. What is done is recorded: the same command with --id {run_id} goes on"
+        )
         return stopped_by[0]
     return _conclude(ending, run_id, display, quiet=quiet)
 
@@ -144,7 +153,7 @@ async def _ending(
         await asyncio.gather(events, result, return_exceptions=True)
 
 
-async def _outcome_known(result: Any) -> Exception | None:
+async def _outcome_known(result: Awaitable[object]) -> Exception | None:
     """Wait for a result; what the workflow raised is told from its last event, and only the kind matters here."""
     try:
         await result
@@ -189,7 +198,7 @@ def start(
     words: Words = None,
     *,
     input_json: Input = None,
-    id: RunId = None,  # noqa: A002 - the option's name
+    id: RunId = None,
     url: Url = DEFAULT_URL,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until a worker has accepted it.")
@@ -199,10 +208,6 @@ def start(
     """Ask for a workflow to be started by a worker, and print the run's id.
 
     Nothing runs here. The request is in the log before this returns: with --no-wait it need not find a worker.
-
-    \b
-    refold start orders:checkout 42 --id order-42
-    refold start checkout --input '{"order_id": 42}' --no-wait
     """
     with reported(debug):
         name, payload = _request(target, read_input(input_json), words or ())
@@ -231,8 +236,7 @@ async def _send_start(log: Log, name: str, payload: str, run_id: str, *, wait: b
     async with opened(log):
         client = Client(log, wall_clock)
         await client.open()
-        await client.start(name, payload, run_id, timeout_s=START_TIMEOUT_S, confirm=wait)
-
-
-START_TIMEOUT_S = 30.0
-"""How long `start` and `resume` wait for a worker: longer than a rebalance takes, shorter than patience."""
+        try:
+            await client.start(name, payload, run_id, timeout_s=ANSWER_TIMEOUT_S, confirm=wait)
+        finally:
+            client.close()

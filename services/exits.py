@@ -3,7 +3,7 @@
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -82,7 +82,7 @@ def exit_code(error: RefoldError) -> ExitCode:
 
 
 @contextmanager
-def reported(debug: bool) -> Iterator[None]:
+def reported(debug: bool) -> Generator[None, None, None]:
     """Turn errors from the block into one red line on standard error and an exit code.
 
     Args:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.step_definitions import AsyncStep, SyncStep
@@ -26,7 +26,7 @@ def load_workflow(target: str) -> AnyWorkflow:
     found = _workflows_in(module)
     if attribute:
         value = _attribute(module, attribute, found)
-        if not isinstance(value, Workflow):
+        if not _is_workflow(value):
             raise UsageError(
                 f"{target} is {_kind(value)}, not a workflow. {_what_is_there(module, found)}"
             )
@@ -61,10 +61,10 @@ def _listed(
     target: str, module: ModuleType, attribute: str, found: dict[str, AnyWorkflow]
 ) -> list[AnyWorkflow]:
     value = _attribute(module, attribute, found)
-    if isinstance(value, Workflow):
+    if _is_workflow(value):
         return [value]
-    members: list[object] = list(value) if isinstance(value, list | tuple | set | frozenset) else []
-    chosen = [member for member in members if isinstance(member, Workflow)]
+    members = _members(value)
+    chosen = [member for member in members if _is_workflow(member)]
     if not chosen or len(chosen) < len(members):
         raise UsageError(
             f"{target} is {_kind(value)}, not a workflow and no list of workflows. "
@@ -73,10 +73,22 @@ def _listed(
     return chosen
 
 
+def _members(value: object) -> list[object]:
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(cast("Iterable[object]", value))
+    return []
+
+
+def _is_workflow(value: object) -> TypeGuard[AnyWorkflow]:
+    return isinstance(value, Workflow)
+
+
 def _module_of(target: str) -> tuple[ModuleType, str]:
     name, _, attribute = target.partition(":")
     if not name:
-        raise UsageError(f"{target!r} names no module: write MODULE:WORKFLOW, as in orders:checkout")
+        raise UsageError(
+            f"{target!r} names no module: write MODULE:WORKFLOW, as in orders:checkout"
+        )
     directory = Path.cwd()
     if name.endswith(".py"):
         path = Path(name)
@@ -124,7 +136,7 @@ def _workflows_in(module: ModuleType) -> dict[str, AnyWorkflow]:
     """A module's workflows by the name that they have in it; one that has two names counts once."""
     found: dict[tuple[str, str], tuple[str, AnyWorkflow]] = {}
     for name, value in vars(module).items():
-        if isinstance(value, Workflow):
+        if _is_workflow(value):
             found.setdefault(value.key, (name, value))
     return dict(found.values())
 
@@ -149,7 +161,9 @@ def _what_is_there(module: ModuleType, found: dict[str, AnyWorkflow]) -> str:
     functions = [
         key
         for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", None) == name and not key.startswith("_")
+        if callable(value)
+        and getattr(value, "__module__", None) == name
+        and not key.startswith("_")
     ]
     if not functions:
         return f"Module {name!r} has no workflows: decorate a function in it with @workflow."

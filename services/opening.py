@@ -1,6 +1,6 @@
 """Opening a log for a command: nothing is made where nothing should be, and always closed again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -14,6 +14,9 @@ from refold.log.urls import open_log
 from refold.services.terminal import note
 
 DEFAULT_URL = "sqlite:///refold.db"
+
+ANSWER_TIMEOUT_S = 30.0
+"""How long `start` and `resume` wait for a worker: longer than a rebalance takes, shorter than patience."""
 
 Url = Annotated[
     str,
@@ -67,7 +70,7 @@ def shared_log_at(url: str, *, may_make: bool) -> Log:
 
 
 @asynccontextmanager
-async def opened(log: Log) -> AsyncIterator[Log]:
+async def opened(log: Log) -> AsyncGenerator[Log, None]:
     """The log, open inside the block."""
     try:
         await log.open()

@@ -4,7 +4,7 @@ On a terminal a spinner below them says that it lives, how many steps are done, 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -49,7 +49,7 @@ class ProgressDisplay:
         self._bar: Progress | None = None
 
     @contextmanager
-    def shown(self, title: str) -> Iterator[None]:
+    def shown(self, title: str) -> Generator[None, None, None]:
         """Show the spinner inside the block, on a terminal."""
         if self._quiet or not self._console.is_terminal:
             yield
@@ -79,6 +79,11 @@ class ProgressDisplay:
         self._tell_new(event)
 
     @property
+    def started_at(self) -> int:
+        """When the run was started, microseconds since 1970-01-01 UTC."""
+        return self._started_at
+
+    @property
     def done(self) -> int:
         """Steps that have their outcome."""
         return self._done
@@ -96,13 +101,7 @@ class ProgressDisplay:
                 again = f"  attempt {event.attempt}" if event.attempt > 1 else ""
                 self._line("✓", "green", f"{event.name} #{event.step}{again}", took)
             case StepAttemptFailed() | StepFailed():
-                error = error_line(event.error_type, event.error_message)
-                final = isinstance(event, StepFailed) or event.due_at is None
-                sign, style = ("✗", "red") if final else ("↻", "yellow")
-                text = f"{event.name} #{event.step}  attempt {event.attempt}: {error}"
-                if event.due_at is not None:
-                    text += f"; again in {span(max(0, event.due_at - event.recorded_at))}"
-                self._line(sign, style, text, span(event.recorded_at - event.started_at))
+                self._failed_attempt(event)
             case TimerStarted():
                 wait = span(max(0, event.due_at - event.recorded_at))
                 self._line("◷", "cyan", f"{event.name} #{event.step}  until {wait} from now", "")
@@ -112,6 +111,15 @@ class ProgressDisplay:
                 self._line("‖", "yellow", event.kind.rpartition(".")[2], "")
             case _:
                 pass
+
+    def _failed_attempt(self, event: StepAttemptFailed | StepFailed) -> None:
+        error = error_line(event.error_type, event.error_message)
+        text = f"{event.name} #{event.step}  attempt {event.attempt}: {error}"
+        sign, style = "✗", "red"
+        if isinstance(event, StepAttemptFailed) and event.due_at is not None:
+            sign, style = "↻", "yellow"
+            text += f"; again in {span(max(0, event.due_at - event.recorded_at))}"
+        self._line(sign, style, text, span(event.recorded_at - event.started_at))
 
     def _line(self, sign: str, style: str, text: str, took: str) -> None:
         if self._quiet:
@@ -130,5 +138,5 @@ class _Elapsed(ProgressColumn):
         super().__init__()
         self._began = time.monotonic()
 
-    def render(self, task: Task) -> Text:  # noqa: ARG002 - rich's signature
+    def render(self, task: Task) -> Text:
         return Text(f"{time.monotonic() - self._began:.0f} s", style="dim")

@@ -55,6 +55,12 @@ def moment(at: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
 
+def microseconds(at: datetime) -> int:
+    """A datetime as microseconds since 1970-01-01 UTC."""
+    since = at - moment(0)
+    return (since.days * 86_400 + since.seconds) * MICROSECONDS + since.microseconds
+
+
 def _rough(microseconds: int) -> str:
     """One unit, whole: what happened three minutes ago needs no seconds."""
     seconds = microseconds // MICROSECONDS

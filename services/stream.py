@@ -1,6 +1,6 @@
 """One workflow's events as they come: what is recorded already, then what is appended from now on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from refold.engine.fold import NO_CLAIM
@@ -33,7 +33,7 @@ class StreamFilter:
         return event if event.workflow_id == self._workflow_id else None
 
 
-async def follow(log: Log, workflow_id: str) -> AsyncIterator[Event | Unreadable]:
+async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadable, None]:
     """The events of a run, from its first one on, for ever. Close the iterator to stop.
 
     Args:
@@ -51,13 +51,13 @@ async def follow(log: Log, workflow_id: str) -> AsyncIterator[Event | Unreadable
         for record in batch:
             if (event := stream.take(record)) is not None:
                 yield event
-    async with aclosing(_as_generator(log, partition, end)) as batches:
-        async for record in batches:
+    async with aclosing(_tail(log, partition, end)) as records:
+        async for record in records:
             if (event := stream.take(record)) is not None:
                 yield event
 
 
-async def _as_generator(log: Log, partition: int, start: int) -> AsyncIterator[Record]:
+async def _tail(log: Log, partition: int, start: int) -> AsyncGenerator[Record, None]:
     async for batch in log.tail(Channel.EVENTS, partition, start):
         for record in batch:
             yield record

@@ -42,7 +42,9 @@ def printable(text: str) -> str:
     """`text` with control characters spelled out, so that recorded data can't steer the terminal."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def one_line(text: str, limit: int) -> str:

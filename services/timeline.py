@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 from refold.log.events import (
     Event,
@@ -82,7 +83,7 @@ class Operation:
     is_timer: bool
     due_at: int | None
     worker: str
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
     payload: str | None = None
 
 
@@ -128,7 +129,7 @@ class Timeline:
     started_at: int = 0
     updated_at: int = 0
     events: int = 0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list[Row])
     input: str | None = None
     result: str | None = None
     failure: WorkflowFailed | None = None
@@ -165,7 +166,7 @@ def json_object(text: str | None) -> dict[str, object]:
         value: object = json.loads(text or "{}")
     except ValueError:
         return {}
-    return {str(name): member for name, member in value.items()} if isinstance(value, dict) else {}
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 class _Teller:

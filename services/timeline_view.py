@@ -8,8 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -68,13 +67,13 @@ class View:
         now: Time to count from, microseconds since 1970-01-01 UTC.
         width: Columns of the terminal.
         show_all: Show every row.
-        payloads: Show each step's result.
+        results: Show each step's result.
     """
 
     now: int
     width: int
     show_all: bool = False
-    payloads: bool = False
+    results: bool = False
 
 
 def draw(timeline: Timeline, status: str, reason: str | None, view: View) -> RenderableType:
@@ -149,7 +148,9 @@ def _rows(timeline: Timeline, view: View) -> Table:
     for row in head:
         _add_row(table, row, timeline, scale, view)
     if left_out:
-        table.add_row("", "", Text(f"… {left_out:,} more, see them with --all", style="dim"), "", "")
+        table.add_row(
+            "", "", Text(f"… {left_out:,} more, see them with --all", style="dim"), "", ""
+        )
     for row in tail:
         _add_row(table, row, timeline, scale, view)
     return table
@@ -194,7 +195,7 @@ def _what(operation: Operation, view: View) -> Text:
     if failed and last is not None and last.error is None:
         text.append(f"\n  attempt {last.number}: ", "dim").append("succeeded", "green")
     text.append(_outlook(operation, view))
-    if view.payloads and operation.payload is not None:
+    if view.results and operation.payload is not None:
         text.append(f"\n  {one_line(operation.payload, 200)}", "dim")
     return text
 
@@ -206,7 +207,11 @@ def _outlook(operation: Operation, view: View) -> Text:
         case State.WAITING if due is not None:
             return Text(f" due {ago(due, view.now)}", style="cyan")
         case State.RETRYING if due is not None:
-            when = f"is due {ago(due, view.now)}" if due > view.now else "is under way, or waits for a worker"
+            when = (
+                f"is due {ago(due, view.now)}"
+                if due > view.now
+                else "is under way, or waits for a worker"
+            )
             return Text(f"\n  attempt {len(operation.attempts) + 1} {when}", style="yellow")
         case State.USED_UP:
             return Text("\n  attempts used up", style="yellow")
@@ -325,14 +330,9 @@ def _running(timeline: Timeline, view: View) -> RenderableType:
     if waits:
         dues = [operation.due_at for operation in waits if operation.due_at is not None]
         what = f"waits for {_count(len(waits), 'operation')}"
-        what += f", the next is due {ago(min(dues), view.now)}" if dues and min(dues) > view.now else ""
+        what += (
+            f", the next is due {ago(min(dues), view.now)}" if dues and min(dues) > view.now else ""
+        )
     else:
         what = "a step is under way, or it waits for a worker"
     return Text(f"running: last event {since}; {what}", style="cyan")
-
-
-def print_timeline(
-    console: Console, timeline: Timeline, status: str, reason: str | None, view: View
-) -> None:
-    """Draw a timeline on a console."""
-    console.print(Padding(draw(timeline, status, reason, view), (0, 1)))

@@ -35,8 +35,7 @@ def tail_of(
     log: Log, channel: Channel, partition: int, start: int
 ) -> aclosing[AsyncGenerator[Sequence[Record], None]]:
     """A tail that is closed at the end of its block."""
-    tail = log.tail(channel, partition, start)
-    return aclosing(cast("AsyncGenerator[Sequence[Record], None]", tail))
+    return aclosing(log.tail(channel, partition, start))
 
 
 async def take(tail: AsyncIterator[Sequence[Record]], count: int) -> list[Record]:

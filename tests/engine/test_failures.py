@@ -5,6 +5,7 @@ import json
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -78,7 +79,7 @@ def back(error: BaseException) -> Exception:
         BrokenReduce("still told"),
     ],
 )
-def test_an_importable_error_comes_back_as_its_own_type(error: Exception):
+def test_an_importable_error_comes_back_as_its_own_type(error: Exception) -> None:
     """Given an error whose arguments are JSON, its type, arguments and message come back."""
     came = back(error)
     assert type(came) is type(error)
@@ -86,14 +87,14 @@ def test_an_importable_error_comes_back_as_its_own_type(error: Exception):
     assert str(came) == str(error)
 
 
-def test_attributes_of_the_users_own_error_come_back():
+def test_attributes_of_the_users_own_error_come_back() -> None:
     """Given a constructor that takes other things than the message, the attributes are there to be asked."""
     came = back(Declined(51, "no funds"))
     assert isinstance(came, Declined)
     assert (came.code, came.reason, str(came)) == (51, "no funds", "declined with 51: no funds")
 
 
-def test_an_attribute_with_no_json_form_is_left_out():
+def test_an_attribute_with_no_json_form_is_left_out() -> None:
     """Given an error that holds a connection, the rest of it comes back."""
     came = back(HoldsConnection("lost", object()))
     assert isinstance(came, HoldsConnection)
@@ -101,14 +102,14 @@ def test_an_attribute_with_no_json_form_is_left_out():
     assert came.attempt == 3
 
 
-def test_the_name_of_a_file_comes_back_with_an_os_error():
+def test_the_name_of_a_file_comes_back_with_an_os_error() -> None:
     """Given an OSError, the file name is no argument, and still comes back."""
     came = back(FileNotFoundError(2, "No such file", "a.txt"))
     assert isinstance(came, FileNotFoundError)
     assert (came.errno, came.filename) == (2, "a.txt")
 
 
-def test_arguments_with_no_json_form_leave_type_and_message():
+def test_arguments_with_no_json_form_leave_type_and_message() -> None:
     """Given an argument that can't be recorded, the type comes back with the message alone."""
     failure = capture(ValueError(object()))
     assert failure.payload is None
@@ -117,7 +118,7 @@ def test_arguments_with_no_json_form_leave_type_and_message():
     assert str(came) == failure.error_message
 
 
-def test_a_type_defined_in_a_function_comes_back_as_a_step_error():
+def test_a_type_defined_in_a_function_comes_back_as_a_step_error() -> None:
     """Given a class that no import finds, a StepError carries what there is."""
 
     class Local(Exception):
@@ -126,11 +127,13 @@ def test_a_type_defined_in_a_function_comes_back_as_a_step_error():
     came = back(Local("why"))
     assert isinstance(came, StepError)
     assert str(came).endswith("Local: why")
-    assert came.type_name.endswith(":test_a_type_defined_in_a_function_comes_back_as_a_step_error.<locals>.Local")
+    assert came.type_name.endswith(
+        ":test_a_type_defined_in_a_function_comes_back_as_a_step_error.<locals>.Local"
+    )
     assert "Local: why" in came.stack
 
 
-def test_a_type_that_would_say_something_else_is_not_used():
+def test_a_type_that_would_say_something_else_is_not_used() -> None:
     """Given a class whose message does not come from the record, the record's message is told."""
     failure = capture(SaysOtherwise())
     came = rebuild(failure)
@@ -138,7 +141,7 @@ def test_a_type_that_would_say_something_else_is_not_used():
     assert failure.error_message in str(came)
 
 
-def test_a_type_that_pydantic_makes_comes_back_as_a_step_error():
+def test_a_type_that_pydantic_makes_comes_back_as_a_step_error() -> None:
     """Given an error that can't be made from Python, its message and type name come back."""
 
     class Model(BaseModel):
@@ -154,21 +157,30 @@ def test_a_type_that_pydantic_makes_comes_back_as_a_step_error():
 
 @pytest.mark.parametrize(
     "error",
-    [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(1), GeneratorExit(), StopIteration(5), StopAsyncIteration()],
+    [
+        asyncio.CancelledError(),
+        KeyboardInterrupt(),
+        SystemExit(1),
+        GeneratorExit(),
+        StopIteration(5),
+        StopAsyncIteration(),
+    ],
 )
-def test_what_must_not_be_raised_in_a_workflow_comes_back_as_a_step_error(error: BaseException):
+def test_what_must_not_be_raised_in_a_workflow_comes_back_as_a_step_error(
+    error: BaseException,
+) -> None:
     """Given a cancellation or an exit inside a step, the workflow sees a failed step and no cancellation of its own."""
     came = back(error)
     assert isinstance(came, StepError)
     assert came.type_name.endswith(f":{type(error).__name__}")
 
 
-def test_the_record_shows_the_stack_with_its_causes():
+def test_the_record_shows_the_stack_with_its_causes() -> None:
     """Given a chained error, the recorded stack names both, and the rebuilt error carries it as a note."""
 
     def fail() -> None:
         try:
-            raise KeyError("inner")
+            {}["inner"]  # pyright: ignore[reportUnusedExpression]
         except KeyError as inner:
             raise ValueError("outer") from inner
 
@@ -181,7 +193,7 @@ def test_the_record_shows_the_stack_with_its_causes():
     assert "in fail" in rebuild(failure).__notes__[0]
 
 
-def test_a_long_stack_and_a_long_message_are_cut():
+def test_a_long_stack_and_a_long_message_are_cut() -> None:
     """Given megabytes of message, the record stays small, and the type still comes back."""
     failure = capture(ValueError("x" * 3_000_000))
     assert len(failure.error_message) < MAX_MESSAGE_CHARS + 100
@@ -191,7 +203,7 @@ def test_a_long_stack_and_a_long_message_are_cut():
     assert isinstance(rebuild(failure), ValueError)
 
 
-def test_an_error_that_can_not_be_told_is_recorded_all_the_same():
+def test_an_error_that_can_not_be_told_is_recorded_all_the_same() -> None:
     """Given an error whose own methods raise, capture and rebuild do not."""
     failure = capture(BrokenStr("x"))
     assert failure.error_type.endswith(":BrokenStr")
@@ -199,7 +211,7 @@ def test_an_error_that_can_not_be_told_is_recorded_all_the_same():
     assert isinstance(rebuild(failure), StepError)
 
 
-def test_lone_surrogates_in_a_message_are_escaped():
+def test_lone_surrogates_in_a_message_are_escaped() -> None:
     """Given text that UTF-8 can't hold, the record holds it escaped."""
     failure = capture(ValueError("bad \ud800"))
     assert failure.error_message == "bad \\ud800"
@@ -209,23 +221,32 @@ def test_lone_surrogates_in_a_message_are_escaped():
 
 
 @given(
-    error_type=st.text() | st.sampled_from(["builtins:int", "builtins:print", "os:system", "nowhere:X", "builtins:", ":"]),
+    error_type=st.text()
+    | st.sampled_from(
+        ["builtins:int", "builtins:print", "os:system", "nowhere:X", "builtins:", ":"]
+    ),
     message=st.text(),
     stack=st.none() | st.text(),
-    payload=st.none() | st.text() | st.sampled_from(["{}", "[]", '{"args":3}', '{"args":[],"state":[]}', '{"args":[[]]}']),
+    payload=st.none()
+    | st.text()
+    | st.sampled_from(["{}", "[]", '{"args":3}', '{"args":[],"state":[]}', '{"args":[[]]}']),
 )
-def test_no_record_makes_rebuild_raise(error_type: str, message: str, stack: str | None, payload: str | None):
+def test_no_record_makes_rebuild_raise(
+    error_type: str, message: str, stack: str | None, payload: str | None
+) -> None:
     """Given any text in the record, rebuild returns an error."""
     assert isinstance(rebuild(Failure(error_type, message, stack, payload)), Exception)
 
 
-def test_a_recorded_name_that_is_no_error_is_not_called():
+def test_a_recorded_name_that_is_no_error_is_not_called() -> None:
     """Given a record that names a function, nothing is called."""
     came = rebuild(Failure("builtins:exit", "3", None, '{"args":[3]}'))
     assert isinstance(came, StepError)
 
 
-def test_a_module_that_is_not_loaded_yet_is_imported(tmp_path, monkeypatch):
+def test_a_module_that_is_not_loaded_yet_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given a fresh process that has not imported the error's module, the type is the same as in the first one."""
     (tmp_path / "vendor_errors_for_refold.py").write_text("class Broken(Exception): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -236,7 +257,7 @@ def test_a_module_that_is_not_loaded_yet_is_imported(tmp_path, monkeypatch):
     assert type(came).__module__ == "vendor_errors_for_refold"
 
 
-def test_rebuilding_twice_gives_equal_errors():
+def test_rebuilding_twice_gives_equal_errors() -> None:
     """Given one record, every replay sees the same."""
     failure = capture(Declined(1, "x"))
     first, second = rebuild(failure), rebuild(replace(failure))

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -342,7 +343,7 @@ def test_every_program_has_a_case() -> None:
     programs = {
         value
         for name, value in globals().items()
-        if inspect.iscoroutinefunction(value) and not name.startswith("_")
+        if isinstance(value, FunctionType) and inspect.iscoroutinefunction(value) and name[0] != "_"
     }
 
     assert programs == {program for program, _, _ in CASES}

@@ -30,6 +30,11 @@ class Colour(enum.Enum):
     TWO = 2
 
 
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
 class Level(enum.IntEnum):
     LOW = 1
 
@@ -100,7 +105,7 @@ def typed(annotation: object) -> PayloadType[Any]:
     return PayloadType.of(annotation, "result of step 'charge'")
 
 
-def test_any_value_of_a_model_comes_back_equal():
+def test_any_value_of_a_model_comes_back_equal() -> None:
     """Given a model with nested models, bytes, sets and dataclasses, all of it comes back."""
     order = Order(
         id=UUID(int=7),
@@ -163,7 +168,7 @@ def test_any_value_of_a_model_comes_back_equal():
         (OpenSecret, OpenSecret(token=SecretStr("s"))),
     ],
 )
-def test_a_declared_value_comes_back_equal(annotation: object, value: object):
+def test_a_declared_value_comes_back_equal(annotation: object, value: object) -> None:
     """Given a value of its declared type, what comes back equals it."""
     text, back = typed(annotation).round_trip(value)
     assert back == value
@@ -178,11 +183,17 @@ def test_a_declared_value_comes_back_equal(annotation: object, value: object):
         (object, Level.LOW, 1),
         (Sequence[int], (1, 2), [1, 2]),
         (Iterable[int], (1, 2), [1, 2]),
-        (Iterable[datetime], {datetime(2026, 1, 1, tzinfo=UTC)}, [datetime(2026, 1, 1, tzinfo=UTC)]),
+        (
+            Iterable[datetime],
+            {datetime(2026, 1, 1, tzinfo=UTC)},
+            [datetime(2026, 1, 1, tzinfo=UTC)],
+        ),
         (list, [1, (2,)], [1, [2]]),
     ],
 )
-def test_what_json_has_no_word_for_comes_back_as_what_it_has(annotation: object, value: object, expected: object):
+def test_what_json_has_no_word_for_comes_back_as_what_it_has(
+    annotation: object, value: object, expected: object
+) -> None:
     """Given a tuple with no declared type, the first run sees the list that every replay sees."""
     text, back = typed(annotation).round_trip(value)
     assert back == expected
@@ -190,15 +201,18 @@ def test_what_json_has_no_word_for_comes_back_as_what_it_has(annotation: object,
     assert typed(annotation).decode(text) == expected
 
 
-def test_numbers_that_are_not_finite_come_back_where_a_float_is_declared():
+def test_numbers_that_are_not_finite_come_back_where_a_float_is_declared() -> None:
     """Given NaN in an optional field, it comes back as NaN and not as None, and the JSON stays valid."""
     text, back = typed(Item).round_trip(Item(sku="a", weight=float("nan")))
     assert back.weight != back.weight
     assert '"NaN"' in text
-    assert typed(list[float]).round_trip([float("inf"), float("-inf")])[1] == [float("inf"), float("-inf")]
+    assert typed(list[float]).round_trip([float("inf"), float("-inf")])[1] == [
+        float("inf"),
+        float("-inf"),
+    ]
 
 
-def test_a_models_own_configuration_wins():
+def test_a_models_own_configuration_wins() -> None:
     """Given a model that says how its bytes are written, they are written so."""
 
     class Hex(BaseModel):
@@ -220,14 +234,22 @@ def open_generator() -> Iterator[int]:
     [object, threading.Lock, open_generator, tempfile.TemporaryFile, lambda: print, lambda: type],
     ids=["object", "lock", "generator", "file", "function", "class"],
 )
-def test_what_has_no_json_form_is_refused(annotation: object, make: Callable[[], Any]):
+def test_what_has_no_json_form_is_refused(annotation: object, make: Callable[[], Any]) -> None:
     """Given a lock, a file or a generator, at any depth, it is refused and never becomes its repr."""
     with contextlib.ExitStack() as stack:
         value = make()
         if hasattr(value, "close"):
             stack.callback(value.close)
-        held = Item(sku="a", extra=value) if annotation is Item else {"a": [value]} if annotation == dict[str, Any] else [value]
-        with pytest.raises(PayloadError, match=r"^The result of step 'charge'.*Nothing was recorded\.$"):
+        held = (
+            Item(sku="a", extra=value)
+            if annotation is Item
+            else {"a": [value]}
+            if annotation == dict[str, Any]
+            else [value]
+        )
+        with pytest.raises(
+            PayloadError, match=r"^The result of step 'charge'.*Nothing was recorded\.$"
+        ):
             typed(annotation).encode(held)
 
 
@@ -273,22 +295,28 @@ def test_what_has_no_json_form_is_refused(annotation: object, make: Callable[[],
         (dict[str, SecretStr], {"a": SecretStr("s")}),
         (OneWay, OneWay(at=datetime(2026, 1, 1, tzinfo=UTC))),
         (Decimal, Decimal("NaN")),
+        (
+            dict[Colour, int],
+            {Colour.TWO: 1},
+        ),  # as a key, 2 is written "2", which is another value of the enum's
     ],
 )
-def test_what_would_not_come_back_is_refused(annotation: object, value: object):
+def test_what_would_not_come_back_is_refused(annotation: object, value: object) -> None:
     """Given a value that is not of its type, or would come back as something else, nothing is converted silently."""
-    with pytest.raises(PayloadError, match=r"^The result of step 'charge'.*Nothing was recorded\.$"):
+    with pytest.raises(
+        PayloadError, match=r"^The result of step 'charge'.*Nothing was recorded\.$"
+    ):
         typed(annotation).encode(value)
 
 
-def test_an_instance_of_a_subclass_would_lose_what_it_adds():
+def test_an_instance_of_a_subclass_would_lose_what_it_adds() -> None:
     """Given a subclass where its base is declared, the error names both."""
     with pytest.raises(PayloadError, match=r"`Gift` where its annotation says `Item`"):
         typed(Item).encode(Gift(sku="a", note="hi"))
     assert typed(Item | Gift).round_trip(Gift(sku="a", note="hi"))[1] == Gift(sku="a", note="hi")
 
 
-def test_a_value_that_contains_itself_is_refused():
+def test_a_value_that_contains_itself_is_refused() -> None:
     """Given a list within itself, the refusal is an error of ours."""
     loop: list[object] = []
     loop.append(loop)
@@ -297,7 +325,7 @@ def test_a_value_that_contains_itself_is_refused():
             typed(annotation).encode(loop)
 
 
-def test_a_refusal_names_the_place_and_not_the_value():
+def test_a_refusal_names_the_place_and_not_the_value() -> None:
     """Given a wrong value deep inside, the error names its place and type, and does not tell the value."""
     with pytest.raises(PayloadError) as caught:
         typed(dict[str, list[int]]).encode({"a": [1, "hunter2"]})
@@ -310,7 +338,7 @@ def test_a_refusal_names_the_place_and_not_the_value():
 
 
 @pytest.mark.parametrize("annotation", [Iterator[int], threading.Thread, "not a type"])
-def test_a_type_with_no_json_form_is_a_definition_error(annotation: object):
+def test_a_type_with_no_json_form_is_a_definition_error(annotation: object) -> None:
     """Given an annotation that nothing can be made of, the error is about the definition, and comes again."""
     kind = typed(annotation)
     for _ in range(2):
@@ -318,15 +346,17 @@ def test_a_type_with_no_json_form_is_a_definition_error(annotation: object):
             kind.check()
 
 
-def test_a_record_that_no_longer_fits_says_so():
+def test_a_record_that_no_longer_fits_says_so() -> None:
     """Given a type that has changed since, decoding says what to do."""
-    with pytest.raises(PayloadError, match=r"recorded result of step 'charge' does not fit.*has changed"):
+    with pytest.raises(
+        PayloadError, match=r"recorded result of step 'charge' does not fit.*has changed"
+    ):
         typed(Item).decode('{"name":"a"}')
     with pytest.raises(PayloadError, match="recorded result"):
         typed(int).decode("{")
 
 
-def test_a_set_has_one_text_in_every_process():
+def test_a_set_has_one_text_in_every_process() -> None:
     """Given processes whose hashes differ, the JSON of a set is the same, in a model as well."""
     code = (
         "from refold.engine.payload import PayloadType as P\n"
@@ -337,7 +367,11 @@ def test_a_set_has_one_text_in_every_process():
     )
     texts = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
         ).stdout
         for seed in ("1", "2", "3")
     }
@@ -345,14 +379,18 @@ def test_a_set_has_one_text_in_every_process():
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
 
 
 @given(json_values)
-def test_every_json_value_comes_back_with_no_annotation(value: object):
+def test_every_json_value_comes_back_with_no_annotation(value: object) -> None:
     """Given any plain JSON value, it comes back equal, and equal text means equal value."""
     kind = typed(UNDECLARED)
     text, back = kind.round_trip(value)
@@ -365,17 +403,24 @@ leaves: list[tuple[object, st.SearchStrategy[Any]]] = [
     (str, st.text()),
     (bytes, st.binary()),
     (float, st.floats(allow_nan=False)),
-    (datetime, st.datetimes(timezones=st.none() | st.just(UTC) | st.just(timezone(timedelta(hours=5, minutes=30))))),
+    (
+        datetime,
+        st.datetimes(
+            timezones=st.none() | st.just(UTC) | st.just(timezone(timedelta(hours=5, minutes=30)))
+        ),
+    ),
     (date, st.dates()),
     (time, st.times()),
-    (timedelta, st.timedeltas(min_value=timedelta(days=-10**6), max_value=timedelta(days=10**6))),
+    (timedelta, st.timedeltas(min_value=timedelta(days=-(10**6)), max_value=timedelta(days=10**6))),
     (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
     (UUID, st.uuids()),
-    (Colour, st.sampled_from(Colour)),
+    (Size, st.sampled_from(Size)),
 ]
 
 
-def containers(leaf: tuple[object, st.SearchStrategy[Any]]) -> list[tuple[object, st.SearchStrategy[Any]]]:
+def containers(
+    leaf: tuple[object, st.SearchStrategy[Any]],
+) -> list[tuple[object, st.SearchStrategy[Any]]]:
     kind: Any = leaf[0]
     values = leaf[1]
     return [
@@ -391,7 +436,7 @@ def containers(leaf: tuple[object, st.SearchStrategy[Any]]) -> list[tuple[object
 
 
 @given(st.data())
-def test_every_declared_value_comes_back(data: st.DataObject):
+def test_every_declared_value_comes_back(data: st.DataObject) -> None:
     """Given any value of a type built of leaves and containers, it comes back equal, and its text is the same again."""
     leaf = data.draw(st.sampled_from(leaves), label="leaf")
     annotation, values = data.draw(st.sampled_from(containers(leaf)), label="container")
@@ -402,8 +447,10 @@ def test_every_declared_value_comes_back(data: st.DataObject):
     assert typed(annotation).encode(back) == text
 
 
-def test_a_payload_over_the_limit_is_refused_with_both_sizes():
+def test_a_payload_over_the_limit_is_refused_with_both_sizes() -> None:
     """Given more bytes than the limit, counted in UTF-8, the error tells both."""
     check_size("é" * 50, 100, "result of step 'x'")
-    with pytest.raises(PayloadTooLarge, match=r"result of step 'x' has 1,002 bytes of JSON; the limit is 1,001"):
+    with pytest.raises(
+        PayloadTooLarge, match=r"result of step 'x' has 1,002 bytes of JSON; the limit is 1,001"
+    ):
         check_size("é" * 501, 1001, "result of step 'x'")

@@ -270,6 +270,18 @@ def test_a_known_kind_without_a_column_that_it_needs_is_unreadable() -> None:
     assert "column payload is null" in back.reason
 
 
+@pytest.mark.parametrize("missing", ["workflow_id", "position"])
+def test_a_workflows_event_without_workflow_or_position_is_unreadable(missing: str) -> None:
+    """Given a step's event that says not whose or not where, no fold ever sees it."""
+    record = foreign_record(event_row() | {missing: None})
+    if missing == "workflow_id":
+        record = record._replace(key=None)
+    back = decode_event(record)
+    assert isinstance(back, Unreadable)
+    assert back.reason == "step.completed has no workflow or no position"
+    assert not verify(record, PREVIOUS)
+
+
 def test_a_record_whose_key_is_not_its_workflow_is_unreadable() -> None:
     """Given a key other than the body's workflow_id, neither is believed."""
     record = recorded(STEPPED)._replace(key="order-43")

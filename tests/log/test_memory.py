@@ -3,13 +3,15 @@
 import asyncio
 import gc
 import threading
+from pathlib import Path
 
 import pytest
 
 from log_backend import Worker, records_of
-from refold.log.errors import LogMismatch
+from refold.log.errors import LogMismatch, LogUnavailable
 from refold.log.memory import MemoryLog, MemoryStore, named_store
-from refold.log.protocol import Channel, Entry
+from refold.log.protocol import Channel, Entry, Log
+from refold.log.sqlite import SqliteLog
 
 
 def entries_of(*values: str) -> list[Entry]:
@@ -141,6 +143,45 @@ class TestMemoryLog:
             first.release(0)
             async with asyncio.timeout(60):
                 await two.until(lambda: two.owned == {0})
+            await log.close()
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
+    def test_a_log_is_opened_once(self, tmp_path: Path, kind: str) -> None:
+        """Given an open or closed log, opening it again is refused: it would have two writers."""
+        log: Log = MemoryLog() if kind == "memory" else SqliteLog(tmp_path / "log.db")
+
+        async def scenario() -> None:
+            await log.open()
+            with pytest.raises(LogUnavailable, match="opened before"):
+                await log.open()
+            await log.close()
+            with pytest.raises(LogUnavailable, match="opened before"):
+                await log.open()
+
+        asyncio.run(scenario())
+
+    def test_a_listener_that_fails_does_not_end_the_looking(self) -> None:
+        """Given a listener that raises when it is told, the member still takes what becomes free later."""
+
+        class Clumsy(Worker):
+            failures = 1
+
+            def assigned(self, partition: int) -> None:
+                if self.failures:
+                    self.failures -= 1
+                    raise RuntimeError("clumsy")
+                super().assigned(partition)
+
+        async def scenario() -> None:
+            log = MemoryLog(partitions=2, rebalance_s=0.005)
+            await log.open()
+            worker = Clumsy("clumsy")
+            with pytest.raises(RuntimeError, match="clumsy"):
+                await worker.join(log)
+            async with asyncio.timeout(60):
+                await worker.until(lambda: worker.owned == {1})
             await log.close()
 
         asyncio.run(scenario())

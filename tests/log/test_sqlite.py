@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from refold.log.errors import LogUnavailable
 from refold.log.file_lock import FileLock, PartitionFiles
 from refold.log.protocol import Bounds, Channel, Entry
 from refold.log.sqlite import SqliteLog, SqliteSettings
+from refold.log.sqlite_file import open_file
+from refold.log.sqlite_writer import Append, Cell, Outcome, SqliteWriter
 
 
 def entries_of(*values: str, key: str = "k") -> list[Entry]:
@@ -36,6 +38,15 @@ def writer_of(log: SqliteLog) -> sqlite3.Connection:
     file = log._file  # pyright: ignore[reportPrivateUsage]
     assert file is not None
     return file.writer
+
+
+@contextmanager
+def lock_held(path: Path) -> Generator[None]:
+    """Somebody else holds the log's write lock."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 class Warned(logging.Handler):
@@ -117,6 +128,28 @@ class TestGroupCommit:
         assert count == (10 * 3,)  # 10,000 offsets begin three segments of 4,096
 
 
+class TestOtherWriters:
+    def test_an_own_transaction_notices_them_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Given a log that never looks by itself, its next append finds what others wrote and wakes its tails."""
+        monkeypatch.setattr(sqlite_writer, "MIN_POLL_S", 3_600.0)
+        path = tmp_path / "log.db"
+
+        async def scenario() -> None:
+            async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
+                tail = log.tail(Channel.EVENTS, 0, 0)
+                waiting = asyncio.ensure_future(anext(tail))
+                await asyncio.sleep(0)
+                await log.append(Channel.COMMANDS, 0, entries_of("the look when it began is over"))
+                await other.append(Channel.EVENTS, 0, entries_of("theirs"))
+                await log.append(Channel.COMMANDS, 0, entries_of("mine"))
+                assert [record.value for record in await waiting] == [b"theirs"]
+                await tail.aclose()
+
+        asyncio.run(scenario())
+
+
 class TestFailure:
     def test_a_full_disk_refuses_and_writes_nothing(self, tmp_path: Path) -> None:
         """Given no room, an append and those behind it fail with the reason; with room again, the log goes on."""
@@ -160,6 +193,82 @@ class TestFailure:
 
         asyncio.run(scenario())
 
+    def test_what_a_failed_transaction_knew_is_forgotten(self, tmp_path: Path) -> None:
+        """Given a transaction whose later part fails, its earlier part leaves no offset and no key behind."""
+        path = tmp_path / "log.db"
+
+        async def scenario() -> None:
+            async with opened(SqliteLog(path)) as log:
+                await log.append(Channel.EVENTS, 0, entries_of("a", key="other"))
+                pages = writer_of(log).execute("PRAGMA page_count").fetchone()[0]
+                with lock_held(path):  # what is appended meanwhile is one transaction
+                    writer_of(log).execute(f"PRAGMA max_page_count = {pages}")
+                    tasks = [
+                        asyncio.create_task(append)
+                        for append in (
+                            log.append(Channel.REPLIES, 0, entries_of("first in the queue")),
+                            log.append(Channel.EVENTS, 0, entries_of("small", key="mine")),
+                            log.append(Channel.COMMANDS, 0, [Entry("k", b"x" * 500_000)]),
+                        )
+                    ]
+                    await asyncio.sleep(0)
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                assert [type(result) for result in results[1:]] == [LogUnavailable] * 2
+                writer_of(log).execute("PRAGMA max_page_count = 1000000")
+                assert list(await log.append(Channel.EVENTS, 0, entries_of("b", key="mine"))) == [1]
+                found = await records_of(log, Channel.EVENTS, key="mine")
+                assert [(r.offset, r.value) for r in found] == [(1, b"b")]
+
+        asyncio.run(scenario())
+
+    def test_what_was_sent_before_the_failure_was_heard_fails_too(self, tmp_path: Path) -> None:
+        """Given a failure that the sender has not heard of yet, what it sends fails; what it sends after does not."""
+        loop = asyncio.new_event_loop()
+        reports: asyncio.Queue[Outcome] = asyncio.Queue()
+        file = open_file(tmp_path / "log.db", 1)
+        writer = SqliteWriter(
+            file.writer,
+            tmp_path / "log.db",
+            reports.put_nowait,
+            loop,
+            now_us=int,
+            reply_retention_us=0,
+        )
+
+        def send(generation: int, value: bytes) -> Outcome:
+            cells: list[Cell] = ["k", value, b""]
+            writer.submit(Append(loop.create_future(), generation, Channel.EVENTS, 0, cells, 1))
+            return loop.run_until_complete(asyncio.wait_for(reports.get(), PATIENCE_S))
+
+        file.writer.execute("PRAGMA max_page_count = 1")
+        writer.start()
+        with closing(loop), closing(file.reader), closing(file.writer):
+            assert "disk is full" in str(send(0, b"x" * 500_000).error)
+            file.writer.execute("PRAGMA max_page_count = 1000000")
+            assert "waited behind it" in str(send(0, b"late").error)
+            assert send(1, b"after").offsets == [range(1)]
+            writer.stop()
+
+    def test_a_cancelled_append_that_waits_for_room_is_not_written(self, tmp_path: Path) -> None:
+        """Given a full queue, an append that is cancelled while it waits for room leaves nothing behind."""
+        path = tmp_path / "log.db"
+
+        async def scenario() -> None:
+            async with opened(SqliteLog(path, settings=SqliteSettings(queue_entries=1))) as log:
+                with lock_held(path):
+                    first, second, third = (
+                        asyncio.create_task(log.append(Channel.EVENTS, 0, entries_of(value)))
+                        for value in ("first", "second", "third")
+                    )
+                    await asyncio.sleep(0)
+                    second.cancel()
+                    await asyncio.sleep(0)
+                assert [list(await first), list(await third)] == [[0], [1]]
+                found = await records_of(log, Channel.EVENTS)
+                assert [record.value for record in found] == [b"first", b"third"]
+
+        asyncio.run(scenario())
+
     def test_a_lock_held_by_others_makes_appends_wait(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -171,16 +280,14 @@ class TestFailure:
             async with opened(SqliteLog(path)) as log:
                 warning = Warned(asyncio.get_running_loop())
                 monkeypatch.setattr(sqlite_writer.logger, "handlers", [warning])
-                with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                    other.execute("BEGIN IMMEDIATE")
+                with lock_held(path):
                     appending = asyncio.create_task(
                         log.append(Channel.EVENTS, 0, entries_of("patient"))
                     )
                     await warning.seen.wait()
                     assert "appends wait" in warning.text
                     assert not appending.done()
-                    other.execute("ROLLBACK")
-                    assert list(await appending) == [0]
+                assert list(await appending) == [0]
 
         asyncio.run(scenario())
 
@@ -265,7 +372,8 @@ class TestReading:
 
         async def scenario() -> tuple[int, int, int]:
             async with opened(SqliteLog(path)) as log:
-                await log.append(Channel.EVENTS, 0, entries_of(*["v"] * 5_000))
+                for _ in range(10):
+                    await log.append(Channel.EVENTS, 0, [Entry("k", b"x" * 100_000)] * 10)
                 reading = log.read(Channel.EVENTS, 0, 0)
                 await anext(reading)
                 await log.append(Channel.EVENTS, 0, entries_of("more"))

@@ -136,7 +136,7 @@ async def publish_country(
 
 @step(
     name="catalogue_country",
-    retry=Retry(attempts=30, initial_s=0.02, backoff=1.5, max_s=0.5, jitter=1.0, on=(sqlite3.OperationalError,)),
+    retry=Retry(attempts=60, initial_s=0.02, backoff=1.5, max_s=1, jitter=1.0, on=(sqlite3.OperationalError,)),
 )
 def catalogue_country(
     release: Release, cleaned: Cleaned, neighbours: Neighbours, files: tuple[WrittenFile, ...]

@@ -25,14 +25,14 @@ def report_text(origin: Source, countries: Sequence[Country], year: int) -> str:
     )
 
 
-def largest(countries: Sequence[Country]) -> list[Country]:
+def _in_order(countries: Sequence[Country]) -> list[Country]:
     """The countries with the most airports."""
     return sorted(countries, key=lambda one: (-one.cleaned.airports, one.cleaned.country))
 
 
 def _largest(countries: Sequence[Country]) -> str:
     lines = ["| country | airports | with IATA code | highest | feet |", "|---|--:|--:|---|--:|"]
-    for one in largest(countries)[:LARGEST]:
+    for one in _in_order(countries)[:LARGEST]:
         rows = one.cleaned
         feet = "" if rows.elevation_max_ft is None else f"{rows.elevation_max_ft:,.0f}"
         lines.append(

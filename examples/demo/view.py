@@ -1,0 +1,166 @@
+"""What the demo shows: the lives of the job while it runs, then the account, the checks and what was made."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from audit import Account, Check
+from watch import Life
+
+BAR_CELLS = 38
+COUNTRIES_SHOWN = 8
+
+LARGEST = """
+SELECT country, airports, with_iata, highest, elevation_max_ft, loneliest, loneliest_km
+FROM countries ORDER BY airports DESC LIMIT ?
+"""
+
+REPLAYED = "cyan"
+RAN = "green"
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the demo says at its beginning.
+
+    Args:
+        data: The packages, their releases and licences.
+        log: The log's URL.
+        seed: What the moments of the kills were drawn from.
+        kills: After how many recorded steps each kill comes.
+        steps: How many steps the job has.
+    """
+
+    data: str
+    log: str
+    seed: int
+    kills: Sequence[int]
+    steps: int
+
+    def __rich__(self) -> RenderableType:
+        """As a panel."""
+        facts = Table.grid(padding=(0, 2))
+        moments = " and ".join(f"{kill:,}" for kill in self.kills)
+        facts.add_row("[dim]job[/]", f"an atlas of the world's airports: {self.steps:,} steps, files written in most")
+        facts.add_row("[dim]data[/]", self.data)
+        facts.add_row("[dim]log[/]", self.log)
+        facts.add_row("[dim]kills[/]", f"SIGKILL once {moments} steps are recorded (seed {self.seed})")
+        return Panel(facts, title="[bold]refold demo[/]", title_align="left", border_style="blue", box=box.ROUNDED)
+
+
+def lives_view(lives: Sequence[Life], steps: int) -> RenderableType:
+    """A bar for each life: what it replayed, what it ran, what is left."""
+    table = Table.grid(padding=(0, 1))
+    for column in ("life", "bar", "steps", "replayed", "ran"):
+        table.add_column(column, justify="right" if column in {"steps", "replayed", "ran"} else "left")
+    table.add_column("ending")
+    for life in lives:
+        replayed = life.replayed.total() if life.replayed is not None else 0
+        table.add_row(
+            f"[bold]life {life.number}[/]",
+            _bar(replayed, life.recorded, steps),
+            f"{replayed + life.recorded:,}/{steps:,}",
+            f"[{REPLAYED}]{replayed:,} replayed[/]",
+            f"[{RAN}]{life.recorded:,} run[/]",
+            _ending(life),
+        )
+    return table
+
+
+def _bar(replayed: int, ran: int, steps: int) -> Text:
+    """Two colours and the rest; a part that is not empty has at least a cell."""
+    first = min(BAR_CELLS, -(-replayed * BAR_CELLS // steps))
+    second = min(BAR_CELLS - first, round((replayed + ran) * BAR_CELLS / steps) - first)
+    second = max(second, 0)
+    rest = BAR_CELLS - first - second
+    return Text.assemble(("━" * first, REPLAYED), ("━" * second, RAN), ("━" * rest, "bright_black"))
+
+
+def _ending(life: Life) -> str:
+    match life.ending:
+        case "killed":
+            return "[bold red]✗ SIGKILL[/]"
+        case "finished":
+            return "[bold green]✓ finished[/]"
+        case "failed":
+            return "[bold red]✗ failed[/]"
+        case "running":
+            return "[yellow]● runs[/]" if life.replayed is not None else "[yellow]● starts[/]"
+
+
+def account_view(accounts: Sequence[Account], lives: Sequence[Life]) -> RenderableType:
+    """How often each kind of step ran, what each life replayed, and what ran again."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, footer_style="bold")
+    table.add_column("step", footer="all")
+    columns = [[one.steps for one in accounts]]
+    table.add_column("recorded", justify="right", footer=_sum(columns[0]))
+    for life in lives:
+        if life.number > 1:
+            _add(table, f"[{REPLAYED}]replayed\nin life {life.number}[/]", [one.replayed[life.number] for one in accounts], columns)
+        _add(table, f"[{RAN}]ran in\nlife {life.number}[/]", [one.ran[life.number] for one in accounts], columns)
+    _add(table, "failed,\nretried", [one.retried for one in accounts], columns)
+    _add(table, "cut by\na kill", [one.cut for one in accounts], columns)
+    _add(table, "ran again\nonce recorded", [one.repeated for one in accounts], columns)
+    for number, one in enumerate(accounts):
+        table.add_row(one.name, *(_count(column[number]) for column in columns))
+    return table
+
+
+def _add(table: Table, title: str, counts: list[int], columns: list[list[int]]) -> None:
+    table.add_column(title, justify="right", footer=_sum(counts))
+    columns.append(counts)
+
+
+def _sum(counts: Sequence[int]) -> str:
+    return f"{sum(counts):,}"
+
+
+def _count(count: int) -> str:
+    return f"{count:,}" if count else "[bright_black]0[/]"
+
+
+def check_view(check: Check) -> RenderableType:
+    """A check in a line, and what speaks against it."""
+    if check.holds:
+        return Text.assemble(("  ✓ ", "bold green"), check.claim)
+    lines = [Text.assemble(("  ✗ ", "bold red"), ("it does not hold that ", "red"), check.claim)]
+    lines += [Text(f"      {problem}", style="red") for problem in check.problems]
+    return Group(*lines)
+
+
+def section(title: str) -> RenderableType:
+    """A heading."""
+    return Text(f"\n{title}", style="bold")
+
+
+def largest_view(catalogue: Path) -> RenderableType:
+    """The largest countries, from the catalogue that the job wrote."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("country", "airports", "with IATA", "highest", "feet", "loneliest", "km to next"):
+        is_text = title in {"country", "highest", "loneliest"}
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
+    with closing(sqlite3.connect(catalogue)) as connection:
+        rows = connection.execute(LARGEST, (COUNTRIES_SHOWN,)).fetchall()
+    for country, airports, with_iata, highest, feet, loneliest, km in rows:
+        table.add_row(
+            *(country, f"{airports:,}", f"{with_iata:,}"),
+            *(_short(highest), _number(feet), _short(loneliest), _number(km)),
+        )
+    return table
+
+
+def _short(name: str | None) -> str:
+    name = (name or "").removesuffix(" Airport")
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"

@@ -1,0 +1,141 @@
+"""The `refold` command: what there is, and where each part of it stands.
+
+    run, start              cli_run.py
+    worker                  cli_worker.py, worker_service.py
+    list, show, history     cli_read.py, timeline.py, timeline_view.py
+    resume, topics, version cli_admin.py
+
+Results go to standard output, everything else to standard error. Errors end in `exits.py`.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from refold.services.cli_admin import create_topics, resume, topics, version
+from refold.services.cli_read import history, list_runs, show
+from refold.services.cli_run import run, start
+from refold.services.cli_worker import worker
+from refold.services.exits import EXIT_CODES, ExitCode
+
+_HELP = """Durable workflows for Python: plain functions whose every step is recorded, and which go on after a crash.
+
+[bold]The shortest way[/bold] (a function with @workflow in orders.py; the log is a file, refold.db):
+
+  refold run orders:checkout 42 --id order-42
+  refold show order-42
+
+[bold]With workers[/bold], which share the work and take over from each other:
+
+  refold worker orders --url sqlite:///orders.db
+  refold start orders:checkout 42 --id order-42 --url sqlite:///orders.db
+  refold list --url sqlite:///orders.db
+
+The log is named by --url or the variable REFOLD_URL: sqlite:///FILE, or kafka://HOST:PORT/NAMESPACE."""
+
+_WORK = "Run workflows"
+_READ = "See what happened"
+_MEND = "Operate"
+
+app = typer.Typer(
+    name="refold",
+    help=_HELP,
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # an unexpected error shows Python's own traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(topics, name="topics", rich_help_panel=_MEND)
+
+
+def _add(
+    command: Callable[..., None],
+    name: str,
+    panel: str,
+    *examples: str,
+    to: typer.Typer = app,
+) -> None:
+    """Register a command; its docstring is its help, with examples below the options."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    lines = "\n\n".join(f"  [bold]{example}[/bold]" for example in examples)
+    to.command(name, help=text, rich_help_panel=panel, epilog=f"Examples:\n\n{lines}")(command)
+
+
+_add(
+    run,
+    "run",
+    _WORK,
+    "refold run orders:checkout 42 express",
+    "refold run orders:checkout --input '{\"order_id\": 42}' --id order-42",
+)
+_add(
+    start,
+    "start",
+    _WORK,
+    "refold start orders:checkout 42 --id order-42",
+    "refold start checkout --input '{\"order_id\": 42}' --no-wait",
+)
+_add(
+    worker,
+    "worker",
+    _WORK,
+    "refold worker orders --url sqlite:///orders.db",
+    "refold worker orders billing:monthly --url kafka://broker:9092/shop",
+)
+_add(
+    list_runs,
+    "list",
+    _READ,
+    "refold list --status parked",
+    "refold list --workflow checkout --limit 0 --json",
+)
+_add(show, "show", _READ, "refold show order-42", "refold show order-42 --results --all")
+_add(
+    history,
+    "history",
+    _READ,
+    "refold history order-42",
+    "refold history order-42 --json | jq 'select(.kind == \"step.failed\")'",
+)
+_add(resume, "resume", _MEND, "refold resume order-42 --reason 'renamed the step back'")
+_add(version, "version", _MEND, "refold version")
+_add(
+    create_topics,
+    "create",
+    _MEND,
+    "refold topics create --url kafka://broker:9092/shop --partitions 16",
+    to=topics,
+)
+
+
+@app.callback()
+def _refold(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Say which release this is.", is_eager=True)
+    ] = False,
+) -> None:
+    if show_version:
+        version()
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `refold` script and of `python -m refold`."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that lacks a sign still shows the rest
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has gone (`refold list | head`). Nothing more may be written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.BROKEN_PIPE)

@@ -1,0 +1,124 @@
+"""`refold resume`, `refold topics create` and `refold version`."""
+
+import asyncio
+import platform
+from importlib.metadata import version as installed_version
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.text import Text
+
+from refold.engine.client import Client, check_id
+from refold.engine.worker import wall_clock
+from refold.log.errors import UsageError
+from refold.log.protocol import Log
+from refold.log.urls import open_log
+from refold.services.exits import reported
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Debug,
+    Url,
+    opened,
+    shared_log_at,
+)
+from refold.services.terminal import to_reader, warn
+
+DEFAULT_PARTITIONS = 8
+"""Workers that can share the work. Few enough for a laptop's broker, and it can't be changed later."""
+
+topics = typer.Typer(
+    help="The topics of a namespace on Kafka.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+
+def resume(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
+    *,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why, for whoever reads the history later.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    debug: Debug = False,
+) -> None:
+    """Let a parked run go on, after its cause has been mended and the mended code runs in a worker."""
+    with reported(debug):
+        check_id(id)
+        asyncio.run(_resume(shared_log_at(url, may_make=False), id, reason))
+        typer.echo(f"{id} goes on", err=True)
+
+
+async def _resume(log: Log, id_: str, reason: str | None) -> None:
+    async with opened(log):
+        client = Client(log, wall_clock)
+        await client.open()
+        try:
+            await client.resume(id_, reason, ANSWER_TIMEOUT_S)
+        finally:
+            client.close()
+
+
+def create_topics(
+    address: Annotated[
+        str | None, typer.Argument(metavar="URL", help="The same as --url.", show_default=False)
+    ] = None,
+    *,
+    partitions: Annotated[
+        int,
+        typer.Option("--partitions", min=1, help="How many workers can share the work. For ever."),
+    ] = DEFAULT_PARTITIONS,
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            "--replication",
+            min=1,
+            help="Copies of each partition; 3 if not given, or as many as there are brokers.",
+        ),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    debug: Debug = False,
+) -> None:
+    """Make the topics that a namespace needs, once, before its first worker. Safe to repeat.
+
+    The number of partitions is fixed for the life of the namespace, because a workflow is found by it.
+    """
+    with reported(debug):
+        asyncio.run(_create(address or url, partitions, replication))
+
+
+@topics.callback()
+def _topics() -> None:
+    """Keep `topics` a group although it has one command."""
+
+
+async def _create(url: str, partitions: int, replication: int | None) -> None:
+    if urlsplit(url).scheme != "kafka":
+        raise UsageError(
+            f"{url} has no topics: name a namespace on Kafka, --url kafka://HOST:PORT/NAMESPACE. "
+            "A SQLite log is made when it is first used"
+        )
+    namespace = open_log(url).namespace  # refuses what is no URL of a namespace
+    # Imported when asked for: all other commands on SQLite should not load a Kafka client.
+    from refold.log.kafka import create_topics as create  # noqa: PLC0415
+
+    brokers = urlsplit(url).netloc.split(",")
+    report = await create(brokers, namespace, partitions, replication)
+    done = "made" if report.created else "there already, as asked for"
+    line = Text.assemble(
+        (f"{namespace}", "bold"),
+        f": topics {done}; {report.partitions} partitions, {_copies(report.replication)}, "
+        f"{report.in_sync_min} must have an event before it counts as written",
+    )
+    to_reader().print(line)
+    for warning in report.warnings:
+        warn(warning)
+
+
+def _copies(replication: int) -> str:
+    return "1 copy of each" if replication == 1 else f"{replication} copies of each"
+
+
+def version() -> None:
+    """Say which release this is."""
+    typer.echo(f"refold {installed_version('refold')} (Python {platform.python_version()})")
