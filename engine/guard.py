@@ -3,7 +3,8 @@
 Workflow code runs again on every replay, so what it does to the world would happen again, and what it reads
 could differ. CPython announces such acts to audit hooks (PEP 578) before it carries them out. Our hook refuses
 them on threads that run workflow code at that moment, and nowhere else. It is no sandbox: C extensions and
-`os.urandom` announce nothing, and clocks and random numbers don't either (a lint finds those).
+`os.urandom` announce nothing, and clocks and random numbers don't either; nor do the start of a thread before
+Python 3.12 and `time.sleep` before 3.13. What CPython does not announce is for a lint to find.
 
 An audit hook can't be removed, so it is process-wide and stays; nobody else's may be weakened by a library that
 comes and goes. Hence one hook, added when the first guarded run arms it, and one table of armed threads: this is the

@@ -253,10 +253,7 @@ class OpenRuns:
         active.run = run
         active.armed.clear()
         run.start()
-        for outcome in active.state.outcomes:
-            run.deliver(outcome)
-            if isinstance(run.ending, Diverged | Stuck):
-                break
+        run.deliver_all(active.state.outcomes)
         self._settle(active, now)
 
     def _settle(self, active: Active, now: int) -> None:

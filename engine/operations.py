@@ -14,7 +14,7 @@ Rules:
 5. After `Returned`, `Raised`, `Diverged` or `Stuck` a run asks for nothing more.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, NamedTuple, Protocol
@@ -152,6 +152,9 @@ class Run(Protocol):
 
     def deliver(self, outcome: Outcome) -> None:
         """Tell the next outcome in log order and run to quiescence."""
+
+    def deliver_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell outcomes one after the other, each run to quiescence: a replay, with less around each."""
 
     def take(self) -> list[Request]:
         """Requests that came up since the last `take` and are still pending, in number order."""

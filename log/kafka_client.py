@@ -13,6 +13,7 @@ import kafka
 import kafka.admin
 import kafka.errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.compat import KafkaNetClient
 from kafka.structs import MemberState
 
 from refold.log.errors import (
@@ -161,7 +162,8 @@ class Clients:
         """A producer that acknowledges only what all in-sync replicas have, once each."""
         settings = self.settings
         with self.errors("connecting a producer"):
-            producer = kafka.KafkaProducer(
+            producer = _make(
+                kafka.KafkaProducer,
                 **self._connection(client_id),
                 acks="all",
                 enable_idempotence=True,
@@ -181,7 +183,8 @@ class Clients:
     def consumer(self, client_id: str, *, fetch_bytes: int = 1024 * 1024) -> Consumer:
         """A consumer that is told partitions and offsets, and never chooses one by itself."""
         with self.errors("connecting a consumer"):
-            consumer = kafka.KafkaConsumer(
+            consumer = _make(
+                kafka.KafkaConsumer,
                 **self._connection(client_id),
                 **self._fetching(fetch_bytes),
                 group_id=None,
@@ -192,7 +195,8 @@ class Clients:
         """A consumer that is a member of `group`."""
         settings = self.settings
         with self.errors(f"joining the group {group}"):
-            consumer = kafka.KafkaConsumer(
+            consumer = _make(
+                kafka.KafkaConsumer,
                 **self._connection(client_id),
                 **self._fetching(1024 * 1024),
                 group_id=group,
@@ -207,7 +211,7 @@ class Clients:
         """A client for topics and their settings."""
         connection = self._connection(f"{self.settings.client_id}-admin")
         with self.errors("connecting"):
-            return cast("Admin", kafka.KafkaAdminClient(**connection))
+            return cast("Admin", _make(kafka.KafkaAdminClient, **connection))
 
     @contextmanager
     def session(self, doing: str) -> Generator[Admin, None, None]:
@@ -283,6 +287,22 @@ class Clients:
             f"{doing} (brokers {','.join(self.bootstrap)}): {reason(error)};"
             " it may or may not be in the log: read the log to know"
         )
+
+
+def _make(client_class: Callable[..., object], **config: object) -> object:
+    """One of kafka-python's clients, or nothing at all: a constructor that fails leaves a thread and sockets behind."""
+    networks: list[Any] = []
+
+    def remembered(**network_config: object) -> object:
+        networks.append(KafkaNetClient(**network_config))
+        return networks[-1]
+
+    try:
+        return client_class(**config, kafka_client=remembered)
+    except BaseException:
+        for network in networks:
+            network.close()
+        raise
 
 
 def reason(error: Exception) -> str:

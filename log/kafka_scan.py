@@ -87,7 +87,7 @@ class Cursor:
 
 def end_of(clients: Clients, consumer: Consumer, place: TopicPartition) -> int:
     """The offset that the partition's next record will get. Blocks."""
-    return consumer.end_offsets([place], timeout_ms=clients.settings.request_timeout_ms)[place]
+    return consumer.end_offsets([place], timeout_ms=clients.settings.delivery_timeout_ms)[place]
 
 
 def read_all(clients: Clients, topic: str, partition: int) -> Iterator[Record]:
@@ -96,7 +96,7 @@ def read_all(clients: Clients, topic: str, partition: int) -> Iterator[Record]:
     place = topic_partition(topic, partition)
     try:
         with clients.errors(f"reading {topic}"):
-            first = consumer.beginning_offsets([place], clients.settings.request_timeout_ms)[place]
+            first = consumer.beginning_offsets([place], clients.settings.delivery_timeout_ms)[place]
         cursor = Cursor(clients, consumer, place, first, None)
         while (batch := cursor.batch()) is not None:
             yield from batch
@@ -134,7 +134,7 @@ class Readers:
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """First offset and end of the partition, now."""
         place = topic_partition(topic, partition)
-        timeout_ms = self._clients.settings.request_timeout_ms
+        timeout_ms = self._clients.settings.delivery_timeout_ms
 
         def ask(consumer: Consumer) -> Bounds:
             with self._clients.errors(f"asking for the bounds of {topic}/{partition}"):

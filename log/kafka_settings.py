@@ -33,7 +33,8 @@ class KafkaSettings:
         heartbeat_interval_ms: How often a worker shows that it lives. Moves of partitions are noticed in heartbeats:
             with 500 ms a move took 0.55 s, with Kafka's usual 3,000 ms it took 6.2 s.
         request_timeout_ms: How long one request may take before it is sent again.
-        delivery_timeout_ms: How long an append may take, with all retries, before its outcome is called unknown.
+        delivery_timeout_ms: How long an append may take, with all retries, before its outcome is called unknown;
+            and how long a read waits for an answer. A partition whose leader is lost has another in some 10 s.
         connect_timeout_ms: How long to look for a broker that answers, at open or when the producer is made anew.
         linger_ms: How long the producer waits for more records. Group commit needs none.
         max_record_bytes: Largest key + value + headers of one record.

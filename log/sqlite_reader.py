@@ -43,10 +43,11 @@ class SqliteReader:
     def bounds(self, channel: Channel, partition: int) -> Bounds:
         """First offset and end of a partition."""
         low = partition << OFFSET_BITS
-        ids = f"SELECT id FROM {channel} WHERE id >= ?1 AND id < ?2 ORDER BY id"  # noqa: S608
+        high = low + (1 << OFFSET_BITS)
+        ids = f"SELECT id FROM {channel} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
         with translated(self._path, "read"):
             first, last = self._connection.execute(
-                f"SELECT ({ids} LIMIT 1), ({ids} DESC LIMIT 1)", (low, low + (1 << OFFSET_BITS))
+                f"SELECT ({ids} LIMIT 1), ({ids} DESC LIMIT 1)", (low, high, low, high)
             ).fetchone()
         return Bounds(0, 0) if first is None else Bounds(first - low, last - low + 1)
 

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 
 from refold.log.errors import AppendUnknown, LogError, LogUnavailable
@@ -35,7 +36,7 @@ MIN_POLL_S, MAX_POLL_S = 0.001, 0.020
 """Looks for other processes' records: soon after something happened, 50 times a second when all is quiet."""
 
 MAX_CHUNK_ROWS = 512
-"""Rows in the longest INSERT: three variables each, far under SQLite's 32,766."""
+"""Rows in the longest INSERT: five variables each, far under SQLite's 32,766."""
 
 TRIM_EVERY, TRIM_ROWS = 1000, 2000
 """After so many replies, so many old ones go: twice as fast as they come, and never a long transaction."""
@@ -345,30 +346,32 @@ class _Transaction:
     ) -> None:
         rows = len(cells) // 3
         base = partition << OFFSET_BITS | first
-        done = 0
-        while done < rows:
-            chunk = min(MAX_CHUNK_ROWS, 1 << ((rows - done).bit_length() - 1))
-            self._connection.execute(
-                self._statement(channel, chunk),
-                (base + done, now_us, *cells[3 * done : 3 * (done + chunk)]),
-            )
-            done += chunk
+        ids = range(base, base + rows)
+        columns = (ids, repeat(now_us, rows), cells[::3], cells[1::3], cells[2::3])
+        self._execute(
+            f"INSERT INTO {channel} VALUES",
+            list(chain.from_iterable(zip(*columns, strict=True))),
+            5,
+        )
         self._ends[channel, partition] = first + rows
         if channel is Channel.EVENTS:
             self._note_keys(partition, base, cells[::3])
         elif channel is Channel.REPLIES:
             self._replies += rows
 
-    def _statement(self, table: str, rows: int) -> str:
-        """INSERT of `rows` rows: ?1 is the first id, ?2 the time, then three variables a row."""
-        statement = self._statements.get((table, rows))
-        if statement is None:
-            values = ",".join(
-                f"(?1+{n},?2,?{3 * n + 3},?{3 * n + 4},?{3 * n + 5})" for n in range(rows)
-            )
-            statement = f"INSERT INTO {table} VALUES {values}"  # noqa: S608
-            self._statements[table, rows] = statement
-        return statement
+    def _execute(self, insert: str, cells: list[Cell], width: int) -> None:
+        """Insert rows of `width` cells by statements of 2^k rows; there are few of them, so SQLite keeps them all."""
+        rows = len(cells) // width
+        done = 0
+        while done < rows:
+            chunk = min(MAX_CHUNK_ROWS, 1 << ((rows - done).bit_length() - 1))
+            statement = self._statements.get((insert, chunk))
+            if statement is None:
+                row = f"({','.join('?' * width)})"
+                statement = f"{insert} {','.join([row] * chunk)}"
+                self._statements[insert, chunk] = statement
+            self._connection.execute(statement, cells[width * done : width * (done + chunk)])
+            done += chunk
 
     def _note_keys(self, partition: int, base: int, keys: list[Cell]) -> None:
         """Note which segments hold which keys; each key once a segment, as far as we remember."""
@@ -384,20 +387,9 @@ class _Transaction:
             fresh.discard(None)
             seen.update(fresh)
             # Sorted: neighbours in the tree are written together. OR IGNORE: another owner may have noted it.
-            self._note(segment, sorted(fresh, key=str))
-            done += chunk
-
-    def _note(self, segment: int, keys: list[Cell]) -> None:
-        done = 0
-        while done < len(keys):
-            chunk = min(MAX_CHUNK_ROWS, 1 << ((len(keys) - done).bit_length() - 1))
-            name = ("event_keys", chunk)
-            statement = self._statements.get(name)
-            if statement is None:
-                values = ",".join(f"(?{n + 2},?1)" for n in range(chunk))
-                statement = f"INSERT OR IGNORE INTO event_keys VALUES {values}"  # noqa: S608
-                self._statements[name] = statement
-            self._connection.execute(statement, (segment, *keys[done : done + chunk]))
+            keyed = zip(sorted(fresh, key=str), repeat(segment, len(fresh)), strict=True)
+            noted = list(chain.from_iterable(keyed))
+            self._execute("INSERT OR IGNORE INTO event_keys VALUES", noted, 2)
             done += chunk
 
     def _trim_replies(self, now_us: int) -> None:

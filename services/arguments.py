@@ -6,7 +6,7 @@ import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from refold.engine.bound import Bound
 from refold.engine.definitions import Workflow
@@ -57,7 +57,7 @@ def plain_object(input_json: str | None) -> str:
         UsageError: It is no JSON object.
     """
     value = _parsed(input_json if input_json is not None else "{}")
-    if not isinstance(value, dict):
+    if not _is_object(value):
         raise UsageError(
             "--input must be a JSON object with a member for each argument, as in "
             "'{\"order_id\": 42}'; name the code (module:workflow) to have it checked"
@@ -69,7 +69,7 @@ def _whole(workflow: Workflow[..., Any], input_json: str) -> str:
     """The JSON object of all arguments; the only parameter's bare value is taken for it where it fits no other way."""
     value = _parsed(input_json)
     names = list(inspect.signature(workflow.fn).parameters)
-    if len(names) == 1 and not (isinstance(value, dict) and set(value) <= set(names)):
+    if len(names) == 1 and not (_is_object(value) and set(value) <= set(names)):
         return f"{{{json.dumps(names[0])}:{input_json}}}"
     return input_json  # the text itself: numbers keep all their digits
 
@@ -119,6 +119,10 @@ def _parsed(text: str) -> object:
             f"--input is no JSON: {error}. Quote it for the shell: --input '...'"
         ) from error
     return value
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
 
 
 def _compact(value: object) -> str:

@@ -166,12 +166,14 @@ async def _read_history(url: str, id_: str) -> list[Event | Unreadable]:
 
 
 def _print_events(console: Console, events: Sequence[Event | Unreadable]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("RECORDED (UTC)", no_wrap=True)
-    table.add_column("KIND", no_wrap=True)
-    table.add_column("WHAT", no_wrap=True, overflow="ellipsis")
-    table.add_column("PAYLOAD", no_wrap=True, overflow="ellipsis", style="dim", ratio=1)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    table.add_column(
+        "#", justify="right", style="dim", no_wrap=True, min_width=len(str(len(events)))
+    )
+    table.add_column("RECORDED (UTC)", no_wrap=True, min_width=len("2026-01-01 00:00:00.000"))
+    table.add_column("KIND", no_wrap=True, min_width=len("step.attempt_failed"))
+    table.add_column("WHAT", overflow="fold", ratio=2)
+    table.add_column("PAYLOAD", no_wrap=True, overflow="ellipsis", style="dim", ratio=3)
     for number, event in enumerate(events):
         if isinstance(event, Unreadable):
             reason = Text(printable(event.reason))

@@ -25,6 +25,25 @@ def span(microseconds: int) -> str:
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
+def since(microseconds: int, whole: int) -> str:
+    """A time on the scale of a whole story, so that all its times align: `0.213 s`, `02:13.4`, `3:02:13`, `2 d 03:02`.
+
+    Args:
+        microseconds: Time since the story's beginning.
+        whole: Length of the story.
+    """
+    tenths = microseconds // 100_000
+    seconds = microseconds // MICROSECONDS
+    if whole < 60 * MICROSECONDS:
+        return f"{microseconds / MICROSECONDS:.3f} s"
+    if whole < 3_600 * MICROSECONDS:
+        return f"{seconds // 60:02d}:{seconds % 60:02d}.{tenths % 10}"
+    clock_time = f"{seconds // 3600 % 24}:{seconds // 60 % 60:02d}"
+    if whole < 86_400 * MICROSECONDS:
+        return f"{clock_time}:{seconds % 60:02d}"
+    return f"{seconds // 86_400} d {clock_time.rjust(5, '0')}"
+
+
 def ago(at: int, now: int) -> str:
     """How long before (or after) `now` something is: `3 s ago`, `in 5 min 00 s`.
 

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from refold.log.events import WorkflowFailed, WorkflowParked
-from refold.services.spans import ago, clock, span
+from refold.services.spans import ago, clock, since, span
 from refold.services.terminal import one_line, printable
 from refold.services.timeline import (
     Attempt,
-    Milestone,
     Operation,
     Row,
     State,
@@ -136,23 +136,21 @@ def _labelled(label: str, payload: str, view: View) -> Text:
 
 
 def _rows(timeline: Timeline, view: View) -> Table:
-    bar_width = max(10, min(36, view.width - 62))
+    bar_width = max(10, min(40, view.width * 3 // 10))
     scale = _Scale(timeline.started_at, timeline.updated_at, bar_width)
-    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False, expand=False)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False, expand=True)
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(no_wrap=True, width=1)
-    table.add_column(ratio=None, overflow="fold", max_width=max(20, view.width - bar_width - 28))
+    table.add_column(overflow="fold", ratio=1)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, width=bar_width)
     head, left_out, tail = _shown(timeline.rows, view.show_all)
     for row in head:
-        _add_row(table, row, timeline, scale, view)
+        _add_row(table, row, scale, view)
     if left_out:
-        table.add_row(
-            "", "", Text(f"… {left_out:,} more, see them with --all", style="dim"), "", ""
-        )
+        table.add_row("", "", Text(f"… {left_out:,} more: --all shows them", style="dim"), "", "")
     for row in tail:
-        _add_row(table, row, timeline, scale, view)
+        _add_row(table, row, scale, view)
     return table
 
 
@@ -163,41 +161,46 @@ def _shown(rows: Sequence[Row], show_all: bool) -> tuple[Sequence[Row], int, Seq
     return rows[:half], len(rows) - 2 * half, rows[-half:]
 
 
-def _add_row(table: Table, row: Row, timeline: Timeline, scale: "_Scale", view: View) -> None:
-    if isinstance(row, Milestone):
-        sign, style = _MILESTONE_SIGNS.get(row.what, ("●", ""))
-        at = "" if row.at is None else f"+{span(max(0, row.at - timeline.started_at))}"
-        what = Text(row.what, style=style)
-        if row.text and row.what not in {"failed", "parked"}:  # those have a box of their own below
-            what.append(f" {printable(row.text)}", "not bold dim")
-        table.add_row(at, Text(sign, style=style), what, "", "")
+def _add_row(table: Table, row: Row, scale: "_Scale", view: View) -> None:
+    if isinstance(row, Operation):
+        _add_operation(table, row, scale, view)
         return
-    sign, style = _STATE_SIGNS[row.state]
-    table.add_row(
-        f"+{span(max(0, row.started_at - timeline.started_at))}",
-        Text(sign, style=style),
-        _what(row, view),
-        _took(row),
-        scale.bar(row),
-    )
+    sign, style = _MILESTONE_SIGNS.get(row.what, ("●", ""))
+    what = Text(row.what, style=style)
+    if row.text and row.what not in {"failed", "parked"}:  # those have a box of their own below
+        what.append(f" {printable(row.text)}", "not bold dim")
+    at = "" if row.at is None else scale.time(row.at)
+    table.add_row(at, Text(sign, style=style), what, "", "")
 
 
-def _what(operation: Operation, view: View) -> Text:
-    text = Text()
-    text.append(printable(operation.name), "cyan" if operation.is_timer else "")
-    text.append(f" #{operation.step}", "dim")
-    failed = [attempt for attempt in operation.attempts if attempt.error is not None]
-    for attempt in failed:
-        text.append(f"\n  attempt {attempt.number}: ", "dim")
-        text.append(one_line(attempt.error or "", 200), "red")
-        text.append(f" after {span(attempt.ended_at - attempt.started_at)}", "dim")
-    last = operation.attempts[-1] if operation.attempts else None
-    if failed and last is not None and last.error is None:
-        text.append(f"\n  attempt {last.number}: ", "dim").append("succeeded", "green")
-    text.append(_outlook(operation, view))
+def _add_operation(table: Table, operation: Operation, scale: "_Scale", view: View) -> None:
+    sign, style = _STATE_SIGNS[operation.state]
+    what = Text(printable(operation.name), style="cyan" if operation.is_timer else "")
+    what.append(f" #{operation.step}", "not bold dim")
+    what.append(_outlook(operation, view))
+    took = "" if operation.ended_at is None else span(operation.ended_at - operation.started_at)
+    at = scale.time(operation.started_at)
+    table.add_row(at, Text(sign, style=style), what, took, scale.bar(operation))
+    attempts = operation.attempts
+    if any(attempt.error is not None for attempt in attempts):
+        for attempt in attempts:
+            table.add_row("", "", _attempt(attempt), _attempt_took(attempt), "")
     if view.results and operation.payload is not None:
-        text.append(f"\n  {one_line(operation.payload, 200)}", "dim")
-    return text
+        result = Text(f"→ {one_line(operation.payload, 300)}", style="dim")
+        table.add_row("", "", Padding(result, (0, 0, 0, 2)), "", "")
+
+
+def _attempt(attempt: Attempt) -> RenderableType:
+    text = Text(f"attempt {attempt.number}  ", style="dim")
+    if attempt.error is None:
+        text.append("succeeded", "not dim green")
+    else:
+        text.append(one_line(attempt.error, 300), "not dim red")
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _attempt_took(attempt: Attempt) -> Text:
+    return Text(span(attempt.ended_at - attempt.started_at), style="dim")
 
 
 def _outlook(operation: Operation, view: View) -> Text:
@@ -205,26 +208,22 @@ def _outlook(operation: Operation, view: View) -> Text:
     due = operation.due_at
     match operation.state:
         case State.WAITING if due is not None:
-            return Text(f" due {ago(due, view.now)}", style="cyan")
-        case State.RETRYING if due is not None:
-            when = (
-                f"is due {ago(due, view.now)}"
-                if due > view.now
-                else "is under way, or waits for a worker"
-            )
-            return Text(f"\n  attempt {len(operation.attempts) + 1} {when}", style="yellow")
+            return Text(f"  due {ago(due, view.now)}", style="cyan")
+        case State.RETRYING if due is not None and due > view.now:
+            return Text(f"  attempt {_next(operation)} is due {ago(due, view.now)}", style="yellow")
+        case State.RETRYING:
+            text = f"  attempt {_next(operation)} is under way, or waits for a worker"
+            return Text(text, style="yellow")
         case State.USED_UP:
-            return Text("\n  attempts used up", style="yellow")
+            return Text("  attempts used up", style="yellow")
         case State.DROPPED:
-            return Text(" not waited for", style="dim")
+            return Text("  not waited for", style="dim")
         case _:
             return Text()
 
 
-def _took(operation: Operation) -> Text:
-    if operation.ended_at is None:
-        return Text("")
-    return Text(span(operation.ended_at - operation.started_at))
+def _next(operation: Operation) -> int:
+    return operation.attempts[-1].number + 1 if operation.attempts else 1
 
 
 class _Scale:
@@ -240,6 +239,10 @@ class _Scale:
         self._start = start
         self._length = max(1, end - start)
         self._width = width
+
+    def time(self, at: int) -> str:
+        """A time as text, counted from the start."""
+        return since(max(0, at - self._start), self._length)
 
     def bar(self, operation: Operation) -> Text:
         cells: list[tuple[str, str]] = [(" ", "")] * self._width
@@ -325,7 +328,6 @@ def _resume_hint(workflow_id: str) -> Text:
 
 
 def _running(timeline: Timeline, view: View) -> RenderableType:
-    since = ago(timeline.updated_at, view.now)
     waits = [operation for operation in timeline.operations if operation.ended_at is None]
     if waits:
         dues = [operation.due_at for operation in waits if operation.due_at is not None]
@@ -335,4 +337,4 @@ def _running(timeline: Timeline, view: View) -> RenderableType:
         )
     else:
         what = "a step is under way, or it waits for a worker"
-    return Text(f"running: last event {since}; {what}", style="cyan")
+    return Text(f"running: last event {ago(timeline.updated_at, view.now)}; {what}", style="cyan")

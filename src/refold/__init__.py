@@ -16,7 +16,7 @@ What is named here is the public API; everything else may change between release
 """
 
 from refold.engine.bound import Bound
-from refold.engine.definitions import Workflow, run_step, step, workflow
+from refold.engine.definitions import Workflow, run_step, run_step_sync, step, workflow
 from refold.engine.engine import Engine, Handle
 from refold.engine.fold import Status
 from refold.engine.reader import WorkflowInfo
@@ -95,6 +95,7 @@ __all__ = [
     "now",
     "random",
     "run_step",
+    "run_step_sync",
     "sleep",
     "sleep_sync",
     "step",

@@ -180,7 +180,7 @@ def test_the_record_shows_the_stack_with_its_causes() -> None:
 
     def fail() -> None:
         try:
-            {}["inner"]  # pyright: ignore[reportUnusedExpression]
+            dict[str, int]().pop("inner")
         except KeyError as inner:
             raise ValueError("outer") from inner
 
@@ -249,7 +249,7 @@ def test_a_module_that_is_not_loaded_yet_is_imported(
 ) -> None:
     """Given a fresh process that has not imported the error's module, the type is the same as in the first one."""
     (tmp_path / "vendor_errors_for_refold.py").write_text("class Broken(Exception): pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     came = rebuild(Failure("vendor_errors_for_refold:Broken", "x", None, '{"args":["x"]}'))
     module = sys.modules.pop("vendor_errors_for_refold")
     assert isinstance(module, types.ModuleType)

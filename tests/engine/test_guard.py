@@ -101,9 +101,20 @@ REFUSED: list[tuple[str, Act]] = [
     ("os.posix_spawn", lambda folder: os.posix_spawn("/bin/true", ["true"], {})),
     ("os.putenv", lambda folder: os.environ.update(REFOLD_TEST="1")),
     ("os.kill", lambda folder: os.kill(os.getpid(), 0)),
-    ("webbrowser.open", lambda folder: webbrowser.open("http://127.0.0.1:1/")),
-    ("time.sleep(0.01)", lambda folder: time.sleep(0.01)),
-    ("_thread.start_", lambda folder: threading.Thread(target=print).start()),
+    (
+        "webbrowser.open",
+        lambda folder: webbrowser.BackgroundBrowser("true").open("http://127.0.0.1:1/"),
+    ),
+    *(
+        [("time.sleep(0.01)", lambda folder: time.sleep(0.01))]
+        if sys.version_info >= (3, 13)
+        else []
+    ),
+    *(
+        [("_thread.start_", lambda folder: threading.Thread(target=print).start())]
+        if sys.version_info >= (3, 12)
+        else []
+    ),
 ]
 
 
@@ -167,7 +178,7 @@ def log_to_file(folder: Path) -> None:
 
 def warn(folder: Path) -> None:
     linecache.clearcache()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         warnings.warn("careful", stacklevel=1)
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import enum
+import os
 import subprocess
 import sys
 import tempfile
@@ -368,7 +369,7 @@ def test_a_set_has_one_text_in_every_process() -> None:
     texts = {
         subprocess.run(
             [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
             text=True,

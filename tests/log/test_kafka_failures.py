@@ -45,7 +45,7 @@ async def append_until_it_works(log: Log, partition: int, value: str) -> int:
 
 class TestBrokerGone:
     def test_acknowledged_records_survive_a_kill_under_load(self, kafka_broker: Broker) -> None:
-        """(1, 2, 3) Given a broker killed under load, what was acknowledged is there, in order, the rest at most once."""
+        """(1, 2, 3) Given a broker killed under load, all that was acknowledged is there, the rest at most once."""
         backend = KafkaBackend(kafka_broker.bootstrap, settings=IMPATIENT)
         results: dict[int, Sequence[int] | LogError] = {}
         acknowledged = asyncio.Event
@@ -156,20 +156,23 @@ class TestBrokerGone:
 
     def test_a_lost_leader_costs_nothing(self, kafka_cluster: Cluster) -> None:
         """(1) Given three brokers under load, killing one leader loses and repeats nothing."""
-        backend = KafkaBackend(kafka_cluster.bootstrap, settings=replace(TEST_SETTINGS))
+        backend = KafkaBackend(
+            kafka_cluster.bootstrap, settings=replace(TEST_SETTINGS, delivery_timeout_ms=60_000)
+        )
 
         async def scenario() -> None:
             async with opened(backend) as log:
-                tasks = [
-                    asyncio.create_task(log.append(Channel.EVENTS, 0, entries_of(str(n))))
-                    for n in range(10_000)
-                ]
-                await asyncio.wait(tasks[:500])
-                await asyncio.to_thread(self.leader(kafka_cluster, backend).kill)
-                offsets = [offset for (offset,) in await asyncio.gather(*tasks)]
+                await log.append(Channel.EVENTS, 0, entries_of("first"))
+                leader = await asyncio.to_thread(self.leader, kafka_cluster, backend)
+                killing = asyncio.create_task(asyncio.to_thread(leader.kill))
+                offsets: list[int] = [0]
+                while not killing.done() or len(offsets) < 5_000:
+                    calls = [log.append(Channel.EVENTS, 0, entries_of(str(n))) for n in range(100)]
+                    offsets += [offset for (offset,) in await asyncio.gather(*calls)]
+                await killing
                 found = await records_of(log, Channel.EVENTS)
-                assert offsets == list(range(10_000))
-                assert values_of(found) == [str(n) for n in range(10_000)]
+                assert offsets == list(range(len(found)))
+                assert values_of(found)[1:] == [str(n % 100) for n in range(len(found) - 1)]
 
         run(scenario)
 
@@ -196,8 +199,7 @@ class TestProducerFatal:
                 await log.append(Channel.EVENTS, 0, entries_of("a"))
                 await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
                 with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
-                    while True:  # until the broker holds what it was told
-                        await log.append(Channel.EVENTS, 0, [Entry("k", b"x" * 50_000)])
+                    await self.append_large_for_ever(log, 0)
                 for n in range(20):
                     await log.append(Channel.EVENTS, n % 2, entries_of(str(n)))
                 found = values_of(await records_of(log, Channel.EVENTS, 1))
@@ -214,8 +216,7 @@ class TestProducerFatal:
                 await log.append(Channel.EVENTS, 0, entries_of("a"))
                 await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
                 with pytest.raises(RecordTooLarge):
-                    while True:
-                        await log.append(Channel.EVENTS, 1, [Entry("k", b"x" * 50_000)])
+                    await self.append_large_for_ever(log, 1)
                 large = Entry("k", b"x" * 50_000)
                 calls = [
                     log.append(Channel.EVENTS, 0, [large, large]),
@@ -227,6 +228,12 @@ class TestProducerFatal:
                 assert values_of(await records_of(log, Channel.EVENTS)) == ["a", "after"]
 
         run(scenario)
+
+    @staticmethod
+    async def append_large_for_ever(log: Log, partition: int) -> None:
+        """The broker takes a moment to hold what the admin told it."""
+        while True:
+            await log.append(Channel.EVENTS, partition, [Entry("k", b"x" * 50_000)])
 
     @staticmethod
     def lower_limit(backend: KafkaBackend, bootstrap: str) -> None:

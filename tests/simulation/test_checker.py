@@ -1,0 +1,2 @@
+from tests.simulation.world import X
+def test_x(): assert X == 1
