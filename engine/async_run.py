@@ -26,7 +26,8 @@ from refold.log.errors import UsageError
 from refold.log.events import TimerFired
 
 if sys.version_info >= (3, 12):
-    from asyncio.tasks import _swap_current_task
+    # For makers of event loops; typeshed does not know it.
+    from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]
 else:
 
     def _swap_current_task(

@@ -347,9 +347,10 @@ def _canonical(state: PartitionState) -> Iterable[list[object]]:
 
 
 def _flat(event: Event | None) -> list[object]:
-    """An event as a list of its values; its chain stands for the record's own bytes."""
+    """An event as a list of its values, without its chain: that is set on events which were read, and not on the
+    owner's own; the state's head of the chain stands for all of them.
+    """
     if event is None:
         return []
     names = [name for base in type(event).__mro__ for name in getattr(base, "__slots__", ())]
-    values = [getattr(event, name) for name in names]
-    return [event.kind, *(v.hex() if isinstance(v, bytes) else v for v in values)]
+    return [event.kind, *(getattr(event, name) for name in names if name != "chain")]

@@ -135,11 +135,9 @@ class SyncRun(BaseRun):
         self._await_code(stay)
 
     def _begin_again(self) -> None:
-        """Run from the beginning with all that was told, and ask only for what was not asked for before."""
-        known, untaken = self._count, {request.step for request in self._new}
+        """Run from the beginning with all that was told; the last of it answers the request that was waiting."""
         self._forget()
         self._begin()
-        self._new = [new for new in self._new if new.step >= known or new.step in untaken]
 
     def _await_code(self, stay: "_Stay") -> None:
         """Wait until the code waits, or has ended."""

@@ -97,7 +97,11 @@ class KafkaLog:
             max_record_bytes=self._max_record_bytes,
             max_batch_bytes=min(settings.max_batch_bytes, room),
         )
-        await parts.appender.open()
+        try:
+            await parts.open()
+        except BaseException:
+            await parts.close()
+            raise
         self._parts = parts
 
     async def close(self) -> None:
@@ -193,8 +197,9 @@ class _Parts:
     def __init__(
         self, clients: Clients, topics: Topics, *, max_record_bytes: int, max_batch_bytes: int
     ) -> None:
+        self._topics = topics
         self.readers = Readers(clients)
-        self.tails = Tails(clients, self.readers)
+        self.tails = Tails(clients, self.readers, [topics.of(channel) for channel in Channel])
         self.appender = Appender(
             clients,
             topics.all(),
@@ -203,6 +208,9 @@ class _Parts:
         )
         self.bookmarks = Bookmarks(topics.meta, self.readers, self.appender)
         self.memberships: list[KafkaMembership] = []
+
+    async def open(self) -> None:
+        await asyncio.gather(self.appender.open(), self.readers.open(self._topics.all()))
 
     async def close(self) -> None:
         await self.appender.close()

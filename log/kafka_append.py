@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 # What a record costs in a batch beside its bytes: lengths, deltas and attributes, each at its longest.
 _RECORD_OVERHEAD_BYTES = 64
 _HEADER_OVERHEAD_BYTES = 10
+# Giving a record to the producer takes the event loop some 20 us: a batch must not stop everything else for long.
+_BATCH_RECORDS_MAX = 1_000
 
 
 @dataclass(eq=False, slots=True)
@@ -230,16 +232,17 @@ class Appender:
 
     def _next_batch(self, lane: _Lane) -> _Batch:
         """As many of the waiting entries as one request takes; an append may be cut, and goes on in the next."""
-        room = self._max_batch_bytes
+        room, records = self._max_batch_bytes, _BATCH_RECORDS_MAX
         parts: list[tuple[_Append, int]] = []
         for append in lane.waiting:
             count = 0
-            for size in islice(append.sizes, append.sent, None):
+            for size in islice(append.sizes, append.sent, append.sent + records):
                 if size > room and (parts or count):
                     break
                 room -= size
                 count += 1
             append.sent += count
+            records -= count
             if count:
                 parts.append((append, count))
             if append.sent < len(append.entries):

@@ -38,6 +38,11 @@ AlreadyExists = cast("type[Exception]", kafka_errors.TopicAlreadyExistsError)
 
 _NO_SUCH_TOPIC = (kafka_errors.UnknownTopicOrPartitionError, kafka_errors.InvalidTopicError)
 _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+# A broker answers one request of a connection at a time. A scan knows its end and need not wait there, and the fetch
+# that the client sends ahead would hold up whatever is asked next.
+_SCAN_WAIT_MS = 1
+_FOLLOW_BYTES = 1024 * 1024
+
 # An event loop or socket that is already closed shows as one of these, not as a KafkaError.
 _TORN_DOWN = (OSError, RuntimeError)
 
@@ -168,9 +173,7 @@ class Clients:
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=settings.linger_ms,
-                delivery_timeout_ms=max(
-                    settings.delivery_timeout_ms, settings.linger_ms + settings.request_timeout_ms
-                ),
+                delivery_timeout_ms=settings.delivery_timeout_ms,
                 batch_size=settings.max_batch_bytes + 64 * 1024,
                 max_request_size=2 * MESSAGE_BYTES_MAX,
                 # send() runs on the event loop; it waits only if a topic vanishes under a running log.
@@ -180,13 +183,24 @@ class Clients:
             )
         return cast("Producer", producer)
 
-    def consumer(self, client_id: str, *, fetch_bytes: int = 1024 * 1024) -> Consumer:
-        """A consumer that is told partitions and offsets, and never chooses one by itself."""
+    def consumer(self, client_id: str) -> Consumer:
+        """A consumer that follows partitions: it is told them and the offsets, and never chooses one by itself."""
         with self.errors("connecting a consumer"):
             consumer = _make(
                 kafka.KafkaConsumer,
                 **self._connection(client_id),
-                **self._fetching(fetch_bytes),
+                **self._fetching(_FOLLOW_BYTES, self.settings.fetch_wait_ms),
+                group_id=None,
+            )
+        return cast("Consumer", consumer)
+
+    def reader(self, client_id: str) -> Consumer:
+        """A consumer that reads history."""
+        with self.errors("connecting a consumer"):
+            consumer = _make(
+                kafka.KafkaConsumer,
+                **self._connection(client_id),
+                **self._fetching(self.settings.scan_fetch_bytes, _SCAN_WAIT_MS),
                 group_id=None,
             )
         return cast("Consumer", consumer)
@@ -198,7 +212,7 @@ class Clients:
             consumer = _make(
                 kafka.KafkaConsumer,
                 **self._connection(client_id),
-                **self._fetching(1024 * 1024),
+                **self._fetching(_FOLLOW_BYTES, settings.fetch_wait_ms),
                 group_id=group,
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
@@ -223,13 +237,13 @@ class Clients:
             finally:
                 admin.close()
 
-    def _fetching(self, fetch_bytes: int) -> dict[str, Any]:
+    def _fetching(self, fetch_bytes: int, wait_ms: int) -> dict[str, Any]:
         return {
             "auto_offset_reset": "none",  # 'earliest' or 'latest' would hide a log that was cut
             "enable_auto_commit": False,
             "retry_backoff_ms": 20,  # also how long a poll sleeps where a topic's leader is not known yet
             "fetch_min_bytes": 1,
-            "fetch_max_wait_ms": self.settings.fetch_wait_ms,
+            "fetch_max_wait_ms": wait_ms,
             "max_partition_fetch_bytes": fetch_bytes,
             "metrics_enabled": False,
         }
@@ -262,7 +276,12 @@ class Clients:
             raise self.translated(error, doing) from error
 
     def translated(self, error: Exception, doing: str) -> LogError:
-        """Our error for one of kafka-python's."""
+        """Our error for one of kafka-python's, with that as its cause."""
+        failure = self._failure(error, doing)
+        failure.__cause__ = error
+        return failure
+
+    def _failure(self, error: Exception, doing: str) -> LogError:
         servers = ",".join(self.bootstrap)
         told = f"{doing} (brokers {servers}): {reason(error)}"
         if isinstance(error, _NO_SUCH_TOPIC):
@@ -283,10 +302,12 @@ class Clients:
         """Our error for an append that failed: it may be in the log, unless the broker refused its size."""
         if isinstance(error, _TOO_LARGE):
             return self.translated(error, doing)
-        return AppendUnknown(
+        unknown = AppendUnknown(
             f"{doing} (brokers {','.join(self.bootstrap)}): {reason(error)};"
             " it may or may not be in the log: read the log to know"
         )
+        unknown.__cause__ = error
+        return unknown
 
 
 def _make(client_class: Callable[..., object], **config: object) -> object:

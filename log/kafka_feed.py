@@ -28,6 +28,7 @@ from refold.log.kafka_client import (
     places_of,
     reason,
     to_records,
+    topic_partition,
 )
 from refold.log.protocol import Record
 
@@ -60,12 +61,14 @@ class Feed:
 
     Args:
         clients: For errors and settings.
-        name: Name of the thread.
+        name: Client id, and part of the thread's name.
+        topics: Topics that will be followed.
     """
 
-    def __init__(self, clients: Clients, name: str) -> None:
+    def __init__(self, clients: Clients, name: str, topics: Sequence[str]) -> None:
         self._clients = clients
         self._name = name
+        self._topics = tuple(topics)
         self._loop = asyncio.get_running_loop()
         self._intakes: dict[TopicPartition, _Intake] = {}
         self._number = 0
@@ -87,7 +90,12 @@ class Feed:
             LogUnavailable: No broker answers.
         """
         self._thread.start()
-        await self._opened
+        try:
+            await self._opened
+        except BaseException:
+            self._stopping = True
+            self._ring.set()
+            raise
 
     async def close(self) -> None:
         """Stop the thread and close its consumer."""
@@ -114,6 +122,11 @@ class Feed:
         if intake is None:
             return None
         return intake.chunks[0][0].offset if intake.chunks else intake.offset
+
+    def buffered(self, place: TopicPartition) -> int:
+        """Number of records that have come and are not taken."""
+        intake = self._intakes.get(place)
+        return 0 if intake is None else intake.records
 
     def take(self, place: TopicPartition) -> Sequence[Record]:
         """Records that have come, in order; none where there are none yet.
@@ -173,6 +186,10 @@ class Feed:
                 intake.failure = error
                 intake.on_ready()
 
+    def _connected(self) -> None:
+        if not self._opened.done():
+            self._opened.set_result(None)
+
     def _died(self, error: LogError | None) -> None:
         """On the loop: the thread has ended."""
         self._ended.set()
@@ -188,7 +205,9 @@ class Feed:
         try:
             consumer = self._clients.consumer(self._name)
             try:
-                self._loop.call_soon_threadsafe(self._opened.set_result, None)
+                # Not read until something is followed; but where its topics' leaders are is known by then.
+                consumer.assign([topic_partition(topic, 0) for topic in self._topics])
+                self._tell(self._connected)
                 while not self._stopping:
                     self._round(consumer)
             finally:
@@ -198,7 +217,6 @@ class Feed:
         except Exception as failure:
             logger.exception("%s ends", self._thread.name)
             error = self._clients.translated(failure, self._thread.name)
-            error.__cause__ = failure
         self._tell(lambda: self._died(error))
 
     def _round(self, consumer: Consumer) -> None:
@@ -239,7 +257,6 @@ class Feed:
             self._forget(consumer, place)
         names = ", ".join(f"{place.topic}/{place.partition}" for place in doomed)
         failure = self._clients.translated(error, f"following {names}")
-        failure.__cause__ = error
         self._tell(lambda: self._failed(doomed, failure))
 
     def _complain(self, error: Exception) -> None:

@@ -53,7 +53,7 @@ class KafkaMembership:
         name = f"{clients.settings.client_id}-{worker}"
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._commands = Feed(clients, f"{name}-commands")
+        self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
         self._member = _Member(
             clients, topics, name, gained=self._gained, gave_up=self._gave_up, died=self._died
         )
@@ -235,6 +235,8 @@ class _Member:
             consumer.poll(_POLL_STABLE_MS if stable else _POLL_JOINING_MS, 1)
             self._complaint = ""
         except KafkaFailure as error:
+            if self._stop.is_set():
+                return  # `_leave` closed the consumer while it was polled
             complaint = reason(error)
             if complaint != self._complaint:  # once, not five times a second
                 logger.warning("%s goes on after: %s", self._thread.name, complaint)

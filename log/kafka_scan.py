@@ -92,7 +92,7 @@ def end_of(clients: Clients, consumer: Consumer, place: TopicPartition) -> int:
 
 def read_all(clients: Clients, topic: str, partition: int) -> Iterator[Record]:
     """Every record of a small partition. Blocks."""
-    consumer = clients.consumer(f"{clients.settings.client_id}-meta")
+    consumer = clients.reader(f"{clients.settings.client_id}-meta")
     place = topic_partition(topic, partition)
     try:
         with clients.errors(f"reading {topic}"):
@@ -118,6 +118,19 @@ class Readers:
         self._idle: list[Consumer] = []
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="refold-kafka-read")
         self._closed = False
+
+    async def open(self, topics: Sequence[str]) -> None:
+        """Make a consumer that knows where these topics are, for the first read to have it."""
+        places = [topic_partition(topic, 0) for topic in topics]
+        timeout_ms = self._clients.settings.delivery_timeout_ms
+
+        def learn(consumer: Consumer) -> None:
+            with self._clients.errors("asking for the topics' leaders"):
+                consumer.assign(places)
+                consumer.end_offsets(places, timeout_ms=timeout_ms)
+
+        async with self._turn() as turn:
+            await turn.run(learn)
 
     async def read(
         self, topic: str, partition: int, start: int, stop: int | None
@@ -190,9 +203,7 @@ class _Turn:
     def _run(self, call: Callable[[Consumer], T]) -> T:
         if self.consumer is None:
             name = f"{self._clients.settings.client_id}-reader"
-            self.consumer = self._clients.consumer(
-                name, fetch_bytes=self._clients.settings.scan_fetch_bytes
-            )
+            self.consumer = self._clients.reader(name)
         try:
             return call(self.consumer)
         except LogError:

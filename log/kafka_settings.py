@@ -78,6 +78,32 @@ class KafkaSettings:
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what kafka-python would refuse later, and less clearly.
+
+        Raises:
+            UsageError: Naming the setting.
+        """
+        if self.security_protocol not in {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}:
+            raise UsageError(
+                f"security_protocol is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, not {self.security_protocol!r}"
+            )
+        sasl = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("SASL") and None in sasl:
+            raise UsageError(
+                f"{self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password"
+            )
+        if 3 * self.heartbeat_interval_ms > self.session_timeout_ms:
+            raise UsageError(
+                f"heartbeat_interval_ms={self.heartbeat_interval_ms} is more than a third of session_timeout_ms="
+                f"{self.session_timeout_ms}: one late heartbeat would lose the partitions"
+            )
+        if self.delivery_timeout_ms < self.linger_ms + self.request_timeout_ms:
+            raise UsageError(
+                f"delivery_timeout_ms={self.delivery_timeout_ms} is less than one request may take"
+                f" (linger_ms + request_timeout_ms = {self.linger_ms + self.request_timeout_ms})"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Topics:

@@ -19,10 +19,12 @@ class Tails:
     Args:
         clients: What makes consumers.
         readers: Finds the end of a partition.
+        topics: Topics that will be followed.
     """
 
-    def __init__(self, clients: Clients, readers: Readers) -> None:
+    def __init__(self, clients: Clients, readers: Readers, topics: Sequence[str]) -> None:
         self._clients = clients
+        self._topics = tuple(topics)
         self._readers = readers
         # A consumer has one position in a partition: a second tail of the same one goes to a second feed.
         self._feeds: list[Feed] = []
@@ -104,7 +106,7 @@ class Tails:
                 if not feed.follows(place):
                     return feed
             name = f"{self._clients.settings.client_id}-tail-{len(self._feeds)}"
-            feed = Feed(self._clients, name)
+            feed = Feed(self._clients, name, self._topics)
             await feed.open()
             self._feeds.append(feed)
             return feed

@@ -50,7 +50,8 @@ class WriteQueue:
                 work.future.set_result(outcome.offsets[index])
             else:
                 work.future.set_exception(_copy(outcome.error))
-        if outcome.error is not None and outcome.works:
+        # Stragglers of a failure that was heard of before are refused one by one: those here came after it.
+        if outcome.error is not None and outcome.works[-1].generation == self._generation:
             self._fail_backlog(outcome.error)
         self._admit()
         if not self._works and not self._backlog:

@@ -70,7 +70,10 @@ Work = Append | Bookmark
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of some works: offsets for each, or one error for all; and whether others wrote meanwhile."""
+    """What became of some works: offsets for each, or one error for all (then there is at least one work).
+
+    `foreign` tells whether others wrote meanwhile; it may come without any work.
+    """
 
     works: Sequence[Work]
     offsets: Sequence[Sequence[int]]

@@ -9,7 +9,6 @@ Results go to standard output, everything else to standard error. Errors end in 
 """
 
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -20,7 +19,7 @@ from refold.services.cli_admin import create_topics, resume, topics, version
 from refold.services.cli_read import history, list_runs, show
 from refold.services.cli_run import run, start
 from refold.services.cli_worker import worker
-from refold.services.exits import EXIT_CODES, ExitCode
+from refold.services.exits import EXIT_CODES
 
 _HELP = """Durable workflows for Python: plain functions whose every step is recorded, and which go on after a crash.
 
@@ -114,15 +113,22 @@ _add(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
 def _refold(
     show_version: Annotated[
-        bool, typer.Option("--version", help="Say which release this is.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Say which release this is.", callback=_say_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    if show_version:
-        version()
-        raise typer.Exit
+    """Options of `refold` itself; its help is `_HELP`."""
 
 
 def main() -> None:
@@ -133,9 +139,4 @@ def main() -> None:
             reconfigure(
                 errors="backslashreplace"
             )  # a terminal that lacks a sign still shows the rest
-    try:
-        app()
-    except BrokenPipeError:
-        # Whoever read our output has gone (`refold list | head`). Nothing more may be written, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.BROKEN_PIPE)
+    app()

@@ -1,5 +1,6 @@
 """Exit codes, and the border where errors become one red line and a code."""
 
+import os
 import signal
 import sys
 import traceback
@@ -89,7 +90,7 @@ def reported(debug: bool) -> Generator[None, None, None]:
         debug: Show the traceback as well.
 
     Raises:
-        typer.Exit: In place of every `RefoldError` and of Ctrl-C.
+        typer.Exit: In place of every `RefoldError`, of Ctrl-C, and where whoever read our output has gone.
     """
     try:
         yield
@@ -101,6 +102,10 @@ def reported(debug: bool) -> Generator[None, None, None]:
     except KeyboardInterrupt as error:
         print_error("interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
+    except BrokenPipeError as error:
+        # As in `refold list | head`. Nothing more may be written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(ExitCode.BROKEN_PIPE) from error
 
 
 def print_error(message: str) -> None:

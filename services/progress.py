@@ -23,9 +23,12 @@ from refold.log.events import (
     WorkflowResumed,
     WorkflowStarted,
 )
-from refold.services.spans import span
+from refold.services.spans import MICROSECONDS, span
 from refold.services.terminal import one_line, printable
 from refold.services.timeline import error_line
+
+MAX_LINES_A_SECOND = 20
+"""More than these nobody can read, and printing would slow thousands of steps down; the others are counted."""
 
 
 class ProgressDisplay:
@@ -47,20 +50,26 @@ class ProgressDisplay:
         self._told_of_before = False
         self._done = 0
         self._bar: Progress | None = None
+        self._title = ""
+        self._second = 0
+        self._lines = 0  # in this second
+        self._skipped = 0
 
     @contextmanager
     def shown(self, title: str) -> Generator[None, None, None]:
         """Show the spinner inside the block, on a terminal."""
         if self._quiet or not self._console.is_terminal:
             yield
+            self._tell_skipped()
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), _Elapsed())
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), _Elapsed())
         with Progress(*columns, console=self._console, transient=True) as bar:
-            bar.add_task(printable(title).replace("[", "\\["), total=None)
-            self._bar = bar
+            self._bar, self._title = bar, printable(title)
+            bar.add_task(self._title, total=None)
             try:
                 yield
             finally:
+                self._tell_skipped()
                 self._bar = None
 
     def tell(self, event: Event | Unreadable) -> None:
@@ -70,6 +79,7 @@ class ProgressDisplay:
             return
         if isinstance(event, StepCompleted | StepFailed):
             self._done += 1
+            self._update_bar()
         if isinstance(event, WorkflowStarted):
             self._started_at = event.recorded_at
         if event.recorded_at < self._since:
@@ -98,13 +108,14 @@ class ProgressDisplay:
         match event:
             case StepCompleted():
                 took = span(event.recorded_at - event.started_at)
-                again = f"  attempt {event.attempt}" if event.attempt > 1 else ""
-                self._line("✓", "green", f"{event.name} #{event.step}{again}", took)
+                again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+                if self._may_tell(event):
+                    self._line("✓", "green", f"{event.name} #{event.step}{again}", took)
             case StepAttemptFailed() | StepFailed():
                 self._failed_attempt(event)
             case TimerStarted():
                 wait = span(max(0, event.due_at - event.recorded_at))
-                self._line("◷", "cyan", f"{event.name} #{event.step}  until {wait} from now", "")
+                self._line("◷", "cyan", f"{event.name} #{event.step} for {wait}", "")
             case TimerFired():
                 self._line("✓", "cyan", f"{event.name} #{event.step}", "")
             case WorkflowParked() | WorkflowResumed():
@@ -112,9 +123,28 @@ class ProgressDisplay:
             case _:
                 pass
 
+    def _may_tell(self, event: Event) -> bool:
+        second = event.recorded_at // MICROSECONDS
+        if second != self._second:
+            self._tell_skipped()
+            self._second, self._lines = second, 0
+        self._lines += 1
+        self._skipped += self._lines > MAX_LINES_A_SECOND
+        return self._lines <= MAX_LINES_A_SECOND
+
+    def _tell_skipped(self) -> None:
+        if self._skipped:
+            self._line("…", "dim", f"and {self._skipped:,} more steps", "")
+        self._skipped = 0
+
+    def _update_bar(self) -> None:
+        if self._bar is not None and self._bar.task_ids:
+            steps = "1 step" if self._done == 1 else f"{self._done:,} steps"
+            self._bar.update(self._bar.task_ids[0], description=f"{self._title} · {steps}")
+
     def _failed_attempt(self, event: StepAttemptFailed | StepFailed) -> None:
         error = error_line(event.error_type, event.error_message)
-        text = f"{event.name} #{event.step}  attempt {event.attempt}: {error}"
+        text = f"{event.name} #{event.step}, attempt {event.attempt}: {error}"
         sign, style = "✗", "red"
         if isinstance(event, StepAttemptFailed) and event.due_at is not None:
             sign, style = "↻", "yellow"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from refold.engine.async_run import AsyncRun
 from refold.engine.definitions import Workflow
@@ -221,8 +221,10 @@ class Driver:
 
 
 def _first_argument(request: StepRequest) -> object:
-    assert isinstance(request.call.call, partial), "the definitions make a partial of every call"
-    return request.call.call.args[0]
+    call = cast(
+        "partial[object]", request.call.call
+    )  # the definitions make a partial of every call
+    return cast("tuple[object, ...]", call.args)[0]
 
 
 def completed(

@@ -95,12 +95,16 @@ class Audit:
 
     def _each_step_completed_once(self, expected: int) -> Check:
         times = Counter(event.step for event in self._completions)
-        problems = [f"step {step} was recorded {count} times" for step, count in times.items() if count > 1]
+        problems = [
+            f"step {step} was recorded {count} times" for step, count in times.items() if count > 1
+        ]
         if len(times) != expected:
             problems.append(f"{len(times)} steps are recorded, not {expected}")
         if not isinstance(self._events[-1], WorkflowCompleted):
             problems.append(f"the last event is {self._events[-1].kind}")
-        return Check(f"each of the {expected:,} steps was recorded as completed once", tuple(problems))
+        return Check(
+            f"each of the {expected:,} steps was recorded as completed once", tuple(problems)
+        )
 
     def _none_began_after_its_record(self) -> Check:
         problems = [
@@ -108,28 +112,40 @@ class Audit:
             for run in self._executions
             if self._is_repeated(run)
         ]
-        claim = f"none of the {len(self._executions):,} executions began after its step was recorded"
+        claim = (
+            f"none of the {len(self._executions):,} executions began after its step was recorded"
+        )
         return Check(claim, tuple(problems))
 
     def _each_outcome_has_its_execution(self) -> Check:
-        ran = Counter((run.step, run.attempt, self._life_of_pid.get(run.pid)) for run in self._executions)
+        ran = Counter(
+            (run.step, run.attempt, self._life_of_pid.get(run.pid)) for run in self._executions
+        )
         problems: list[str] = []
         for (step, attempt), life in self._recorded_in.items():
             if (count := ran[step, attempt, life]) != 1:
-                problems.append(f"step {step}, attempt {attempt}: {count} executions in life {life}")
+                problems.append(
+                    f"step {step}, attempt {attempt}: {count} executions in life {life}"
+                )
         claim = f"each of the {len(self._outcomes):,} recorded outcomes comes from one execution, in the same life"
         return Check(claim, tuple(problems))
 
     def _the_rest_were_cut_short(self) -> Check:
         """What began and was not recorded was under way at a kill, and the same attempt began again later."""
-        again = {(run.step, run.attempt, self._life_of_pid.get(run.pid)) for run in self._executions}
+        again = {
+            (run.step, run.attempt, self._life_of_pid.get(run.pid)) for run in self._executions
+        }
         cut = [run for run in self._executions if self._is_cut(run)]
         problems: list[str] = []
         for run in cut:
             number = self._life_of_pid.get(run.pid)
             if number is None or self._lives[number].ending != "killed":
-                problems.append(f"step {run.step} was lost in process {run.pid}, which was not killed")
-            elif not any((run.step, run.attempt, later) in again for later in self._lives if later > number):
+                problems.append(
+                    f"step {run.step} was lost in process {run.pid}, which was not killed"
+                )
+            elif not any(
+                (run.step, run.attempt, later) in again for later in self._lives if later > number
+            ):
                 problems.append(f"step {run.step}, attempt {run.attempt} did not run again")
         claim = f"the other {len(cut)} were under way when a process was killed, and ran again"
         return Check(claim, tuple(problems))
@@ -137,7 +153,9 @@ class Audit:
     def _nothing_is_missing(self) -> Check:
         positions = [event.position for event in self._events]
         problems = () if positions == list(range(len(positions))) else ("the positions have a gap",)
-        return Check(f"the {len(positions):,} events of the stream have no gap and no repeat", problems)
+        return Check(
+            f"the {len(positions):,} events of the stream have no gap and no repeat", problems
+        )
 
     def _is_repeated(self, run: Execution) -> bool:
         done = self._completed.get(run.step)
@@ -152,9 +170,15 @@ class Audit:
 
     def _account(self, kind: str) -> Account:
         runs = [run for run in self._executions if run.name == kind]
-        failed = [e for e in self._outcomes.values() if isinstance(e, StepAttemptFailed) and e.name == kind]
+        failed = [
+            e
+            for e in self._outcomes.values()
+            if isinstance(e, StepAttemptFailed) and e.name == kind
+        ]
         found = {
-            number: life.replayed[kind] for number, life in self._lives.items() if life.replayed is not None
+            number: life.replayed[kind]
+            for number, life in self._lives.items()
+            if life.replayed is not None
         }
         return Account(
             name=kind,

@@ -1,4 +1,4 @@
-"""The job's lives: start the worker as a process of its own, kill it with SIGKILL where the plan says, start it again."""
+"""The job's lives: start the worker as a process of its own, kill it where the plan says, start it again."""
 
 import asyncio
 import signal

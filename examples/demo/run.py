@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,11 +35,12 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 from atlas import source
 from atlas.job import CATALOGUE, KINDS, REPORT, build_atlas, expected_steps
 from atlas.journal import read_journal
-from atlas.model import Atlas, Release
+from atlas.model import Release
 from audit import Audit, Check
 from kafka_broker import BrokerFailedError, BrokerUnavailableError, find_or_start
 from lives import DemoFailedError, Plan, live_through
-from refold import Engine, RefoldError
+from refold import RefoldError
+from refold.log.events import WorkflowCompleted
 from refold.log.kafka_topics import create_topics
 from refold.log.urls import open_log
 from verify import Verification
@@ -51,7 +52,9 @@ MARKER = ".refold-demo"
 PARALLEL = 8
 REFRESH_S = 0.125
 SVG_COLUMNS = 100
-WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # rich's picture would load it from elsewhere
+WEB_FONT = re.compile(
+    r"@font-face \{.*?\}\s*", re.DOTALL
+)  # rich's picture would load it from elsewhere
 
 # Where the kills fall, as shares of the steps: far enough from both ends and from each other to be inside the work.
 KILL_SHARES = (0.15, 0.45), (0.55, 0.85)
@@ -75,11 +78,11 @@ class Screen:
     """
 
     def __init__(self, options: Options) -> None:
-        self.console = Console()
+        self.console = Console(highlight=False)
         if not self.console.is_terminal:
-            self.console = Console(width=SVG_COLUMNS)
+            self.console = Console(width=SVG_COLUMNS, highlight=False)
         self._svg = options.svg
-        self._record = Console(record=True, width=SVG_COLUMNS, file=io.StringIO())
+        self._record = Console(record=True, width=SVG_COLUMNS, file=io.StringIO(), highlight=False)
 
     def show(self, *what: RenderableType) -> None:
         """Print, on both."""
@@ -128,7 +131,7 @@ async def _demo(options: Options, url: str, output: Path) -> int:
 
     holds = _prove(screen, watch, Path(release.journal), steps)
     holds &= _verify(screen, Path(release.directory), release.year)
-    await _show_atlas(screen, url, release, worked_s)
+    _show_atlas(screen, url, release, watch, worked_s)
     screen.save()
     if not holds:
         screen.console.print("[bold red]Something does not hold: see ✗ above.[/]")
@@ -152,7 +155,9 @@ async def _watch_lives(screen: Screen, plan: Plan, steps: int) -> Watch:
         await log.close()
 
 
-async def _show_live(console: Console, living: asyncio.Task[None], watch: Watch, steps: int) -> None:
+async def _show_live(
+    console: Console, living: asyncio.Task[None], watch: Watch, steps: int
+) -> None:
     """Draw the bars anew a few times a second until the job is done."""
     with Live(console=console, auto_refresh=False) as live:
         while not living.done():
@@ -164,7 +169,9 @@ async def _show_live(console: Console, living: asyncio.Task[None], watch: Watch,
 def _prove(screen: Screen, watch: Watch, journal: Path, steps: int) -> bool:
     audit = Audit(read_journal(journal), watch.events, watch.lives)
     checks = audit.checks(steps)
-    screen.show(section("How often each step ran"), account_view(audit.accounts(KINDS), watch.lives))
+    screen.show(
+        section("How often each step ran"), account_view(audit.accounts(KINDS), watch.lives)
+    )
     screen.show(section("The proof: the steps' own journal against the log"))
     screen.show(*(check_view(check) for check in checks))
     return all(check.holds for check in checks)
@@ -182,16 +189,17 @@ def _verify(screen: Screen, directory: Path, year: int) -> bool:
     return all(check.holds for check in checks)
 
 
-async def _show_atlas(screen: Screen, url: str, release: Release, worked_s: float) -> None:
-    """The result, asked for as anybody would who comes later: by the run's id."""
-    async with Engine(url, worker=False) as engine:
-        atlas: Atlas = await engine.handle(WORKFLOW_ID, build_atlas)
+def _show_atlas(screen: Screen, url: str, release: Release, watch: Watch, worked_s: float) -> None:
+    """The result, as the job's last event has it, and where the files are."""
+    last = watch.events[-1]
+    assert isinstance(last, WorkflowCompleted), "the watch ended with the workflow"
+    atlas = build_atlas.result_type.decode(last.payload)
     directory = Path(release.directory)
     findings = ", ".join(f"{rows:,} × {rule}" for rule, rows in atlas.findings.items())
     facts = Group(
         f"{atlas.airports:,} airports, {atlas.countries} countries, {atlas.files} files,"
         f" {atlas.bytes / 1e6:.1f} MB, in {worked_s:.1f} s with all three lives",
-        f"[dim]found in the data: {findings}[/]",
+        f"[dim]in the data: {findings}[/]",
     )
     screen.show(section("The atlas"), facts, largest_view(directory / CATALOGUE))
     files = Text.assemble(
@@ -199,9 +207,16 @@ async def _show_atlas(screen: Screen, url: str, release: Release, worked_s: floa
         *("  countries  ", (str(directory / "countries"), "cyan"), "  CSV and GeoJSON\n"),
         *("  catalogue  ", (str(directory / CATALOGUE), "cyan"), "  SQLite\n"),
         *("  journal    ", (release.journal, "cyan"), "  every execution of a step\n"),
-        *("  log        ", (url, "cyan"), f"  refold show {WORKFLOW_ID} --url {url}"),
+        *("  log        ", (url, "cyan"), f"  {_how_long(url)}\n"),
+        *("  look at it ", (f"refold show {WORKFLOW_ID} --url {url}", "cyan")),
     )
     screen.show(files)
+
+
+def _how_long(url: str) -> str:
+    if url.startswith("kafka:") and not os.environ.get("KAFKA_BOOTSTRAP"):
+        return "gone when this ends; KAFKA_BOOTSTRAP names a broker that stays"
+    return "every event"
 
 
 def _year() -> int:
@@ -215,7 +230,7 @@ def _data(airports: int) -> str:
 
 
 @contextmanager
-def _log_url(options: Options) -> Iterator[str]:
+def _log_url(options: Options) -> Generator[str]:
     """The URL of a log that has nothing in it yet."""
     if not options.kafka:
         yield f"sqlite:///{options.output / 'refold.db'}"
@@ -231,7 +246,9 @@ def _fresh(output: Path) -> Path:
     """An empty directory; what an earlier demo left there is removed, what anybody else did is not."""
     if output.exists() and any(output.iterdir()):
         if not (output / MARKER).exists():
-            raise DemoFailedError(f"{output} is not from an earlier demo: name another with --output")
+            raise DemoFailedError(
+                f"{output} is not from an earlier demo: name another with --output"
+            )
         shutil.rmtree(output)
     (output / "atlas").mkdir(parents=True)
     (output / MARKER).touch()
@@ -244,10 +261,16 @@ def _options() -> Options:
         epilog="Exit code: 0 all holds, 1 a check failed, 2 the demo could not run.",
     )
     environment = os.environ
-    seed = int(environment["SEED"]) if environment.get("SEED") else random.SystemRandom().randrange(10**6)
+    seed = (
+        int(environment["SEED"])
+        if environment.get("SEED")
+        else random.SystemRandom().randrange(10**6)
+    )
     output = Path("demo-output")
     parser.add_argument("--output", type=Path, default=output, help=f"where to write ({output}/)")
-    parser.add_argument("--seed", type=int, default=seed, help="when the kills come (SEED, else by chance)")
+    parser.add_argument(
+        "--seed", type=int, default=seed, help="when the kills come (SEED, else by chance)"
+    )
     on_kafka = environment.get("KAFKA", "") not in {"", "0"}
     parser.add_argument("--kafka", action="store_true", default=on_kafka, help="on Kafka (KAFKA=1)")
     parser.add_argument("--svg", type=Path, help="save a picture of the final view")

@@ -1,4 +1,4 @@
-"""The data check: DuckDB computes the atlas again, straight from the package's file, and reads every file that was written.
+"""The data check: DuckDB computes the atlas again from the package's file, and reads every file that was written.
 
 Nothing of the job's own computing is used here. Rows are compared by SQL, distances by brute force over all pairs
 (chords between unit vectors, where the job used haversines and a sweep), time zones every third hour (where the
@@ -94,7 +94,10 @@ class Verification:
     def rows(self) -> Check:
         """The tables hold the source's rows, all of them, and none else."""
         columns = "icao, iata, name, city, subd, country, elevation, lat, lon, tz, lid"
-        both_ways = (("source", "written", "is missing"), ("written", "source", "is not in the source"))
+        both_ways = (
+            ("source", "written", "is missing"),
+            ("written", "source", "is not in the source"),
+        )
         problems = [
             f"{icao} {problem}"
             for one, other, problem in both_ways
@@ -110,7 +113,8 @@ class Verification:
         pattern = _quoted(str(self._directory / "countries" / "*" / "airports.geojson.gz"))
         self._db.execute(f"""
             CREATE TABLE features AS
-                SELECT f.id, f.geometry.coordinates[1] AS lon, f.geometry.coordinates[2] AS lat, f.properties.name AS name
+                SELECT f.id, f.geometry.coordinates[1] AS lon, f.geometry.coordinates[2] AS lat,
+                       f.properties.name AS name
                 FROM (SELECT unnest(features) AS f FROM read_json({pattern}, maximum_object_size=100000000))
         """)
         problems = [
@@ -135,22 +139,33 @@ class Verification:
                 f" OR abs(w.nearest_km::DOUBLE - n.km) > {TOLERANCE_KM}"
             )
         ]
-        pairs = self._all("SELECT sum(n * (n - 1)) FROM (SELECT count(*) n FROM source GROUP BY country)")[0][0]
-        return _check(f"nearest neighbours equal the least of {int(pairs):,} distances, to the metre", problems)
+        pairs = self._all(
+            "SELECT sum(n * (n - 1)) FROM (SELECT count(*) n FROM source GROUP BY country)"
+        )[0][0]
+        return _check(
+            f"nearest neighbours equal the least of {int(pairs):,} distances, to the metre",
+            problems,
+        )
 
     def catalogue(self) -> Check:
         """The catalogue's figures are those of SQL over the source."""
         with closing(sqlite3.connect(self._directory / "catalogue.db")) as connection:
             said = connection.execute(
-                "SELECT country, airports, with_iata, zones, elevation_max_ft, elevation_mean_ft, loneliest_km, median_km"
-                " FROM countries ORDER BY country"
+                "SELECT country, airports, with_iata, zones, elevation_max_ft, elevation_mean_ft, loneliest_km,"
+                " median_km FROM countries ORDER BY country"
             ).fetchall()
         computed = self._all(COUNTRIES)
-        problems = [f"{len(said)} countries, computed {len(computed)}"] if len(said) != len(computed) else []
+        problems = (
+            [f"{len(said)} countries, computed {len(computed)}"]
+            if len(said) != len(computed)
+            else []
+        )
         for one, other in zip(said, computed, strict=False):
             if not all(_close(left, right) for left, right in zip(one, other, strict=True)):
                 problems.append(f"{one}, computed {other}")
-        return _check(f"{len(said)} countries in the catalogue have the figures that SQL finds", problems)
+        return _check(
+            f"{len(said)} countries in the catalogue have the figures that SQL finds", problems
+        )
 
     def zones(self) -> Check:
         """Each zone's table of changes gives, all the year, what the zone's file gives."""
@@ -161,7 +176,9 @@ class Verification:
                 changes.setdefault(row["zone"], []).append(change)
         wanted = {zone for (zone,) in self._all("SELECT DISTINCT tz FROM source")}
         problems = [f"{zone} is missing or too many" for zone in wanted ^ changes.keys()]
-        problems += [zone for zone, table in changes.items() if not _zone_agrees(zone, table, self._year)]
+        problems += [
+            zone for zone, table in changes.items() if not _zone_agrees(zone, table, self._year)
+        ]
         claim = f"{len(changes)} time zones agree with their TZif files all through {self._year}"
         return _check(claim, problems)
 

@@ -49,19 +49,33 @@ class Heading:
         """As a panel."""
         facts = Table.grid(padding=(0, 2))
         moments = " and ".join(f"{kill:,}" for kill in self.kills)
-        facts.add_row("[dim]job[/]", f"an atlas of the world's airports: {self.steps:,} steps, files written in most")
+        facts.add_row(
+            "[dim]job[/]",
+            f"an atlas of the world's airports: {self.steps:,} steps, files written in most",
+        )
         facts.add_row("[dim]data[/]", self.data)
         facts.add_row("[dim]log[/]", self.log)
-        facts.add_row("[dim]kills[/]", f"SIGKILL once {moments} steps are recorded (seed {self.seed})")
-        return Panel(facts, title="[bold]refold demo[/]", title_align="left", border_style="blue", box=box.ROUNDED)
+        facts.add_row(
+            "[dim]kills[/]", f"SIGKILL once {moments} steps are recorded (seed {self.seed})"
+        )
+        return Panel(
+            facts,
+            title="[bold]refold demo[/]",
+            title_align="left",
+            border_style="blue",
+            box=box.ROUNDED,
+        )
 
 
 def lives_view(lives: Sequence[Life], steps: int) -> RenderableType:
     """A bar for each life: what it replayed, what it ran, what is left."""
     table = Table.grid(padding=(0, 1))
-    for column in ("life", "bar", "steps", "replayed", "ran"):
-        table.add_column(column, justify="right" if column in {"steps", "replayed", "ran"} else "left")
-    table.add_column("ending")
+    table.add_column()
+    table.add_column()
+    widest = len(f"{steps:,}")  # so that nothing moves as the numbers grow
+    for words in (f"/{steps:,}", " replayed", " run"):
+        table.add_column(justify="right", min_width=widest + len(words))
+    table.add_column(min_width=len("● finished"))
     for life in lives:
         replayed = life.replayed.total() if life.replayed is not None else 0
         table.add_row(
@@ -81,7 +95,7 @@ def _bar(replayed: int, ran: int, steps: int) -> Text:
     second = min(BAR_CELLS - first, round((replayed + ran) * BAR_CELLS / steps) - first)
     second = max(second, 0)
     rest = BAR_CELLS - first - second
-    return Text.assemble(("━" * first, REPLAYED), ("━" * second, RAN), ("━" * rest, "bright_black"))
+    return Text.assemble(("━" * first, REPLAYED), ("━" * second, RAN), ("─" * rest, "bright_black"))
 
 
 def _ending(life: Life) -> str:
@@ -98,25 +112,30 @@ def _ending(life: Life) -> str:
 
 def account_view(accounts: Sequence[Account], lives: Sequence[Life]) -> RenderableType:
     """How often each kind of step ran, what each life replayed, and what ran again."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, footer_style="bold")
-    table.add_column("step", footer="all")
-    columns = [[one.steps for one in accounts]]
-    table.add_column("recorded", justify="right", footer=_sum(columns[0]))
-    for life in lives:
-        if life.number > 1:
-            _add(table, f"[{REPLAYED}]replayed\nin life {life.number}[/]", [one.replayed[life.number] for one in accounts], columns)
-        _add(table, f"[{RAN}]ran in\nlife {life.number}[/]", [one.ran[life.number] for one in accounts], columns)
-    _add(table, "failed,\nretried", [one.retried for one in accounts], columns)
-    _add(table, "cut by\na kill", [one.cut for one in accounts], columns)
-    _add(table, "ran again\nonce recorded", [one.repeated for one in accounts], columns)
-    for number, one in enumerate(accounts):
-        table.add_row(one.name, *(_count(column[number]) for column in columns))
+    columns = {"\nsteps": [one.steps for one in accounts]}
+    for number in (life.number for life in lives):
+        if number > 1:
+            columns[f"life {number}\n[{REPLAYED}]replayed[/]"] = [
+                one.replayed[number] for one in accounts
+            ]
+        columns[f"life {number}\n[{RAN}]ran[/]"] = [one.ran[number] for one in accounts]
+    columns["\nretried"] = [one.retried for one in accounts]
+    columns["cut by\na kill"] = [one.cut for one in accounts]
+    columns["repeated\nin vain"] = [one.repeated for one in accounts]
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_footer=True,
+        footer_style="bold",
+    )
+    table.add_column("\nstep", footer="all", no_wrap=True)
+    for title, counts in columns.items():
+        table.add_column(title, justify="right", footer=_sum(counts), no_wrap=True)
+    for row, one in enumerate(accounts):
+        table.add_row(one.name, *(_count(counts[row]) for counts in columns.values()))
     return table
-
-
-def _add(table: Table, title: str, counts: list[int], columns: list[list[int]]) -> None:
-    table.add_column(title, justify="right", footer=_sum(counts))
-    columns.append(counts)
 
 
 def _sum(counts: Sequence[int]) -> str:

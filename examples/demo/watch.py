@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from refold.log.codec import decode_event
+from refold.log.errors import LogCorrupt
 from refold.log.events import Event, PartitionClaimed, StepCompleted, Unreadable, WorkflowCompleted
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
-
 
 Ending: TypeAlias = Literal["running", "killed", "finished", "failed"]
 
@@ -83,7 +83,7 @@ class Watch:
     def _take(self, event: Event | Unreadable, offset: int) -> None:
         """The rule of every reader: what was not written under the current claim does not count."""
         if isinstance(event, Unreadable):
-            raise ValueError(f"offset {offset} of the log can't be read: {event.reason}")
+            raise LogCorrupt(f"offset {offset} of the log can't be read: {event.reason}")
         if event.claim != self._claim:
             return
         if isinstance(event, PartitionClaimed):

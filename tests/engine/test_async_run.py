@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import inspect
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,8 +50,8 @@ def block(name: str) -> str:
 
 def here(offset: int = 0) -> str:
     """`file:line` of the caller, moved by `offset` lines."""
-    frame = sys._getframe(1)
-    return f"{__file__}:{frame.f_lineno + offset}"
+    frame = inspect.stack(0)[1]
+    return f"{__file__}:{frame.lineno + offset}"
 
 
 # Requests -------------------------------------------------------------------------------------------------
@@ -176,6 +177,34 @@ def test_time_never_goes_back() -> None:
     assert [time - start for time in rest] == [5, 5]
 
 
+def test_after_a_timer_it_is_no_earlier_than_it_was_due() -> None:
+    """Given a timer whose event was recorded by a clock behind, workflow time is when it was due."""
+
+    @workflow
+    async def sleeping() -> float:
+        start = asyncio.get_running_loop().time()
+        await asyncio.sleep(30)
+        return asyncio.get_running_loop().time() - start
+
+    driver = Driver.begin(sleeping)
+    driver.tell(fired(0, "sleep", START_US + SECOND_US))
+
+    assert json.loads(driver.result()) == 30
+
+
+def test_a_task_made_of_sleep_alone_names_asyncio() -> None:
+    """Given a timer that no line of user code is on the stack of, its source is not the worker's line."""
+
+    @workflow
+    async def napping() -> None:
+        await asyncio.create_task(asyncio.sleep(3))
+
+    source = Driver.begin(napping).request(0).source
+
+    assert "asyncio" in source
+    assert __file__ not in source
+
+
 @pytest.mark.parametrize("delay_s", [float("inf"), float("nan"), 1e12])
 def test_a_timer_without_a_time_is_refused(delay_s: float) -> None:
     """Given a delay that no timer can keep, the workflow gets an error that says so."""
@@ -211,7 +240,7 @@ def test_a_failed_step_raises_its_own_error_type() -> None:
 
 
 def test_the_outcome_of_a_cancelled_await_is_ignored() -> None:
-    """Given code that stopped waiting for a step, the number is in `take_cancelled`, and its outcome changes nothing."""
+    """Given code that stopped waiting for a step, the number is in `take_cancelled`, and its outcome is ignored."""
 
     @workflow
     async def impatient() -> str:
@@ -372,7 +401,6 @@ def test_waiting_for_what_never_comes_is_stuck() -> None:
         await asyncio.gather(task, ask("a"))
 
     driver = Driver.begin(deadlocked)
-    assert driver.ending is None
     driver.complete(0, "a")
 
     assert isinstance(driver.ending, Stuck)
@@ -387,7 +415,7 @@ def test_polling_for_ever_is_stuck() -> None:
 
     @workflow
     async def polling() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - the mistake that is meant
             await asyncio.sleep(0)
 
     driver = Driver.begin(polling)
@@ -560,11 +588,22 @@ async def clean_up_with_tasks() -> None:
         await asyncio.gather(ask("one"), asyncio.create_task(ask("two")))
 
 
+async def clean_up_in_the_background() -> None:
+    async def clean_up() -> None:
+        effects.append("cleaned up")
+
+    try:
+        await ask("a")
+        await ask("b")
+    finally:
+        await asyncio.create_task(clean_up())
+
+
 async def never_give_up() -> None:
     while True:
         try:
             await ask("again")
-        except BaseException:  # noqa: BLE001, S110, S112
+        except BaseException:  # noqa: BLE001
             continue
 
 
@@ -572,7 +611,7 @@ async def never_give_up_sleeping() -> None:
     while True:
         try:
             await asyncio.sleep(1)
-        except BaseException:  # noqa: BLE001, S110, S112
+        except BaseException:  # noqa: BLE001
             continue
 
 
@@ -619,6 +658,7 @@ async def in_timeout() -> None:
         clean_up_with_a_step,
         clean_up_with_a_sleep,
         clean_up_with_tasks,
+        clean_up_in_the_background,
         in_group,
         in_generator,
         open_generator,
@@ -740,7 +780,7 @@ def test_a_run_inside_a_running_loop_leaves_it_as_it_was() -> None:
 
 
 def test_a_run_does_not_see_the_workers_context() -> None:
-    """Given a context variable that the worker has set, workflow code sees its default: the worker's is in no history."""
+    """Given a variable that the worker has set, workflow code sees its default, not the worker's value."""
     seen: list[object] = []
 
     @workflow

@@ -24,7 +24,7 @@ async def ask(name: str) -> str:
 
 
 async def gather() -> list[str]:
-    return await asyncio.gather(ask("a"), ask("b"), ask("c"))
+    return list(await asyncio.gather(ask("a"), ask("b"), ask("c")))
 
 
 async def gather_with_errors() -> list[str]:
@@ -34,7 +34,7 @@ async def gather_with_errors() -> list[str]:
 
 async def gather_first_error() -> list[str]:
     try:
-        return await asyncio.gather(ask("a"), ask("b"))
+        return list(await asyncio.gather(ask("a"), ask("b")))
     except ValueError as error:
         return [str(error), await ask("c")]
 
@@ -69,7 +69,7 @@ async def as_completed_with_timeout() -> list[str]:
     seen: list[str] = []
     try:
         for result in asyncio.as_completed([ask(name) for name in "abc"], timeout=30):
-            seen.append(await result)
+            seen.append(await result)  # noqa: PERF401 - the loop is left half-way
     except TimeoutError:
         seen.append("late")
     return seen
@@ -153,7 +153,7 @@ async def queue() -> list[str]:
 
     async def consumer() -> None:
         for _ in "abc":
-            seen.append(await items.get())
+            seen.append(await items.get())  # noqa: PERF401 - while others append as well
 
     await asyncio.gather(consumer(), *(producer(name) for name in "abc"))
     return seen

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from refold.engine.definitions import step, workflow
 from refold.engine.operations import Returned, Stuck, TimerRequest
+from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
 from run_driver import Driver
 
@@ -292,8 +293,8 @@ def test_a_def_workflow_may_be_suspended_anywhere(answers: list[int], suspend: l
     told: list[int] = []
     while driver.ending is None:
         if suspend[len(told) % len(suspend)]:
-            assert not isinstance(driver.run, type(None))
-            getattr(driver.run, "suspend")()  # noqa: B009
+            assert isinstance(driver.run, SyncRun)
+            driver.run.suspend()
         told.append(answers[len(told) % len(answers)])
         [number] = driver.open
         driver.complete(number, told[-1])

@@ -302,7 +302,7 @@ def test_code_that_swallows_its_suspension_for_ever_loses_its_thread(
         while True:
             try:
                 ask("again")
-            except BaseException:  # noqa: BLE001, S112
+            except BaseException:  # noqa: BLE001
                 continue
 
     driver = Driver.begin(stubborn, slots=slots)
@@ -323,7 +323,7 @@ def test_without_any_thread_left_a_start_says_so() -> None:
         while True:
             try:
                 ask("again")
-            except BaseException:  # noqa: BLE001, S112
+            except BaseException:  # noqa: BLE001
                 continue
 
     Driver.begin(stubborn, slots=slots).run.close()

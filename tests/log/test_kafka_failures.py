@@ -44,6 +44,7 @@ async def append_until_it_works(log: Log, partition: int, value: str) -> int:
 
 
 class TestBrokerGone:
+    @pytest.mark.slow
     def test_acknowledged_records_survive_a_kill_under_load(self, kafka_broker: Broker) -> None:
         """(1, 2, 3) Given a broker killed under load, all that was acknowledged is there, the rest at most once."""
         backend = KafkaBackend(kafka_broker.bootstrap, settings=IMPATIENT)
@@ -96,6 +97,7 @@ class TestBrokerGone:
             else:
                 assert [found[offset].value.decode() for offset in result] == [f"{n}a", f"{n}b"]
 
+    @pytest.mark.slow
     def test_without_a_broker_appends_are_refused_and_come_back(self, kafka_broker: Broker) -> None:
         """(3) Given a broker that is down, first the outcome is unknown, then nothing is written; it goes on after."""
         backend = KafkaBackend(kafka_broker.bootstrap, settings=IMPATIENT)
@@ -108,7 +110,7 @@ class TestBrokerGone:
                     await log.append(Channel.EVENTS, 0, entries_of("unknown"))
                 with pytest.raises(LogUnavailable, match="check that a broker runs there"):
                     await log.append(Channel.EVENTS, 0, entries_of("refused"))
-                with pytest.raises(LogUnavailable, match="test-"):
+                with pytest.raises(LogUnavailable, match="check that a broker runs there"):
                     await records_of(log, Channel.EVENTS)
                 await asyncio.to_thread(kafka_broker.start)
                 await append_until_it_works(log, 0, "after")
@@ -117,6 +119,7 @@ class TestBrokerGone:
 
         run(scenario)
 
+    @pytest.mark.slow
     def test_tails_and_members_live_through_a_restart(self, kafka_broker: Broker) -> None:
         """Given a tail and a worker, a broker that restarts costs them nothing: both go on where they were."""
         backend = KafkaBackend(kafka_broker.bootstrap, settings=IMPATIENT)
@@ -154,6 +157,7 @@ class TestBrokerGone:
                 continue
             return
 
+    @pytest.mark.slow
     def test_a_lost_leader_costs_nothing(self, kafka_cluster: Cluster) -> None:
         """(1) Given three brokers under load, killing one leader loses and repeats nothing."""
         backend = KafkaBackend(

@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource
 from kafka_backend import TEST_SETTINGS, KafkaBackend
 from kafka_broker import Cluster
 from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
-from refold.log.kafka import KafkaLog, create_topics
+from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
 from refold.log.kafka_topics import FORMAT, NamespaceRecord, TopicsReport
 from refold.log.protocol import Channel, Entry
 
@@ -138,6 +138,7 @@ class TestCreate:
         with pytest.raises(UsageError, match="host:port"):
             KafkaLog(servers, "orders")
 
+    @pytest.mark.slow
     def test_three_brokers_hold_three_copies(self, kafka_cluster: Cluster) -> None:
         """Given three brokers, each partition has three copies, and two must have a record before it counts."""
         report = create(kafka_cluster.bootstrap, fresh_name())
@@ -260,3 +261,31 @@ class TestRecordedNamespace:
             await again.close()
 
         asyncio.run(scenario())
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            (lambda: KafkaSettings(security_protocol="TLS"), "security_protocol"),
+            (lambda: KafkaSettings(security_protocol="SASL_SSL"), "sasl_username"),
+            (lambda: KafkaSettings(session_timeout_ms=1_000), "heartbeat_interval_ms"),
+            (lambda: KafkaSettings(delivery_timeout_ms=1_000), "delivery_timeout_ms"),
+        ],
+    )
+    def test_settings_that_can_not_work_are_refused(
+        self, settings: Callable[[], KafkaSettings], named: str
+    ) -> None:
+        """Given settings that contradict each other, the error names the one to change."""
+        with pytest.raises(UsageError, match=named):
+            settings()
+
+    def test_a_password_is_not_shown(self) -> None:
+        """Given a password, the settings' text, which may be logged, does not have it."""
+        settings = KafkaSettings(
+            security_protocol="SASL_SSL",
+            sasl_mechanism="PLAIN",
+            sasl_username="refold",
+            sasl_password="geheim",
+        )
+        assert "geheim" not in repr(settings)

@@ -70,11 +70,11 @@ def _findings(row: Row, spots: set[tuple[str, str]]) -> list[str]:
     """What is odd about a row and no reason to leave it out."""
     feet = float(row["elevation"])
     odd = {
-        "elevation not given": feet == 0,
-        "elevation beyond any airport's": not ELEVATIONS_FT[0] <= feet <= ELEVATIONS_FT[1],
-        "city not given": not row["city"],
-        "IATA code is not three letters": bool(row["iata"]) and not _is_iata(row["iata"]),
-        "same spot as another airport": (row["lat"], row["lon"]) in spots,
+        "no elevation": feet == 0,
+        "elevation beyond belief": not ELEVATIONS_FT[0] <= feet <= ELEVATIONS_FT[1],
+        "no city": not row["city"],
+        "IATA code not three letters": bool(row["iata"]) and not _is_iata(row["iata"]),
+        "same spot as another": (row["lat"], row["lon"]) in spots,
     }
     return [rule for rule, holds in odd.items() if holds]
 
@@ -92,7 +92,7 @@ def measure(rows: Sequence[Row]) -> tuple[Neighbours, list[dict[str, object]]]:
     for row, neighbour in zip(rows, nearest, strict=True):
         found: dict[str, object] = {"icao": row["icao"], "nearest_icao": "", "nearest_km": ""}
         if neighbour is not None:
-            found["nearest_icao"] = rows[neighbour.index]["icao"]
+            found["nearest_icao"] = rows[neighbour.rank]["icao"]
             found["nearest_km"] = f"{neighbour.km:.4f}"
             distances.append((neighbour.km, row["name"]))
         table.append(found)

@@ -1,7 +1,8 @@
 """Files that are whole or absent, and on the disk before the step that wrote them is recorded.
 
 The log says that a step is done; what the step did must then outlive the machine as well. A step that was
-killed half-way runs again and finds either the old file or none, never half of one.
+killed half-way runs again and finds either the old file or none, never half of one. The draft that it left
+behind has a fixed name, so that the next run takes it over and nothing is left at the end.
 """
 
 import csv
@@ -9,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from atlas.model import WrittenFile
 
 
 def write_durably(directory: Path, name: str, data: bytes) -> WrittenFile:
-    """Write a file below `directory` in one move: another name, fsync, rename, fsync of the folder."""
+    """Write a file below `directory` in one move: as a draft, fsync, rename, fsync of the folder."""
     path = directory / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft = path.with_name(f".{path.name}.draft")
     with draft.open("wb") as file:
         file.write(data)
         file.flush()
@@ -35,7 +35,7 @@ def write_durably(directory: Path, name: str, data: bytes) -> WrittenFile:
 
 
 def compressed(data: bytes) -> bytes:
-    """gzip with no time and no name inside: the same data give the same bytes, so a second run changes nothing."""
+    """Compress by gzip, no time and no name inside: the same data give the same bytes at every run."""
     return gzip.compress(data, compresslevel=9, mtime=0)
 
 

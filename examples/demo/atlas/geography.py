@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-EARTH_RADIUS_KM = 6371.0088  # the mean radius of IUGG; the sphere is off by up to 0.5 % from the ellipsoid
+EARTH_RADIUS_KM = (
+    6371.0088  # the mean radius of IUGG; the sphere is off by up to 0.5 % from the ellipsoid
+)
 
 
 class Place(NamedTuple):
@@ -15,9 +17,9 @@ class Place(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The index of the nearest other place, and how far it is."""
+    """Which place is the nearest other one, by its place in the list, and how far it is."""
 
-    index: int
+    rank: int
     km: float
 
 

@@ -1,7 +1,9 @@
 """The durable job: some 1,300 steps that read and write real files, in any order that their results allow.
 
-    snapshot ─ split ┬─ zone_offsets (one for each time zone) ──────────────┬─ publish_zones ───────────┬─ manifest ─ report
-                     └─ clean_country ── measure_country ── publish_country ┴─ catalogue_country ──────┘
+    snapshot ─ split ┬─ zone_offsets, for each zone ─────┬─ for each country: ────────┬─ publish_zones
+                     └─ clean_country, for each country ─┘    measure_country,        └─ manifest
+                                                              publish_country,            └─ report
+                                                              catalogue_country
 
 Every step may be killed at any moment and run again: it writes whole files under fixed names, and the same input
 gives the same bytes.
@@ -136,7 +138,14 @@ async def publish_country(
 
 @step(
     name="catalogue_country",
-    retry=Retry(attempts=60, initial_s=0.02, backoff=1.5, max_s=1, jitter=1.0, on=(sqlite3.OperationalError,)),
+    retry=Retry(
+        attempts=60,
+        initial_s=0.02,
+        backoff=1.5,
+        max_s=1,
+        jitter=1.0,
+        on=(sqlite3.OperationalError,),
+    ),
 )
 def catalogue_country(
     release: Release, cleaned: Cleaned, neighbours: Neighbours, files: tuple[WrittenFile, ...]

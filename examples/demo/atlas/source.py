@@ -22,7 +22,8 @@ class Package:
 def package(name: str) -> Package:
     """What an installed package says about itself."""
     about = metadata.metadata(name)
-    licence = about.get("License-Expression") or about.get("License") or "see its metadata"
+    said = [about[field] for field in ("License-Expression", "License") if field in about]
+    licence = said[0] if said else "see its metadata"
     return Package(name, metadata.version(name), licence)
 
 

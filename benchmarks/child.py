@@ -1,0 +1,34 @@
+"""A child process: measures one job on a fresh engine and answers with lines of JSON. Started by children.py."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import histories
+import live
+from job import Job
+from refold.log.urls import open_log
+
+CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
+    "throughput": live.throughput,
+    "threads": live.threads,
+    "latency": live.latency,
+    "growth": live.growth,
+    "fill": histories.fill,
+    "recover": histories.recover,
+    "build": histories.build,
+    "fold": histories.fold,
+}
+
+
+async def main() -> None:
+    """Measure the cases of the job on the command line, one after the other."""
+    job = Job.from_json(sys.argv[1])
+    # A log in memory lives as long as somebody holds it: from case to case, that is us.
+    held = open_log(job.url) if job.url.startswith("memory:") else None
+    for case in job.cases:
+        await CASES[case](job)
+    del held
+
+
+asyncio.run(main())

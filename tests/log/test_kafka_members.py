@@ -1,0 +1,244 @@
+"""Workers in a Kafka group: sharing, dying, being lost, and bounded memory while they are slow."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+
+import pytest
+from kafka import KafkaAdminClient
+
+from kafka_backend import TEST_SETTINGS, KafkaBackend
+from log_backend import PATIENCE_S, Worker, opened, records_of
+from refold.log.kafka_client import Clients, topic_partition
+from refold.log.kafka_feed import Feed
+from refold.log.protocol import Channel, Entry, Record
+
+# A process that joins, says "owned" when it has a partition, and does nothing more.
+MEMBER = """
+import asyncio, sys
+from refold.log.kafka import KafkaLog
+
+class Listener:
+    def assigned(self, partition): print("owned", flush=True)
+    def revoked(self, partition, lost): print("lost" if lost else "revoked", flush=True)
+    def deliver(self, partition, records): pass
+
+async def main():
+    log = KafkaLog([sys.argv[1]], sys.argv[2])
+    await log.open()
+    await log.join("victim", Listener())
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def entries_of(*values: str) -> list[Entry]:
+    return [Entry("k", value.encode()) for value in values]
+
+
+def values_of(records: Sequence[Record]) -> list[str]:
+    return [record.value.decode() for record in records]
+
+
+def run(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(2 * PATIENCE_S):
+            await scenario()
+
+    asyncio.run(bounded())
+
+
+@contextmanager
+def member_process(backend: KafkaBackend) -> Generator["subprocess.Popen[str]", None, None]:
+    """A member in a process of its own, which may be killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MEMBER, backend.servers[0], backend.namespace],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+def says(process: "subprocess.Popen[str]", word: str) -> None:
+    """Wait until the process prints the word."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == word:
+            return
+    pytest.fail(f"the process ended without saying {word!r}")
+
+
+class TestTakeover:
+    @pytest.mark.slow
+    def test_a_killed_workers_partitions_are_taken_over(self, kafka_bootstrap: str) -> None:
+        """Given a worker that is killed with SIGKILL, another gets its partitions after the session timeout."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            with member_process(backend) as victim:
+                await asyncio.to_thread(says, victim, "owned")
+                async with opened(backend) as log:
+                    worker = Worker("heir")
+                    await worker.join(log)
+                    await worker.until(lambda: len(worker.owned) == 1)
+                    victim.kill()
+                    await worker.until(lambda: worker.owned == {0, 1})
+
+        run(scenario)
+
+    @pytest.mark.slow
+    def test_a_frozen_worker_learns_that_it_lost(self, kafka_bootstrap: str) -> None:
+        """Given a worker stopped for longer than its session, it is told `lost` when it goes on: another owns now."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            with member_process(backend) as zombie:
+                await asyncio.to_thread(says, zombie, "owned")
+                zombie.send_signal(signal.SIGSTOP)
+                async with opened(backend) as log:
+                    worker = Worker("heir")
+                    await worker.join(log)
+                    await worker.until(lambda: worker.owned == {0, 1})
+                    zombie.send_signal(signal.SIGCONT)
+                    await asyncio.to_thread(says, zombie, "lost")
+
+        run(scenario)
+
+    def test_members_that_come_and_go_leave_no_partition_unowned(
+        self, kafka_bootstrap: str
+    ) -> None:
+        """Given a storm of joins and leaves, in the end each partition has exactly one member."""
+        backend = KafkaBackend(kafka_bootstrap, partitions=6)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                steady = Worker("steady")
+                await steady.join(log)
+                for n in range(3):
+                    guests = [Worker(f"guest-{n}-{m}") for m in range(3)]
+                    memberships = await asyncio.gather(*(guest.join(log) for guest in guests))
+                    await guests[0].until(lambda: bool(guests[0].owned))  # noqa: B023
+                    await asyncio.gather(*(membership.leave() for membership in memberships))
+                last = Worker("last")
+                await last.join(log)
+                await last.until(lambda: len(last.owned) == 3)
+                await steady.until(lambda: len(steady.owned) == 3)
+                assert steady.owned | last.owned == set(range(6))
+
+        run(scenario)
+
+
+class TestGroup:
+    def test_lag_tools_see_how_far_commands_are_worked_through(self, kafka_bootstrap: str) -> None:
+        """Given a worker that follows from 2, the group's committed offset becomes 2."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                await log.append(Channel.COMMANDS, 0, entries_of("a", "b", "c"))
+                worker = Worker("one")
+                membership = await worker.join(log)
+                await worker.until(lambda: 0 in worker.owned)
+                membership.follow(0, 2)
+                await worker.until(lambda: bool(worker.values(0)))
+                await membership.leave()
+                assert await asyncio.to_thread(self.committed, backend) == {0: 2}
+
+        run(scenario)
+
+    @staticmethod
+    def committed(backend: KafkaBackend) -> dict[int, int]:
+        admin = KafkaAdminClient(bootstrap_servers=backend.servers)
+        try:
+            while True:
+                group = f"{backend.namespace}.workers"
+                offsets = admin.list_group_offsets([group])[group]
+                if offsets:
+                    return {place.partition: found.offset for place, found in offsets.items()}
+        finally:
+            admin.close()
+
+
+class TestBackPressure:
+    def test_a_slow_reader_gets_everything_and_holds_little(self, kafka_bootstrap: str) -> None:
+        """(14) Given a reader that takes nothing, fetching pauses; when it goes on, nothing is missing or twice."""
+        settings = replace(TEST_SETTINGS, prefetch_records=100)
+        backend = KafkaBackend(kafka_bootstrap, settings=settings)
+        topic = f"{backend.namespace}.events"
+        slow, quick = topic_partition(topic, 0), topic_partition(topic, 1)
+
+        async def scenario() -> None:
+            feed = Feed(Clients(backend.servers, settings), "slow", [topic])
+            await feed.open()
+            came = asyncio.Event()
+            feed.follow(slow, 0, came.set)
+            async with opened(backend) as log:
+                values = [str(n) for n in range(9_000)]
+                await log.append(Channel.EVENTS, 0, entries_of(*values))
+                await came.wait()
+                # Another partition of the same feed is not held up by the full one.
+                passed = asyncio.Event()
+                feed.follow(quick, 0, passed.set)
+                await log.append(Channel.EVENTS, 1, entries_of("quick"))
+                await passed.wait()
+                assert values_of(feed.take(quick)) == ["quick"]
+                assert (
+                    feed.buffered(slow) <= 100 + 2 * 1_000
+                )  # the limit, and two polls on their way
+                found: list[Record] = []
+                while len(found) < 9_000:
+                    came.clear()
+                    if records := feed.take(slow):
+                        found += records
+                    else:
+                        await came.wait()
+                assert values_of(found) == values
+            await feed.close()
+
+        run(scenario)
+
+    def test_two_tails_of_one_partition_are_apart(self, kafka_bootstrap: str) -> None:
+        """Given two tails of the same partition from different offsets, each gives its own from there on."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            async with (
+                opened(backend) as log,
+                aclosing(log.tail(Channel.EVENTS, 0, 0)) as all_of_it,
+                aclosing(log.tail(Channel.EVENTS, 0, 2)) as the_end,
+            ):
+                await log.append(Channel.EVENTS, 0, entries_of("a", "b", "c"))
+                assert values_of(await anext(all_of_it)) == ["a", "b", "c"]
+                assert values_of(await anext(the_end)) == ["c"]
+
+        run(scenario)
+
+    def test_a_read_that_is_left_early_does_no_harm(self, kafka_bootstrap: str) -> None:
+        """Given readers that stop after their first batch or are cancelled, later reads are whole."""
+        backend = KafkaBackend(kafka_bootstrap, settings=replace(TEST_SETTINGS, readers=2))
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                await log.append(Channel.EVENTS, 0, entries_of(*map(str, range(5_000))))
+                await log.append(Channel.EVENTS, 1, entries_of("other"))
+                for _ in range(5):
+                    async with aclosing(log.read(Channel.EVENTS, 0, 100)) as reading:
+                        assert (await anext(reading))[0].offset == 100
+                    cancelled = asyncio.create_task(records_of(log, Channel.EVENTS))
+                    await asyncio.sleep(0)
+                    cancelled.cancel()
+                assert values_of(await records_of(log, Channel.EVENTS, 1)) == ["other"]
+                found = await records_of(log, Channel.EVENTS, 0)
+                assert [record.offset for record in found] == list(range(5_000))
+
+        run(scenario)

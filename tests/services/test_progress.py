@@ -1,0 +1,58 @@
+"""What `run` says while a workflow goes on."""
+
+from rich.console import Console
+
+from refold.log.events import StepCompleted, WorkflowStarted
+from refold.services.progress import MAX_LINES_A_SECOND, ProgressDisplay
+
+S = 1_000_000
+
+
+def step(number: int, at: int) -> StepCompleted:
+    """A step that has ended at `at`."""
+    return StepCompleted(
+        workflow_id="a",
+        position=number,
+        recorded_at=at,
+        claim=0,
+        command=0,
+        worker="w",
+        step=number,
+        name="tick",
+        payload="null",
+        attempt=1,
+        started_at=at - 1_000,
+    )
+
+
+def told(steps: list[StepCompleted], since: int) -> tuple[list[str], int]:
+    """The lines that are said about a run, and how many steps it is said to have."""
+    console = Console(width=100, force_terminal=False)
+    display = ProgressDisplay(console, quiet=False, since=since)
+    started = WorkflowStarted(
+        workflow_id="a", position=0, recorded_at=S, claim=0, command=0, worker="w", workflow="w", payload="{}"
+    )  # fmt: skip
+    with console.capture() as capture, display.shown("a"):
+        display.tell(started)
+        for event in steps:
+            display.tell(event)
+    return capture.get().splitlines(), display.done
+
+
+def test_what_was_recorded_before_is_counted_and_not_told_again() -> None:
+    """Given steps from an earlier process, one line says how many, then come the new ones."""
+    lines, done = told([step(0, 2 * S), step(1, 3 * S), step(2, 9 * S)], since=5 * S)
+    assert [line.strip() for line in lines] == [
+        "⇄ going on after 2 steps recorded before: not run again",
+        "✓ tick #2  1 ms",
+    ]
+    assert done == 3
+
+
+def test_thousands_of_steps_are_not_thousands_of_lines() -> None:
+    """Given many steps in one second, the first lines are shown and the rest counted, none forgotten."""
+    lines, done = told([step(n, 10 * S + n) for n in range(1_000)] + [step(1_000, 11 * S)], since=S)
+    assert len(lines) == MAX_LINES_A_SECOND + 2
+    assert lines[-2].strip() == f"… and {1_000 - MAX_LINES_A_SECOND} more steps"
+    assert "tick #1000" in lines[-1]
+    assert done == 1_001

@@ -1,0 +1,307 @@
+"""The invariants of the engine, checked over a simulated world's log and journal once it has come to rest.
+
+Each check is a function that gives a sentence for every violation that it finds. The numbers are those of the design.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from refold.log.codec import GENESIS, decode_command, link_claim, verify
+from refold.log.commands import Command, StartWorkflow
+from refold.log.events import (
+    Event,
+    PartitionClaimed,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    TimerStarted,
+    Unreadable,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowParked,
+    WorkflowStarted,
+)
+from refold.log.memory import MemoryStore
+from refold.log.protocol import Channel
+from tests.simulation.journal import Audit, Journal
+from tests.simulation.shapes import Expectation
+from tests.simulation.shell import PROOF_US
+
+
+@dataclass(frozen=True)
+class History:
+    """What there is to judge.
+
+    Args:
+        store: The log.
+        journal: What was done.
+        expected: How each run must have ended, by workflow id. A run that is not named here may end in any way.
+    """
+
+    store: MemoryStore
+    journal: Journal
+    expected: Mapping[str, Expectation]
+
+    def audit(self) -> Audit:
+        """The log as an auditor reads it who begins anew."""
+        audit = Audit(self.store)
+        audit.advance()
+        return audit
+
+    def commands(self) -> list[Command | Unreadable]:
+        """All commands; each one's offset is its index."""
+        return [decode_command(record) for record in self.store.read(Channel.COMMANDS, 0, 0)]
+
+
+Problems = Iterator[str]
+
+
+def invariant_01_an_acknowledged_start_is_never_lost(history: History) -> Problems:
+    """Once a client has heard that its run was accepted, the run's stream is in the log, from then on for ever."""
+    audit = history.audit()
+    for given in history.journal.answers:
+        workflow_id = given.reply.workflow_id
+        if given.reply.status != "accepted" or workflow_id in audit.broken:
+            continue
+        if given.stream == 0:
+            yield f"{workflow_id}: acknowledged before its start was in the log"
+        if not isinstance(next(iter(audit.stream(workflow_id)), None), WorkflowStarted):
+            yield f"{workflow_id}: acknowledged, and its start is not in the log"
+
+
+def invariant_02_a_recorded_outcome_is_never_changed(history: History) -> Problems:
+    """An operation has at most one accepted outcome, and none of its attempts begins once that is in the log.
+
+    A worker that was stopped may begin one before it finds out that it is no longer the owner, but only as long as
+    the proof that it was is young (`PROOF_US`).
+    """
+    audit = history.audit()
+    for workflow_id, stream in audit.streams.items():
+        counts = Counter(
+            event.step
+            for event in stream
+            if isinstance(event, StepCompleted | StepFailed | TimerFired)
+        )
+        for step, count in counts.items():
+            if count > 1:
+                yield f"{workflow_id}/{step}: {count} outcomes"
+    for begin in history.journal.begins:
+        recorded_at_us = begin.recorded_at_us
+        if recorded_at_us is None:
+            continue
+        if begin.owned or begin.at_us - recorded_at_us > PROOF_US:
+            yield (
+                f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker} "
+                f"{begin.at_us - recorded_at_us} µs after the step's outcome was in the log"
+            )
+
+
+def invariant_03_a_step_without_outcome_runs(history: History) -> Problems:
+    """Every accepted run has come to its end, and each outcome is of an attempt that was begun before it."""
+    audit = history.audit()
+    began: dict[tuple[str, int, int], int] = {}
+    for begin in history.journal.begins:
+        began.setdefault((begin.workflow_id, begin.step, begin.attempt), begin.at_us)
+    for record, event in audit.accepted:
+        if isinstance(event, StepCompleted | StepFailed):
+            at_us = began.get((event.workflow_id or "", event.step, event.attempt))
+            if at_us is None or at_us > record.timestamp:
+                yield f"{event.workflow_id}/{event.step}: has an outcome and was never begun"
+    for workflow_id in history.expected:
+        if workflow_id not in audit.broken and audit.ended(workflow_id) is None:
+            yield f"{workflow_id}: has not ended: {list(audit.stream(workflow_id))[-1:]}"
+
+
+def invariant_04_no_effect_precedes_what_it_follows_from(history: History) -> Problems:
+    """When a step begins, each outcome that its code had been told is in the log and accepted; and attempt n
+    begins when n - 1 failed ones are.
+    """
+    for begin in history.journal.begins:
+        where = f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker}"
+        if begin.missing:
+            yield f"{where} before the log had {begin.missing}"
+        if begin.attempt > begin.failed + 1 or (begin.owned and begin.attempt <= begin.failed):
+            yield f"{where} with {begin.failed} failed attempts in the log"
+
+
+def invariant_05_a_result_that_was_given_is_the_result(history: History) -> Problems:
+    """What a client was told of a run's end was in the log at that moment, and is what the log says for ever."""
+    audit = history.audit()
+    for given in history.journal.answers:
+        reply = given.reply
+        if reply.status not in ("completed", "failed"):
+            continue
+        for when, ended in (("then", given.ended), ("now", audit.ended(reply.workflow_id))):
+            match ended:
+                case WorkflowCompleted():
+                    said = ("completed", ended.payload, None, None)
+                case WorkflowFailed():
+                    said = ("failed", ended.payload, ended.error_type, ended.error_message)
+                case None:
+                    yield f"{reply.workflow_id}: {given.client_id} heard {reply}; the log had no end {when}"
+                    continue
+            if said != (reply.status, reply.payload, reply.error_type, reply.error_message):
+                yield f"{reply.workflow_id}: {given.client_id} heard {reply}; the log says {when} {ended}"
+
+
+def invariant_06_claims_form_a_chain(history: History) -> Problems:
+    """Each accepted claim names the one before it, so at every offset there is one owner, or none before the first."""
+    previous = -1
+    for offset, claim in history.audit().claims:
+        if claim.claim != previous:
+            yield f"the claim at {offset} follows {claim.claim} and not {previous}"
+        previous = offset
+
+
+def invariant_07_all_readers_fold_to_the_same(history: History) -> Problems:
+    """Owners that have all confirmed, readers that go along and readers that begin anew have the same digest."""
+    if not history.journal.digests:
+        yield "no two readers were compared"
+    for digests in history.journal.digests:
+        if digests.found != digests.reader:
+            yield f"{digests.who} has another state than a reader before offset {digests.offset}"
+
+
+def invariant_08_replay_is_silent(history: History) -> Problems:
+    """To recover a log on which nothing is open appends the claim alone, and begins no step."""
+    silence = history.journal.silence
+    if silence is None:
+        yield "no recovery of the finished log was looked at"
+    elif silence.appended != ("partition.claimed",) or silence.begun:
+        yield f"recovery of the finished log appended {silence.appended} and began {silence.begun} steps"
+
+
+def invariant_09_positions_have_no_gap(history: History) -> Problems:
+    """Within a stream the accepted events count 0, 1, 2, ..., their times never go back, and the end is the last."""
+    audit = history.audit()
+    for workflow_id, stream in audit.streams.items():
+        if workflow_id in audit.broken:
+            continue
+        positions = [event.position for event in stream]
+        if positions != list(range(len(stream))):
+            yield f"{workflow_id}: positions {positions}"
+        times = [event.recorded_at for event in stream]
+        if times != sorted(times):
+            yield f"{workflow_id}: times {times} go back"
+        for event in stream[:-1]:
+            if isinstance(event, WorkflowCompleted | WorkflowFailed):
+                yield f"{workflow_id}: goes on after {event}"
+
+
+def invariant_11_a_timer_fires_once_and_when_due(history: History) -> Problems:
+    """A timer fires after it was started, not before it is due, and once."""
+    for workflow_id, stream in history.audit().streams.items():
+        due: dict[int, int] = {}
+        for event in stream:
+            if isinstance(event, TimerStarted):
+                if event.step in due:
+                    yield f"{workflow_id}/{event.step}: timer started twice"
+                due[event.step] = event.due_at
+            elif isinstance(event, TimerFired):
+                due_at = due.get(event.step)
+                if due_at is None:
+                    yield f"{workflow_id}/{event.step}: a timer fired that was not running"
+                elif event.recorded_at < due_at:
+                    yield f"{workflow_id}/{event.step}: timer fired {due_at - event.recorded_at} µs early"
+                due.pop(event.step, None)
+
+
+def invariant_13_the_bad_stop_only_themselves(history: History) -> Problems:
+    """Every run has ended as its code says. So those beside a poison command, a poison event or a run that no
+    longer fits its code have; and what is poisoned is parked, not failed and not lost.
+    """
+    audit = history.audit()
+    for workflow_id, expectation in history.expected.items():
+        stream = audit.stream(workflow_id)
+        if workflow_id in audit.broken:
+            told = [
+                given.reply
+                for given in history.journal.answers
+                if given.reply.workflow_id == workflow_id
+            ]
+            if not told or told[-1].status != "parked":
+                yield f"{workflow_id}: is poisoned, and its client heard {told[-1:]}"
+        elif not stream:
+            yield f"{workflow_id}: was never started"
+        elif (problem := expectation(stream)) is not None:
+            yield f"{workflow_id}: {problem}"
+
+
+def commands_are_consumed_exactly_once(history: History) -> Problems:
+    """A start that conflicts with the first one, and what can't be read, is refused once; nothing else is."""
+    audit = history.audit()
+    refused = Counter(event.command for event in audit.refused)
+    for offset, command in enumerate(history.commands()):
+        times = refused.pop(offset, 0)
+        wanted = _refusals(audit, command)
+        if wanted is not None and times != wanted:
+            yield f"the command at {offset} was refused {times} times, not {wanted}: {command}"
+    if refused:
+        yield f"commands were refused that nobody made: {refused}"
+
+
+def _refusals(audit: Audit, command: Command | Unreadable) -> int | None:
+    """How often a command must have been refused; None where that depends on when it came."""
+    if isinstance(command, Unreadable):
+        return 1
+    if not isinstance(command, StartWorkflow):
+        return None
+    if command.workflow_id in audit.broken:
+        return None
+    first = next(iter(audit.stream(command.workflow_id)), None)
+    if not isinstance(first, WorkflowStarted):
+        return 1
+    return int((first.workflow, first.payload) != (command.workflow, command.payload))
+
+
+def the_chain_verifies(history: History) -> Problems:
+    """Each accepted event vouches for all before it."""
+    chain = GENESIS
+    for record, event in history.audit().accepted:
+        if not verify(record, chain):
+            yield f"the chain breaks at offset {record.offset}: {event}"
+        chain = (
+            link_claim(chain, event.chain) if isinstance(event, PartitionClaimed) else event.chain
+        )
+
+
+def only_the_odd_are_parked(history: History) -> Problems:
+    """No run is parked but those that ask for it, and those whose code was changed."""
+    for workflow_id, stream in history.audit().streams.items():
+        started = stream[0]
+        name = started.workflow if isinstance(started, WorkflowStarted) else "?"
+        allowed = {"parking": "attempts_used_up", "changing": "diverged"}.get(name)
+        for event in stream:
+            if isinstance(event, WorkflowParked) and event.name != allowed:
+                yield f"{workflow_id}: parked: {event.error_message}"
+
+
+CHECKS: tuple[Callable[[History], Problems], ...] = (
+    invariant_01_an_acknowledged_start_is_never_lost,
+    invariant_02_a_recorded_outcome_is_never_changed,
+    invariant_03_a_step_without_outcome_runs,
+    invariant_04_no_effect_precedes_what_it_follows_from,
+    invariant_05_a_result_that_was_given_is_the_result,
+    invariant_06_claims_form_a_chain,
+    invariant_07_all_readers_fold_to_the_same,
+    invariant_08_replay_is_silent,
+    invariant_09_positions_have_no_gap,
+    invariant_11_a_timer_fires_once_and_when_due,
+    invariant_13_the_bad_stop_only_themselves,
+    commands_are_consumed_exactly_once,
+    the_chain_verifies,
+    only_the_odd_are_parked,
+)
+
+
+def problems(history: History) -> list[str]:
+    """All violations of all invariants."""
+    return [f"{check.__name__}: {problem}" for check in CHECKS for problem in check(history)]
+
+
+def accepted_events(store: MemoryStore) -> list[Event]:
+    """All accepted events of a log, in order."""
+    audit = Audit(store)
+    audit.advance()
+    return [event for _, event in audit.accepted]

@@ -1,0 +1,517 @@
+"""The worker's shell without threads, asyncio and wall clock: `engine/worker.py` as a coroutine that is driven by hand.
+
+The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` are the real ones. What is written anew here
+is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
+"""
+
+import asyncio
+from asyncio.events import (
+    _get_running_loop,  # pyright: ignore[reportPrivateUsage] - `asyncio.to_thread` in a step asks for it
+    _set_running_loop,  # pyright: ignore[reportPrivateUsage]
+)
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from types import coroutine
+from typing import Any, Protocol, TypeVar
+
+from refold.engine.definitions import Workflow
+from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult, Succeeded
+from refold.engine.failures import capture
+from refold.engine.operations import Ending, Outcome, Request, Run
+from refold.engine.owner import Owner, OwnerSettings
+from refold.engine.reader import read_ending
+from refold.engine.runs import CodeRuns
+from refold.engine.scope import StepContext, enter
+from refold.engine.thread_slots import ThreadSlots
+from refold.engine.worker import claim
+from refold.log.codec import decode_command
+from refold.log.commands import Reply
+from refold.log.errors import AppendUnknown
+from refold.log.events import WorkflowStarted
+from refold.log.memory import MemoryLog, MemoryStore
+from refold.log.protocol import Bounds, Channel, Entry, Record
+from tests.simulation.faults import Fault, Kind
+
+T = TypeVar("T")
+
+SECOND_US = 1_000_000
+NAMESPACE = "simulation"
+PARTITION = 0
+
+STEP_US = {"slow": 3_600_000 * SECOND_US}
+"""How long steps take, by name; others take up to `MAX_STEP_US`."""
+MAX_STEP_US = SECOND_US // 20
+DRAIN_US = 10 * SECOND_US
+PROOF_US = SECOND_US
+"""How long an owner that has seen its claim hold may begin steps without looking again: a rival comes up when the
+session (6 s) of a silent member has ended, and not sooner."""
+
+
+class Killed(BaseException):
+    """The worker's process is gone."""
+
+
+@coroutine
+def pause(until_us: int | None = None) -> Generator[int | None, None, None]:
+    """Let others act, until a time or until woken; None for just once."""
+    yield until_us
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Drive a coroutine that only pauses to its end, with nobody acting between."""
+    while True:
+        try:
+            work.send(None)
+        except StopIteration as done:
+            value: T = done.value
+            return value
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A step's attempt under way in a worker."""
+
+    launch: Launch
+    began_at_us: int
+    done_at_us: int
+
+
+class Surroundings(Protocol):
+    """What a worker is told by, and tells, the world that it lives in."""
+
+    now_us: int
+
+    @property
+    def store(self) -> MemoryStore:
+        """The log."""
+
+    @property
+    def random(self) -> Random:
+        """Where all chance comes from."""
+
+    def fate(self, worker: "SimWorker", entries: int) -> Fault:
+        """What becomes of the worker's next append."""
+
+    def stall(self, worker: "SimWorker") -> None:
+        """The worker stops, and somebody else is to take over."""
+
+    def land_later(self, entries: Sequence[Entry]) -> None:
+        """Records are on their way, and will come into the log when nobody waits for them any more."""
+
+    def began(self, worker: "SimWorker", launch: Launch, knew: Sequence[Outcome]) -> None:
+        """A step's attempt begins now."""
+
+    def answered(self, answer: Answer) -> None:
+        """A client hears a reply."""
+
+    def quiet(self, worker: "SimWorker", owner: Owner) -> None:
+        """All that the owner has made is confirmed."""
+
+
+class SimLog(MemoryLog):
+    """One worker's way to the log, on which its appends meet their fate."""
+
+    def __init__(self, world: Surroundings, worker: "SimWorker") -> None:
+        super().__init__(NAMESPACE, store=world.store)
+        self._world = world
+        self._worker = worker
+
+    def _check(self, partition: int) -> None:
+        """Nothing was opened: there is no event loop to be bound to."""
+
+    async def append(
+        self, channel: Channel, partition: int, entries: Sequence[Entry]
+    ) -> Sequence[int]:
+        """Append, with what goes wrong on the way."""
+        fault = self._world.fate(self._worker, len(entries))
+        count = len(entries) if fault.written is None else min(fault.written, len(entries))
+        if fault.kind in (Kind.OK, Kind.SLOW):
+            count = len(entries)
+        await pause()
+        if fault.kind is Kind.ZOMBIE and count == 0:
+            await self._stop()
+        offsets = list(self._store.append(channel, partition, entries[:count]))
+        match fault.kind:
+            case Kind.OK:
+                await pause()
+            case Kind.CRASH:
+                raise Killed
+            case Kind.LOST | Kind.LATE:
+                await pause()
+                if fault.kind is Kind.LATE:
+                    self._world.land_later(entries[count:])
+                raise AppendUnknown(f"append of {len(entries)} records timed out")
+            case Kind.SLOW | Kind.TORN:
+                await pause(self._world.now_us + self._world.random.randrange(20 * SECOND_US))
+            case Kind.ZOMBIE:
+                if count:
+                    await self._stop()
+        offsets.extend(self._store.append(channel, partition, entries[count:]))
+        return offsets
+
+    async def bounds(self, channel: Channel, partition: int) -> Bounds:
+        """First offset and end; the answer takes its time."""
+        bounds = await super().bounds(channel, partition)
+        await pause()
+        return bounds
+
+    async def _stop(self) -> None:
+        self._world.stall(self._worker)
+        await pause()
+
+
+class WatchedRun:
+    """A run that notes what its code knew whenever it asked for something."""
+
+    def __init__(self, run: Run, asked: dict[int, tuple[Outcome, ...]]) -> None:
+        self._run = run
+        self._told: list[Outcome] = []
+        self._asked = asked
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the run ended."""
+        return self._run.ending
+
+    @property
+    def pending(self) -> dict[int, Request]:
+        """Requests without outcome."""
+        return self._run.pending
+
+    def start(self) -> None:
+        """Run to the first quiescence."""
+        self._run.start()
+
+    def deliver(self, outcome: Outcome) -> None:
+        """Tell the next outcome."""
+        self._told.append(outcome)
+        self._run.deliver(outcome)
+
+    def deliver_all(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell outcomes one after the other."""
+        self._told.extend(outcomes)
+        self._run.deliver_all(outcomes)
+
+    def take(self) -> list[Request]:
+        """Requests that came up since the last `take`."""
+        taken = self._run.take()
+        if taken:
+            knew = tuple(self._told)
+            for request in taken:
+                self._asked[request.step] = knew
+        return taken
+
+    def take_cancelled(self) -> list[int]:
+        """Requests that the code has stopped waiting for."""
+        return self._run.take_cancelled()
+
+    def close(self) -> None:
+        """Drop the run."""
+        self._run.close()
+
+
+class WatchedRuns:
+    """Makes runs of real user code, and knows for each step what its code had been told when it asked for it."""
+
+    def __init__(self, workflows: Mapping[str, Workflow[..., Any]], slots: ThreadSlots) -> None:
+        self._runs = CodeRuns(workflows, "raise", slots)
+        self._asked: dict[str, dict[int, tuple[Outcome, ...]]] = {}
+
+    def code_version(self, workflow: str) -> str | None:
+        """What a start event says of the code."""
+        return self._runs.code_version(workflow)
+
+    def create(self, started: WorkflowStarted) -> Run:
+        """A run, not yet begun."""
+        run = self._runs.create(started)
+        asked = self._asked.setdefault(started.workflow_id or "", {})
+        return WatchedRun(run, asked)
+
+    def knew(self, workflow_id: str, step: int) -> Sequence[Outcome]:
+        """What the code had been told when it asked for the step."""
+        return self._asked[workflow_id][step]
+
+
+class SimWorker:
+    """A worker of the one partition, in acts that somebody else puts in order.
+
+    Args:
+        world: Its surroundings.
+        settings: Its name, and limits of its owners.
+        workflows: Its code.
+        slots: Threads for `def` workflows.
+        skew_us: How far its wall clock is ahead.
+    """
+
+    def __init__(
+        self,
+        world: Surroundings,
+        settings: OwnerSettings,
+        workflows: Mapping[str, Workflow[..., Any]],
+        slots: ThreadSlots,
+        skew_us: int = 0,
+    ) -> None:
+        self.name = settings.worker
+        self.alive = True
+        self.stopped = False  # as by SIGSTOP: does nothing until the world lets it go on
+        self.assigned = True  # as far as it has heard
+        self.owner: Owner | None = None
+        self.attempts: list[Attempt] = []
+        self._world = world
+        self._settings = settings
+        self._workflows = workflows
+        self._slots = slots
+        self._skew_us = skew_us
+        self._runs = WatchedRuns(workflows, slots)
+        self._log = SimLog(world, self)
+        self._draining = False
+        self._drain_until_us = 0
+        self._finishing = False
+        self._follow_from: int | None = None
+        self._following: int | None = None
+        self._proved_at_us = 0  # when the log last showed that the claim holds, or a moment before
+        self._woken = False
+        self._until_us: int | None = None
+        self._task = self._serve()
+
+    def clock(self) -> int:
+        """Its wall clock, microseconds."""
+        return self._world.now_us + self._skew_us
+
+    # For the scheduler ------------------------------------------------------------------------------------
+
+    def acts(self) -> list[Callable[[], None]]:
+        """What it can do now."""
+        if self.stopped:
+            return []
+        now_us = self._world.now_us
+        acts: list[Callable[[], None]] = []
+        if self._woken or self._until_us is None or self._until_us <= now_us:
+            acts.append(self.go_on)
+        due = [attempt for attempt in self.attempts if attempt.done_at_us <= now_us]
+        acts.extend(lambda a=attempt: self._finish_step(a) for attempt in due)
+        if self._following is not None and self._waiting_commands() > self._following:
+            acts.append(self._deliver)
+        if self._draining and not self._finishing:
+            if not self.attempts or now_us >= self._drain_until_us:
+                acts.append(self._finish_draining)
+        return acts
+
+    def next_time_us(self) -> int | None:
+        """When it can do something next, if nothing else happens."""
+        if self.stopped:
+            return None
+        times = [attempt.done_at_us for attempt in self.attempts]
+        if self._until_us is not None:
+            times.append(self._until_us)
+        if self._draining and not self._finishing:
+            times.append(self._drain_until_us)
+        return min(times, default=None)
+
+    def go_on(self) -> None:
+        """Run the shell to where it lets others run."""
+        self._woken = False
+        try:
+            self._until_us = self._task.send(None)
+        except StopIteration:
+            self.alive = False
+        except Killed:
+            self.die()
+
+    def die(self) -> None:
+        """The process is gone, with all that it had in memory."""
+        self.alive = False
+        self._task.close()
+        self.attempts.clear()
+        if self.owner is not None:
+            self.owner.abandon()  # ends the threads of `def` workflows; nobody hears the answers
+            self.owner = None
+
+    def drain(self) -> None:
+        """SIGTERM: let steps under way finish and be recorded, then give the partition up."""
+        self._draining = True
+        self._drain_until_us = self._world.now_us + DRAIN_US
+        self._following = None
+
+    def revoke(self) -> None:
+        """The group says that the partition is lost: drop it without a word to the log."""
+        self.assigned = False
+        self._drop()
+        self._task.close()
+        self.alive = False
+
+    # The shell, as in engine/worker.py --------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        while not self._finishing:
+            try:
+                await self._own()
+            except AppendUnknown:
+                pass
+            self._drop()
+            await pause(self._world.now_us + self._world.random.randrange(SECOND_US // 10))
+
+    async def _own(self) -> None:
+        world = self._world
+        self._proved_at_us = world.now_us
+        state = await claim(self._log, PARTITION, self.name, self.clock)
+        self._runs = WatchedRuns(self._workflows, self._slots)
+        owner = Owner(PARTITION, state, self._settings, self._runs, world.random.random)
+        self.owner = owner
+        for _ in owner.recover(self.clock()):
+            if world.random.random() < 0.1:
+                await self._carry_out(owner)
+                await pause()
+        self._follow_from = owner.command + 1
+        await self._pump(owner)
+
+    async def _pump(self, owner: Owner) -> None:
+        while owner.lost_to is None:
+            self._woken = False
+            owner.tick(self.clock())
+            await self._carry_out(owner)
+            if self._follow_from is not None:
+                follow_from, self._follow_from = self._follow_from, None
+                if not self._draining:
+                    self._following = follow_from
+            entries = owner.take_entries()
+            if entries:
+                await self._append(owner, entries)
+            elif self._finishing:
+                return
+            elif not self._woken:
+                if owner.unconfirmed == 0:
+                    self._world.quiet(self, owner)
+                wake_at = owner.wake_at()
+                await pause(NEVER_US if wake_at is None else wake_at - self._skew_us)
+
+    async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
+        sent_at_us = self._world.now_us
+        offsets = await self._log.append(Channel.EVENTS, PARTITION, entries)
+        self._proved_at_us = sent_at_us
+        gap = owner.acked(offsets)
+        if gap is not None:
+            records: list[Record] = []
+            async for batch in self._log.read(Channel.EVENTS, PARTITION, *gap):
+                records.extend(batch)
+            owner.inspected(records, offsets)
+
+    async def _carry_out(self, owner: Owner) -> None:
+        for workflow_id, step in owner.take_cancels():
+            self._cancel(workflow_id, step)
+        effects = owner.take_effects()
+        if any(isinstance(effect, Launch) for effect in effects):
+            while owner.lost_to is None and self._world.now_us - self._proved_at_us > PROOF_US:
+                await self._probe(owner)
+        if owner.lost_to is not None:
+            return
+        for effect in effects:
+            if isinstance(effect, Launch):
+                if not self._draining:
+                    self._launch(effect)
+            elif isinstance(effect, Answer):
+                self._world.answered(effect)
+            else:
+                reply = finish(read_ending(self._log, PARTITION, effect))
+                self._world.answered(Answer(effect.client_id, reply))
+
+    async def _probe(self, owner: Owner) -> None:
+        looked_at_us = self._world.now_us
+        end = (await self._log.bounds(Channel.EVENTS, PARTITION)).end
+        if end > owner.next_offset:
+            records: list[Record] = []
+            async for batch in self._log.read(Channel.EVENTS, PARTITION, owner.next_offset, end):
+                records.extend(batch)
+            owner.inspected(records, ())
+        self._proved_at_us = looked_at_us
+
+    def _drop(self) -> None:
+        owner, self.owner = self.owner, None
+        self.attempts.clear()
+        self._following = self._follow_from = None
+        if owner is not None:
+            for answer in owner.abandon():
+                self._world.answered(answer)
+
+    # Commands and steps -----------------------------------------------------------------------------------
+
+    def _waiting_commands(self) -> int:
+        return self._world.store.end(Channel.COMMANDS, PARTITION)
+
+    def _deliver(self) -> None:
+        """The next commands come, sometimes with some that have come before."""
+        assert self.owner is not None and self._following is not None
+        random = self._world.random
+        again = random.randrange(4) if random.random() < 0.1 else 0
+        start = max(0, self._following - again)
+        limit = again + random.choice((1, 1, 2, 5, 100))
+        self._following = None
+        records = self._world.store.read(Channel.COMMANDS, PARTITION, start, None, limit)
+        for record in records:
+            self.owner.handle(record.offset, decode_command(record), self.clock())
+        self._follow_from = records[-1].offset + 1
+        self._woken = True
+
+    def _launch(self, launch: Launch) -> None:
+        world = self._world
+        world.began(self, launch, self._runs.knew(launch.workflow_id, launch.step))
+        takes_us = STEP_US.get(launch.call.name) or world.random.randrange(MAX_STEP_US)
+        self.attempts.append(Attempt(launch, self.clock(), world.now_us + takes_us))
+
+    def _cancel(self, workflow_id: str, step: int) -> None:
+        self.attempts = [
+            attempt
+            for attempt in self.attempts
+            if (attempt.launch.workflow_id, attempt.launch.step) != (workflow_id, step)
+        ]
+
+    def _finish_step(self, attempt: Attempt) -> None:
+        assert self.owner is not None
+        self.attempts.remove(attempt)
+        result = carry_out(attempt)
+        for _ in range(2 if self._world.random.random() < 0.1 else 1):  # a report may be repeated
+            self.owner.step_done(attempt.launch, result, self.clock())
+        self._woken = True
+
+    def _finish_draining(self) -> None:
+        self._finishing = True
+        self._woken = True
+
+
+NEVER_US = 1 << 62
+
+
+class _StepLoop(asyncio.AbstractEventLoop):
+    """As much of an event loop as `asyncio.to_thread` needs; the "thread" is the caller's own."""
+
+    async def run_in_executor(
+        self, executor: object, func: Callable[..., object], *args: object
+    ) -> object:
+        """Call it now."""
+        return func(*args)
+
+
+def carry_out(attempt: Attempt) -> StepResult:
+    """Call a step's function, as `engine/steps.py` does, to its end at once."""
+    launch, began_at_us = attempt.launch, attempt.began_at_us
+    call = launch.call
+    context = StepContext(
+        namespace=NAMESPACE,
+        workflow_id=launch.workflow_id,
+        step=launch.step,
+        attempt=launch.attempt,
+    )
+    outer = _get_running_loop()
+    _set_running_loop(_StepLoop())
+    try:
+        with enter(context):
+            value = call.call()
+            if call.is_async:
+                value = finish(value)
+            return Succeeded(call.result_type.encode(value), began_at_us)
+    except Exception as error:  # noqa: BLE001 - whatever a step raises is its recorded outcome
+        retry = call.options.retry
+        return AttemptFailed(capture(error), retry is not None and retry.retries(error), began_at_us)
+    finally:
+        _set_running_loop(outer)
