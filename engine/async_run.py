@@ -42,7 +42,7 @@ REFUSALS: Final = 100
 tries again would otherwise never stop."""
 
 _CLOSE_TRIES: Final = (
-    10  # `finally` blocks, one within the other, in which a coroutine may wait as it is closed
+    10  # awaits in nested `finally` blocks, each of which may hold up a close once
 )
 _NAMED: Final = 5  # tasks named in a message
 
@@ -209,6 +209,8 @@ class AsyncRun(BaseRun):
             self._loop.finish()  # nothing runs after the function has ended, not even what is ready
 
     def _tell(self, outcome: Outcome) -> None:
+        if self._closed and self._ending is None:
+            return  # dropped by its owner
         request = self._match(outcome)
         if isinstance(request, StepRequest):
             assert not isinstance(outcome, TimerFired)

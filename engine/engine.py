@@ -143,6 +143,7 @@ class Engine:
             drain_s=drain_s,
         )
         self._guard: GuardMode = guard
+        self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._start_timeout_s = start_timeout_s
         self._clock = clock
         self._with_worker = worker
@@ -202,7 +203,7 @@ class Engine:
             raise
 
     def _make_worker(self) -> Worker:
-        runs = CodeRuns(self._workflows, self._guard, ThreadSlots(MAX_WORKFLOW_THREADS))
+        runs = CodeRuns(self._workflows, self._guard, self._slots)
         return Worker(
             self._log,
             runs,
@@ -218,6 +219,7 @@ class Engine:
             if self._worker is not None:
                 await self._worker.stop()
         finally:
+            self._slots.close()
             await self._log.close()
 
     def _end_thread(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

@@ -142,6 +142,11 @@ class OpenRuns:
         cancels, self._cancels = self._cancels, []
         return cancels
 
+    def wants(self, launch: Launch) -> bool:
+        """Whether an attempt that was asked for is still waited for."""
+        active = self._active.get(launch.workflow_id)
+        return active is not None and active.in_flight.get(launch.step) == launch.attempt
+
     def wake_at(self) -> int | None:
         """When `tick` has something to do next, microseconds since 1970-01-01 UTC; None for never."""
         return self._alarms[0][0] if self._alarms else None
@@ -177,7 +182,7 @@ class OpenRuns:
     def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
         """Record what became of an attempt; one that nobody waits for any more is dropped."""
         active = self._active.get(launch.workflow_id)
-        if active is None or active.in_flight.get(launch.step) != launch.attempt:
+        if active is None or not self.wants(launch):
             return
         del active.in_flight[launch.step]
         if isinstance(result, AttemptFailed):

@@ -87,6 +87,10 @@ class Owner:
         """When `tick` has something to do next, microseconds since 1970-01-01 UTC; None for never."""
         return self._open.wake_at()
 
+    def wants(self, launch: Launch) -> bool:
+        """Whether an attempt that was asked for is still waited for: its workflow may have gone on without it."""
+        return self._open.wants(launch)
+
     @property
     def lost_to(self) -> str | None:
         """The worker that has claimed the partition since; None while it is owned."""

@@ -3,6 +3,10 @@
 An attempt ends in exactly one report to the owner, or in none where it was cancelled. A thread can't be stopped from
 outside: a `def` step that times out or is cancelled sees `step_context().cancelled`, and what it still does or
 returns is dropped; it keeps its thread until it comes back.
+
+Between a launch and the first instruction of the step lie the pool's queue and the event loop's. So the attempt itself
+looks, as it begins, whether it is still wanted and whether the worker still knows that the partition is its own
+(`engine/proof.py`); where not, it is handed back not begun.
 """
 
 import asyncio
@@ -22,6 +26,7 @@ from refold.log.errors import DefinitionError, StepTimeout
 MICROSECONDS = 1_000_000
 
 Report = Callable[[Launch, StepResult], None]
+HandBack = Callable[[Launch], None]
 
 
 class _Attempt:
@@ -43,6 +48,8 @@ class Steps:
 
     Args:
         report: Told of each result, on the event loop's thread.
+        hand_back: Told of each launch that was not begun, because `may_begin` said no; it may be launched again.
+        may_begin: Whether steps may begin now. Asked on the thread that the step would run on.
         pool: Runs `def` steps; shared by all owners of a worker.
         clock: Wall clock, microseconds since 1970-01-01 UTC.
         namespace: Part of the idempotency keys, so that two namespaces never share one.
@@ -52,19 +59,23 @@ class Steps:
     def __init__(
         self,
         report: Report,
+        hand_back: HandBack,
+        may_begin: Callable[[], bool],
         pool: Executor,
         clock: Callable[[], int],
         namespace: str,
         max_payload_bytes: int,
     ) -> None:
         self._report = report
+        self._hand_back = hand_back
+        self._may_begin = may_begin
         self._pool = pool
         self._clock = clock
         self._namespace = namespace
         self._max_payload_bytes = max_payload_bytes
         self._loop = asyncio.get_running_loop()
         self._running: dict[tuple[str, int], _Attempt] = {}
-        self._finished: list[tuple[_Attempt, StepResult]] = []  # filled by the pool's threads
+        self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -121,6 +132,9 @@ class Steps:
     # On the event loop ------------------------------------------------------------------------------------
 
     async def _run_async(self, attempt: _Attempt, limit_s: float | None) -> None:
+        if not self._may_begin():
+            self._end(attempt, None)
+            return
         enter_step(attempt.context)  # the task has a context of its own: nothing to leave again
         call = attempt.launch.call
         timeout: asyncio.Timeout | None = None
@@ -140,9 +154,7 @@ class Steps:
             if timeout is not None and timeout.expired() and isinstance(error, TimeoutError):
                 error = _timeout_error(attempt.launch, limit_s)
             result = self._failed(attempt, error)
-        if not attempt.over:
-            self._finish(attempt)
-            self._report(attempt.launch, result)
+        self._end(attempt, result)
 
     def _time_out(self, attempt: _Attempt) -> None:
         if attempt.over:
@@ -157,9 +169,17 @@ class Steps:
         """Report what the threads have finished since the last time."""
         finished, self._finished = self._finished, []
         for attempt, result in finished:
-            if not attempt.over:
-                self._finish(attempt)
-                self._report(attempt.launch, result)
+            self._end(attempt, result)
+
+    def _end(self, attempt: _Attempt, result: StepResult | None) -> None:
+        """Report an attempt, or hand its launch back where it was not begun (None)."""
+        if attempt.over:
+            return
+        self._finish(attempt)
+        if result is None:
+            self._hand_back(attempt.launch)
+        else:
+            self._report(attempt.launch, result)
 
     def _finish(self, attempt: _Attempt) -> None:
         attempt.over = True
@@ -171,14 +191,16 @@ class Steps:
 
     # On a thread of the pool ------------------------------------------------------------------------------
 
-    def _run(self, attempt: _Attempt) -> tuple[_Attempt, StepResult]:
+    def _run(self, attempt: _Attempt) -> tuple[_Attempt, StepResult | None]:
+        if attempt.over or not self._may_begin():
+            return attempt, None
         enter_step(attempt.context)
         try:
             return attempt, self._succeeded(attempt, attempt.launch.call.call())
         except BaseException as error:  # noqa: BLE001 - also SystemExit: it must not end a pool's thread
             return attempt, self._failed(attempt, error)
 
-    def _from_thread(self, future: Future[tuple[_Attempt, StepResult]]) -> None:
+    def _from_thread(self, future: Future[tuple[_Attempt, StepResult | None]]) -> None:
         if future.cancelled():
             return
         self._finished.append(future.result())

@@ -5,6 +5,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from refold.log.errors import RefoldError
+
 DEFAULT_MAX_THREADS: Final = 256
 """A waiting thread costs some 30 kB of memory; a run without one costs a replay when it is next told something."""
 
@@ -16,7 +18,7 @@ class Evictable(Protocol):
         """Unwind the run's thread, which is free when this returns."""
 
 
-class NoThreadFree(RuntimeError):
+class NoThreadFree(RefoldError):
     """All threads are taken by code that does not wait and can't be unwound."""
 
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from refold.engine.effects import Answer, Launch, Lookup, StepResult
+from refold.engine.effects import Answer, Effect, Launch, Lookup, StepResult
 from refold.engine.fold import PartitionState, evolve
 from refold.engine.owner import Owner, OwnerSettings, Runs
+from refold.engine.proof import Proof
 from refold.engine.reader import read_ending
 from refold.engine.steps import Steps
 from refold.log.codec import decode_command, decode_event, encode_event, encode_reply
@@ -33,6 +34,9 @@ MAX_SLEEP_S = 1.0
 """Longest sleep before the wall clock is looked at again: it may have been set meanwhile."""
 RECOVERY_SLICE = 50
 """Runs that are replayed before others get the event loop."""
+LOST_PAUSE_S = 1.0
+"""Pause before a lost partition is claimed back: the group, which assigns it, knows of its new owner before we do, and
+tells us within some heartbeats. Without it a worker that was stopped takes its old partitions from their new owner."""
 MAX_BACKOFF_S = 10.0
 """Longest wait between two tries to take up a partition that fails."""
 
@@ -208,6 +212,8 @@ class _Session:
         self._wake: asyncio.Future[None] | None = None
         self._woken = False
         self._follow_from: int | None = None
+        self._proof = Proof(worker.clock)
+        self._handed_back: list[Effect] = []
 
     def begin(self) -> None:
         """Take the partition up."""
@@ -245,7 +251,7 @@ class _Session:
         while not self._finishing:
             try:
                 await self._own()
-                backoff_s = 0.05  # it was ours for a while
+                backoff_s = LOST_PAUSE_S
             except (LogCorrupt, LogMismatch) as error:
                 self._drop()
                 self._worker.halt(self._partition, error)
@@ -273,6 +279,8 @@ class _Session:
         self._owner = owner
         self._steps = Steps(
             self._step_done,
+            self._not_begun,
+            self._proof.is_fresh,
             worker.pool,
             worker.clock,
             self._log.namespace,
@@ -310,6 +318,7 @@ class _Session:
                 await self._sleep(owner.wake_at())
 
     async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
+        sent_at = self._proof.now()
         offsets = await self._log.append(Channel.EVENTS, self._partition, entries)
         gap = owner.acked(offsets)
         if gap is not None:
@@ -317,19 +326,25 @@ class _Session:
             async for batch in self._log.read(Channel.EVENTS, self._partition, *gap):
                 records.extend(batch)
             owner.inspected(records, offsets)
+        if owner.lost_to is None:
+            self._proof.given(sent_at)
 
     async def _carry_out(self, owner: Owner, steps: Steps) -> None:
         for workflow_id, step in owner.take_cancels():
             steps.cancel(workflow_id, step)
-        effects = owner.take_effects()
+        handed_back, self._handed_back = self._handed_back, []
+        effects = [*handed_back, *owner.take_effects()]
         if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
             await self._probe(owner)
+        if any(isinstance(effect, Launch) for effect in effects):
+            while owner.lost_to is None and not self._proof.is_fresh():
+                await self._probe(owner)
         if owner.lost_to is not None:
             return
         answers: list[Answer] = []
         for effect in effects:
             if isinstance(effect, Launch):
-                if not self._draining:
+                if not self._draining and owner.wants(effect):
                     steps.launch(effect)
             elif isinstance(effect, Answer):
                 answers.append(effect)
@@ -344,6 +359,7 @@ class _Session:
         A retry becomes due by the clock, not by an append: a worker that was stopped for minutes would begin it with no
         sign that another has taken over meanwhile, and perhaps recorded that very step.
         """
+        asked_at = self._proof.now()
         end = (await self._log.bounds(Channel.EVENTS, self._partition)).end
         if end > owner.next_offset:
             records: list[Record] = []
@@ -352,6 +368,8 @@ class _Session:
             ):
                 records.extend(batch)
             owner.inspected(records, ())
+        if owner.lost_to is None:
+            self._proof.given(asked_at)
 
     def _look_up(self, lookup: Lookup) -> None:
         async def find() -> None:
@@ -367,8 +385,14 @@ class _Session:
             owner.step_done(launch, result, self._worker.clock())
             self._wake_up()
 
+    def _not_begun(self, launch: Launch) -> None:
+        if self._owner is not None:
+            self._handed_back.append(launch)
+            self._wake_up()
+
     def _drop(self) -> None:
         self.ready = False
+        self._handed_back.clear()
         owner, steps = self._owner, self._steps
         self._owner = self._steps = None
         if steps is not None:

@@ -23,6 +23,7 @@
     ├── StepError                  a step failed with an error whose type can't be rebuilt here
     ├── StepTimeout                an attempt, or all of them together, took too long
     ├── ResultTimeout              the run had not ended when the caller's patience did
+    ├── NoThreadFree               every thread for `def` workflows is lost to code that never came back
     └── EngineClosed               the engine was closed before or during the call
 
 Every message says what happened, to which workflow and step, and what to do next.

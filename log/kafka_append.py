@@ -16,7 +16,7 @@ are checked before the send, and the queue here is bounded.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,7 +28,7 @@ from refold.log.errors import (
     PayloadError,
     RecordTooLarge,
 )
-from refold.log.kafka_client import Clients, Producer, ProducerClosed, Sent, kill
+from refold.log.kafka_client import Clients, Producer, ProducerClosed, Sent, is_too_large, kill
 from refold.log.local import record_bytes
 from refold.log.protocol import Entry
 
@@ -69,12 +69,19 @@ class _Lane:
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """Records that were given to the producer together: for each append how many, and the producer's futures."""
+    """Records that were given to a producer together: for each append how many, and the producer's futures."""
 
     lane: _Lane
+    producer: Producer
     parts: list[tuple[_Append, int]]
-    sent: list[Sent]
+    sent: list[Sent] = field(default_factory=list[Sent])
     failure: Exception | None = None
+
+    def failed(self, error: Exception) -> None:
+        """A record of it failed. Called on the producer's I/O thread, before that can send what comes behind."""
+        if self.failure is None:
+            self.failure = error
+            kill(self.producer)
 
 
 class Appender:
@@ -197,40 +204,49 @@ class Appender:
             self._stalled.append(lane)
             self._making = self._making or self._loop.create_task(self._remake_producer())
             return
-        batch = self._next_batch(lane)
-        producer = self._producer
+        batch = self._next_batch(lane, self._producer)
         try:
-            for append, count in batch.parts:
-                done = append.sent - count
-                for entry in islice(append.entries, done, append.sent):
-                    key = None if entry.key is None else entry.key.encode()
-                    headers = list(entry.headers)
-                    batch.sent.append(
-                        producer.send(lane.topic, entry.value, key, headers, lane.partition)
-                    )
+            self._give(batch)
         except Exception as error:  # noqa: BLE001  # whatever it is, the lane must hear of it
-            self._not_sent(batch, producer, error)
-            return
-        self._watch(batch, producer)
+            self._not_given(batch, error)
 
-    def _not_sent(self, batch: _Batch, producer: Producer, error: Exception) -> None:
+    def _give(self, batch: _Batch) -> None:
+        """Give the records to the producer. Callbacks run on its I/O thread, or here and now if all is over already."""
+        lane, send = batch.lane, batch.producer.send
+        for append, count in batch.parts:
+            for entry in islice(append.entries, append.sent - count, append.sent):
+                key = None if entry.key is None else entry.key.encode()
+                sent = send(lane.topic, entry.value, key, list(entry.headers), lane.partition)
+                sent.add_errback(batch.failed)  # before the next record can be sent
+                batch.sent.append(sent)
+        # A partition's records end in order, so the last one's end is the batch's.
+        last = batch.sent[-1]
+        last.add_callback(lambda _: self._ended(batch))
+        last.add_errback(lambda _: self._ended(batch))
+
+    def _not_given(self, batch: _Batch, error: Exception) -> None:
         """The producer did not take the batch, or not all of it."""
         if batch.sent:
-            batch.failure = error
-            kill(producer)
-            self._finished.append(batch)
-            self._settle()
+            batch.failed(error)
+            self._ended(batch)
             return
         lane = batch.lane
         for append, count in batch.parts:
             append.sent -= count
         if isinstance(error, ProducerClosed):  # by another lane's failure, which is being told now
-            self._drop_producer()
+            self._drop(batch.producer)
         else:
             self._refuse(lane, self._clients.translated(error, f"appending to {lane}"))
         self._send(lane)
 
-    def _next_batch(self, lane: _Lane) -> _Batch:
+    def _ended(self, batch: _Batch) -> None:
+        """Have the loop settle it. Called on the I/O thread; a burst of batches wakes the loop once."""
+        self._finished.append(batch)
+        if not self._wake_up_due:
+            self._wake_up_due = True
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _next_batch(self, lane: _Lane, producer: Producer) -> _Batch:
         """As many of the waiting entries as one request takes; an append may be cut, and goes on in the next."""
         room, records = self._max_batch_bytes, _BATCH_RECORDS_MAX
         parts: list[tuple[_Append, int]] = []
@@ -247,27 +263,7 @@ class Appender:
                 parts.append((append, count))
             if append.sent < len(append.entries):
                 break
-        return _Batch(lane, parts, [])
-
-    def _watch(self, batch: _Batch, producer: Producer) -> None:
-        """Learn of the batch's end. Callbacks run on the I/O thread, or here and now if it has ended already."""
-
-        def failed(error: Exception) -> None:
-            if batch.failure is None:
-                batch.failure = error
-                kill(producer)
-
-        def last_done(_: object) -> None:
-            self._finished.append(batch)
-            if not self._wake_up_due:
-                self._wake_up_due = True
-                self._loop.call_soon_threadsafe(self._settle)
-
-        for sent in batch.sent:
-            sent.add_errback(failed)
-        # A partition's records end in order, so the last one's end is the batch's.
-        batch.sent[-1].add_callback(last_done)
-        batch.sent[-1].add_errback(last_done)
+        return _Batch(lane, producer, parts)
 
     def _settle(self) -> None:
         """On the loop: tell the callers of finished batches, and send what waited behind them."""
@@ -294,26 +290,39 @@ class Appender:
 
     def _doubt(self, batch: _Batch, error: Exception) -> None:
         """Fail the lane's appends, sent or not: those behind a doubtful one must not overtake it."""
-        lane = batch.lane
-        self._drop_producer()
+        self._drop(batch.producer)
+        doing = f"appending to {batch.lane}"
+        refused: set[int] = set()
+        at = 0
+        for append, count in batch.parts:
+            sent = batch.sent[at : at + count]
+            at += count
+            if not append.offsets and sent and all(is_too_large(one.exception) for one in sent):
+                refused.add(id(append))
+
+        def told(append: _Append) -> LogError:
+            if id(append) in refused:
+                return self._clients.translated(error, doing)
+            if append.sent:
+                return self._clients.unknown(error, doing)
+            return AppendUnknown(
+                f"not appended to {batch.lane}: the outcome of the append before it is unknown"
+                " (read the log to know, then append again)"
+            )
+
+        self._fail(batch.lane, told)
+
+    def _fail(self, lane: _Lane, told: Callable[[_Append], LogError]) -> None:
+        """Empty the lane, and tell everybody in it, or waiting for room in it, why."""
+        inside = list(lane.waiting)
+        lane.waiting.clear()
+        for append in inside:
+            self._leave(append)
         behind = [append for append in self._outside if append.lane is lane]
         self._outside = deque(append for append in self._outside if append.lane is not lane)
-        for append in lane.waiting:
-            self._leave(append)
-        doubtful = {id(append) for append, _ in batch.parts}
-        for append in (*lane.waiting, *behind):
-            if append.future.done():
-                continue
-            if id(append) in doubtful or append.offsets:
-                append.future.set_exception(self._clients.unknown(error, f"appending to {lane}"))
-            else:
-                append.future.set_exception(
-                    AppendUnknown(
-                        f"not appended to {lane}: the outcome of the append before it is unknown"
-                        " (read the log to know, then append again)"
-                    )
-                )
-        lane.waiting.clear()
+        for append in (*inside, *behind):
+            if not append.future.done():
+                append.future.set_exception(told(append))
 
     def _leave(self, append: _Append) -> None:
         self._entries -= len(append.entries)
@@ -329,10 +338,11 @@ class Appender:
         if not self._entries:
             self._drained.set()
 
-    def _drop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            kill(producer)
+    def _drop(self, producer: Producer) -> None:
+        """Have the next append make another producer. A later one than this stays."""
+        kill(producer)
+        if self._producer is producer:
+            self._producer = None
             self._loop.run_in_executor(None, _close, producer)
 
     async def _remake_producer(self) -> None:
@@ -351,17 +361,16 @@ class Appender:
         self._refill()
 
     def _refuse(self, lane: _Lane, failure: LogError) -> None:
-        waiting = list(lane.waiting)
-        lane.waiting.clear()
-        for append in waiting:
-            self._leave(append)
-            if append.future.done():
-                continue
+        """Nothing of what waits in the lane can be sent."""
+
+        def told(append: _Append) -> LogError:
             # Cut in two, with the first part written and the producer lost to another lane's failure.
-            kind = AppendUnknown if append.offsets else LogUnavailable
+            kind = AppendUnknown if append.offsets else type(failure)
             error = kind(f"appending to {lane}: {failure}")
             error.__cause__ = failure
-            append.future.set_exception(error)
+            return error
+
+        self._fail(lane, told)
 
     def _make_producer(self) -> Producer:
         producer = self._clients.producer(f"{self._settings.client_id}-producer")

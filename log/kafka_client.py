@@ -298,10 +298,8 @@ class Clients:
             return LogUnavailable(f"{told}; ask for that permission (ACL) for this user")
         return LogUnavailable(f"{told}; check that a broker runs there and can be reached")
 
-    def unknown(self, error: Exception, doing: str) -> LogError:
-        """Our error for an append that failed: it may be in the log, unless the broker refused its size."""
-        if isinstance(error, _TOO_LARGE):
-            return self.translated(error, doing)
+    def unknown(self, error: Exception, doing: str) -> AppendUnknown:
+        """Our error for an append that failed and may be in the log all the same."""
         unknown = AppendUnknown(
             f"{doing} (brokers {','.join(self.bootstrap)}): {reason(error)};"
             " it may or may not be in the log: read the log to know"
@@ -324,6 +322,11 @@ def _make(client_class: Callable[..., object], **config: object) -> object:
         for network in networks:
             network.close()
         raise
+
+
+def is_too_large(error: Exception | None) -> bool:
+    """Whether the broker refused a record for its size: then it is not in the log."""
+    return isinstance(error, _TOO_LARGE)
 
 
 def reason(error: Exception) -> str:

@@ -24,6 +24,9 @@ from refold.services.logs import say
 LOOK_EVERY_S = 0.1
 """Between two looks at what the worker owns: a claim is a matter of milliseconds, a person's eye of tenths."""
 
+SAME_SIGNAL_S = 0.3
+"""A signal so soon after the first is the same one: `timeout` and some shells send it to the process and to its group."""
+
 logger = logging.getLogger("refold.service")
 
 
@@ -56,6 +59,7 @@ class WorkerService:
         self._log = log
         self._duty = duty
         self._stopping = asyncio.Event()
+        self._told_at = 0.0
         self._owned: list[int] = []
         self._halted: dict[int, LogError] = {}
 
@@ -132,12 +136,15 @@ class WorkerService:
         return len(self._halted) >= self._log.partitions
 
     def _signalled(self, number: signal.Signals) -> None:
-        if self._stopping.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            say(logger, "told to stop; once more to leave at once", {"signal": number.name})
+            self._told_at = now
+            self._stopping.set()
+        elif now - self._told_at > SAME_SIGNAL_S:
             say(logger, "leaving at once", {"signal": number.name}, logging.WARNING)
             logging.shutdown()
             os._exit(128 + number)
-        say(logger, "told to stop; once more to leave at once", {"signal": number.name})
-        self._stopping.set()
 
 
 def _listed(partitions: Iterable[int]) -> str:

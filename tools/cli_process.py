@@ -9,11 +9,13 @@ with refold.begin("worker", "shop") as worker:                 # in the backgrou
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -120,6 +122,16 @@ class Running:
         self.process.send_signal(number)
         return self.ended()
 
+    def told_until_ended(self, number: signal.Signals) -> int:
+        """Send a signal again and again until the process has ended; returns the exit code."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+                break
+        return self.ended()
+
     def ended(self) -> int:
         """Wait for the end; returns the exit code."""
         code = self.process.wait(PATIENCE_S)
@@ -162,3 +174,7 @@ class Gate:
     def open(self) -> None:
         """Wait until a step is at the gate, and let it pass."""
         os.close(self.reached())
+
+    def leave_open(self) -> None:
+        """Let every step that comes from now on pass without waiting."""
+        self.path.with_name(f"{self.path.name}.open").touch()

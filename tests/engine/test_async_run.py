@@ -646,6 +646,21 @@ async def open_generator() -> None:
     await ask("b")
 
 
+async def open_generator_in_a_cycle() -> None:
+    async def results() -> AsyncIterator[str]:
+        itself = holder
+        try:
+            yield f"first of {len(itself)}"
+        finally:
+            await ask("clean up")
+
+    holder: list[AsyncIterator[str]] = []
+    holder.append(results())
+    await anext(holder[0])
+    await ask("a")
+    await ask("b")
+
+
 async def in_timeout() -> None:
     async with asyncio.timeout(5), asyncio.Lock():
         await asyncio.shield(asyncio.gather(ask("a"), ask("b")))
@@ -662,6 +677,7 @@ async def in_timeout() -> None:
         in_group,
         in_generator,
         open_generator,
+        open_generator_in_a_cycle,
         in_timeout,
     ],
 )
@@ -734,6 +750,11 @@ def test_closing_twice_or_before_the_start_is_fine() -> None:
     unstarted = make_run(ask_then_sleep)
     unstarted.close()
     unstarted.close()
+
+    waiting = Driver.begin(ask_then_sleep)
+    waiting.run.close()
+    waiting.complete(0, "a")
+    assert waiting.ending is None
 
     ended = Driver.begin(ask_then_sleep)
     ended.complete(0, "a")

@@ -30,9 +30,9 @@ async def reserve(order: int) -> str:
 
 @step
 def wait_at(gate: str) -> str:
-    """A step that ends when the test says so."""
+    """A step that ends when the test says so, at once where the gate is marked as open."""
     note("wait_at")
-    return Path(gate).read_text()
+    return "open" if Path(f"{gate}.open").exists() else Path(gate).read_text()
 
 
 @workflow

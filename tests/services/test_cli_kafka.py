@@ -1,5 +1,6 @@
 """The command line on a real Kafka broker: topics, two workers as processes, SIGKILL of one."""
 
+import itertools
 import json
 import os
 import re
@@ -9,9 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from cli_process import CommandLine, Gate, Running
+from cli_process import PATIENCE_S, CommandLine, Gate, Running
+from refold import Engine
+from refold.log.partitioner import partition_of
 
-RUNS = 12
+PARTITIONS = 4
+
+
+def an_id_in(partition: int) -> str:
+    """A workflow id that belongs to a partition."""
+    ids = (f"run-{n}" for n in itertools.count())
+    return next(id_ for id_ in ids if partition_of(id_, PARTITIONS) == partition)
 
 
 def owned_at_last(worker: Running) -> set[str]:
@@ -32,41 +41,35 @@ def test_two_workers_share_the_work_and_the_survivor_finishes_it(
     assert "there already" in refold("topics", "create", "--partitions", "4").stdout
     assert "has 4 partitions, not 8" in refold("topics", "create", code=4).stderr
 
-    gates = [Gate(shop / f"gate-{n}") for n in range(RUNS)]
+    gates = {
+        an_id_in(partition): Gate(shop / f"gate-{partition}") for partition in range(PARTITIONS)
+    }
     with (
         refold.begin("worker", "shop", "--name", "first") as first,
         refold.begin("worker", "shop", "--name", "second") as second,
     ):
         for worker in (first, second):
             worker.until("claimed=")
-        for n, gate in enumerate(gates):
-            refold("start", "shop:gated", str(gate.path), "--id", f"run-{n}", "--no-wait")
+        for run_id, gate in gates.items():
+            refold("start", "shop:gated", str(gate.path), "--id", run_id, "--no-wait")
         held = [
-            gate.reached() for gate in gates
-        ]  # every run is in its step, in one worker or the other
+            gate.reached() for gate in gates.values()
+        ]  # every run is in its step, here or there
         first.process.kill()
         first.ended()
+        for gate in gates.values():
+            gate.leave_open()
         for descriptor in held:
-            os.close(descriptor)  # those of the survivor end; those of the killed begin again
-        for n in range(RUNS):
-            finish(refold, gates[n], f"run-{n}")
+            os.close(descriptor)  # the survivor's steps end; those of the killed begin again
+        with Engine(refold.url, worker=False) as engine:
+            results = [engine.handle(run_id).result(PATIENCE_S) for run_id in gates]
+        assert results == ["through"] * PARTITIONS
         assert owned_at_last(second) == {"0", "1", "2", "3"}
         assert second.stopped(signal.SIGTERM) == 0
 
     runs = [json.loads(line) for line in refold("list", "--json").stdout.splitlines()]
-    assert sorted(run["workflow_id"] for run in runs) == sorted(f"run-{n}" for n in range(RUNS))
+    assert sorted(run["workflow_id"] for run in runs) == sorted(gates)
     assert {run["status"] for run in runs} == {"completed"}
     assert "taken over by worker second" in "".join(
         refold("show", run["workflow_id"]).stdout for run in runs
     )
-
-
-def finish(refold: CommandLine, gate: Gate, run_id: str) -> None:
-    """Wait for a run's end; let its step pass if it is at the gate again."""
-    with refold.begin("run", "shop:gated", str(gate.path), "--id", run_id, "--quiet") as waiting:
-        while waiting.process.poll() is None:
-            try:
-                os.close(os.open(gate.path, os.O_WRONLY | os.O_NONBLOCK))
-            except OSError:  # nobody is at the gate now
-                continue
-        assert waiting.ended() == 0

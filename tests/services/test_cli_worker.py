@@ -104,7 +104,7 @@ def test_a_second_signal_ends_it_at_once(refold: CommandLine, shop: Path) -> Non
         held = gate.reached()
         worker.process.send_signal(signal.SIGINT)
         worker.until("draining")
-        assert worker.stopped(signal.SIGTERM) == 128 + signal.SIGTERM
+        assert worker.told_until_ended(signal.SIGTERM) == 128 + signal.SIGTERM
         os.close(held)
 
 

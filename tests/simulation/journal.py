@@ -88,6 +88,7 @@ class Journal:
 
     begins: list[Begin] = field(default_factory=list)
     answers: list[Given] = field(default_factory=list)
+    owners: list[tuple[str, int]] = field(default_factory=list)  # worker, claim that it took for its own
     digests: list[Digests] = field(default_factory=list)
     silence: Silence | None = None
     acts: list[str] = field(default_factory=list)

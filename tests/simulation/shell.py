@@ -99,6 +99,9 @@ class Surroundings(Protocol):
     def land_later(self, entries: Sequence[Entry]) -> None:
         """Records are on their way, and will come into the log when nobody waits for them any more."""
 
+    def owns(self, worker: "SimWorker", claim: int) -> None:
+        """The worker takes itself for the owner, by that claim."""
+
     def began(self, worker: "SimWorker", launch: Launch, knew: Sequence[Outcome]) -> None:
         """A step's attempt begins now."""
 
@@ -356,6 +359,7 @@ class SimWorker:
         world = self._world
         self._proved_at_us = world.now_us
         state = await claim(self._log, PARTITION, self.name, self.clock)
+        world.owns(self, state.claim)
         self._runs = WatchedRuns(self._workflows, self._slots)
         owner = Owner(PARTITION, state, self._settings, self._runs, world.random.random)
         self.owner = owner

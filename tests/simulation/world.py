@@ -200,6 +200,11 @@ class World:
         if entries:
             self._late.append(list(entries))
 
+    def owns(self, worker: SimWorker, claim: int) -> None:
+        """The worker takes itself for the owner."""
+        self._note(f"{worker.name} owns by {claim}")
+        self.journal.owners.append((worker.name, claim))
+
     def began(self, worker: SimWorker, launch: Launch, knew: Sequence[Outcome]) -> None:
         """A step's attempt begins now."""
         audit = self.audit

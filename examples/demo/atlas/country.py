@@ -92,7 +92,7 @@ def measure(rows: Sequence[Row]) -> tuple[Neighbours, list[dict[str, object]]]:
     for row, neighbour in zip(rows, nearest, strict=True):
         found: dict[str, object] = {"icao": row["icao"], "nearest_icao": "", "nearest_km": ""}
         if neighbour is not None:
-            found["nearest_icao"] = rows[neighbour.rank]["icao"]
+            found["nearest_icao"] = rows[neighbour.place]["icao"]
             found["nearest_km"] = f"{neighbour.km:.4f}"
             distances.append((neighbour.km, row["name"]))
         table.append(found)

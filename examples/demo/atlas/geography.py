@@ -8,6 +8,9 @@ EARTH_RADIUS_KM = (
     6371.0088  # the mean radius of IUGG; the sphere is off by up to 0.5 % from the ellipsoid
 )
 
+# A little less than it is: close to the antipodes a haversine is off by a ten-millionth, and the sweep must not end early.
+KM_PER_DEGREE = math.radians(1) * EARTH_RADIUS_KM * (1 - 1e-6)
+
 
 class Place(NamedTuple):
     """A point: degrees north, degrees east."""
@@ -19,7 +22,7 @@ class Place(NamedTuple):
 class Nearest(NamedTuple):
     """Which place is the nearest other one, by its place in the list, and how far it is."""
 
-    rank: int
+    place: int
     km: float
 
 
@@ -54,10 +57,9 @@ def _nearest_on(
 ) -> Nearest | None:
     """The better of `best` and what lies on one side in order of latitude."""
     here = places[index]
-    km_per_degree = math.radians(1) * EARTH_RADIUS_KM
     for rank in ranks:
         there = places[order[rank]]
-        if best is not None and abs(there.lat - here.lat) * km_per_degree > best.km:
+        if best is not None and abs(there.lat - here.lat) * KM_PER_DEGREE > best.km:
             break
         km = distance_km(here, there)
         if best is None or km < best.km:

@@ -1,0 +1,244 @@
+"""What is measured: each benchmark with its sizes, figures and targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Backend = Literal["memory", "sqlite", "kafka", "dbos"]
+Level = Literal["full", "quick", "tiny"]
+Kind = Literal["live", "killed", "built", "burst", "import"]
+
+BACKENDS: tuple[Backend, ...] = ("memory", "sqlite", "kafka", "dbos")
+TITLES: Mapping[Backend, str] = {
+    "memory": "memory",
+    "sqlite": "SQLite",
+    "kafka": "Kafka",
+    "dbos": "DBOS/SQLite",
+}
+
+
+class Size(NamedTuple):
+    """How much work: runs, and steps of each."""
+
+    workflows: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.workflows:,} x {self.steps:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that comes out.
+
+    Args:
+        name: As the children answer it.
+        title: What a reader is told.
+        unit: Of the number.
+        target: What is to be reached, by backend.
+        more_is_better: Otherwise less is.
+    """
+
+    name: str
+    title: str
+    unit: str
+    target: Mapping[Backend, float] = field(default_factory=dict)
+    more_is_better: bool = False
+
+    def met(self, backend: Backend, value: float) -> bool | None:
+        """Whether the target is reached; None where there is none."""
+        target = self.target.get(backend)
+        if target is None:
+            return None
+        return value >= target if self.more_is_better else value <= target
+
+    def advantage(self, ours: float, peers: float) -> float:
+        """How many times better ours is."""
+        return ours / peers if self.more_is_better else peers / ours
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A workload and the figures that it gives.
+
+    Args:
+        name: For `--only`.
+        title: What a reader is told.
+        kind: How it is carried out (procedures.py).
+        case: What the children measure; not used by kinds that have cases of their own.
+        sizes: One a level; a burst has several.
+        figures: Those that are shown; children may answer more.
+        backends: Where it makes sense.
+        repeats: Fresh processes on fresh logs, of which the median is quoted.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    sizes: Mapping[Level, tuple[Size, ...]]
+    figures: tuple[Figure, ...]
+    case: str = ""
+    backends: tuple[Backend, ...] = BACKENDS
+    repeats: int = 3
+
+    def repeats_on(self, backend: Backend) -> int:
+        """The peer needs a minute for what takes others a second: it gets one turn."""
+        return 1 if backend == "dbos" and self.kind != "import" else self.repeats
+
+
+DURABLE: tuple[Backend, ...] = ("sqlite", "kafka", "dbos")
+OURS: tuple[Backend, ...] = ("memory", "sqlite", "kafka")
+OURS_DURABLE: tuple[Backend, ...] = ("sqlite", "kafka")
+
+PEAK = Figure("peak_mb", "peak memory", "MB")
+
+FLAT = 1.25
+"""Costs count as flat up to this ratio: two runs of one measurement on a shared machine differ by as much."""
+
+
+def _steps_per_s(target: Mapping[Backend, float]) -> Figure:
+    return Figure("steps_per_s", "steps", "/s", target, more_is_better=True)
+
+
+def _recovered(seconds: float) -> Figure:
+    return Figure("recover_s", "all back after", "s", {"sqlite": seconds, "kafka": seconds})
+
+
+def _sizes(
+    full: tuple[int, int], quick: tuple[int, int], tiny: tuple[int, int]
+) -> dict[Level, tuple[Size, ...]]:
+    return {"full": (Size(*full),), "quick": (Size(*quick),), "tiny": (Size(*tiny),)}
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "throughput",
+        "all at once",
+        "live",
+        _sizes((1_000, 10), (200, 10), (3, 2)),
+        (
+            _steps_per_s({"sqlite": 20_000, "kafka": 8_000}),
+            Figure("bytes_per_step", "on disk, a step", "B"),
+            PEAK,
+        ),
+        case="throughput",
+    ),
+    Benchmark(
+        "sequential",
+        "one after the other",
+        "live",
+        _sizes((1, 1_000), (1, 200), (1, 5)),
+        (_steps_per_s({"sqlite": 2_000, "kafka": 400}),),
+        case="throughput",
+    ),
+    Benchmark(
+        "latency",
+        "start to result, one at a time",
+        "live",
+        _sizes((300, 1), (50, 1), (3, 1)),
+        (
+            Figure("p50_ms", "p50", "ms", {"sqlite": 2, "kafka": 10}),
+            Figure("p95_ms", "p95", "ms"),
+            Figure("p99_ms", "p99", "ms"),
+        ),
+        case="latency",
+    ),
+    Benchmark(
+        "threads",
+        "`def` workflows and steps",
+        "live",
+        _sizes((200, 20), (50, 10), (2, 2)),
+        (_steps_per_s({"sqlite": 6_000, "kafka": 6_000}), PEAK),
+        case="threads",
+    ),
+    Benchmark(
+        "recovery",
+        "runs killed (SIGKILL) and recovered",
+        "killed",
+        _sizes((200, 50), (50, 20), (2, 2)),
+        (_recovered(1.0), PEAK),
+        backends=DURABLE,
+    ),
+    Benchmark(
+        "resume",
+        "one long run killed and resumed",
+        "killed",
+        _sizes((1, 5_000), (1, 500), (1, 5)),
+        (_recovered(0.3), PEAK),
+        backends=DURABLE,
+    ),
+    Benchmark(
+        "long-history",
+        "one very long run (built log) resumed",
+        "built",
+        _sizes((1, 50_000), (1, 5_000), (1, 10)),
+        (_recovered(2.0), PEAK),
+        case="recover",
+        backends=OURS_DURABLE,
+    ),
+    Benchmark(
+        "many-open",
+        "many open runs (built log) recovered",
+        "built",
+        _sizes((10_000, 50), (500, 50), (5, 3)),
+        (_recovered(15.0), PEAK),
+        case="recover",
+        backends=OURS_DURABLE,
+        repeats=1,
+    ),
+    Benchmark(
+        "fold",
+        "a built log folded, its runs replayed",
+        "built",
+        _sizes((1_000, 50), (200, 50), (2, 3)),
+        (
+            Figure("fold_events_per_s", "read and fold, events", "/s", more_is_better=True),
+            Figure("replay_steps_per_s", "replay, steps", "/s", more_is_better=True),
+        ),
+        case="fold",
+        backends=OURS,
+    ),
+    Benchmark(
+        "growth",
+        "one step each, 1,000 at a time, the log grows",
+        "live",
+        _sizes((100_000, 1), (5_000, 1), (10, 1)),
+        (
+            Figure("first_us", "a step, at the beginning", "us"),
+            Figure("last_us", "a step, at the end", "us"),
+            Figure("ratio", "end / beginning", "x", dict.fromkeys(OURS, FLAT)),
+            PEAK,
+        ),
+        case="growth",
+        backends=OURS,
+        repeats=1,
+    ),
+    Benchmark(
+        "burst",
+        "one step each, all at once",
+        "burst",
+        {
+            "full": tuple(Size(n, 1) for n in (1_000, 3_000, 10_000, 30_000, 100_000)),
+            "quick": (Size(500, 1), Size(2_000, 1)),
+            "tiny": (Size(2, 1), Size(5, 1)),
+        },
+        (
+            Figure("first_us", "a step, fewest at once", "us"),
+            Figure("last_us", "a step, most at once", "us"),
+            Figure("ratio", "most / fewest", "x", dict.fromkeys(OURS, FLAT)),
+            PEAK,
+        ),
+        case="throughput",
+        backends=OURS,
+        repeats=1,
+    ),
+    Benchmark(
+        "import",
+        "import what this log needs",
+        "import",
+        _sizes((1, 1), (1, 1), (1, 1)),
+        (Figure("import_ms", "import", "ms"),),
+        backends=DURABLE,
+        repeats=5,
+    ),
+)

@@ -1,0 +1,103 @@
+"""What came out, as it is kept: figures with all their repetitions, and the machine."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from job import Measured
+from plan import Backend, Benchmark, Figure, Size
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of one benchmark on one backend.
+
+    Args:
+        benchmark: Name of the benchmark.
+        backend: What it ran on.
+        size: The work, for people.
+        figure: Name of the figure.
+        unit: Of all the numbers.
+        values: One a repetition.
+        target: What is to be reached; None where nothing is.
+        met: Whether the median reaches it.
+    """
+
+    benchmark: str
+    backend: Backend
+    size: str
+    figure: str
+    unit: str
+    values: tuple[float, ...]
+    target: float | None
+    met: bool | None
+
+    @property
+    def median(self) -> float:
+        """The figure that is quoted."""
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Cost of a step in microseconds against the number of workflows."""
+
+    benchmark: str
+    backend: Backend
+    points: tuple[tuple[int, float], ...]
+
+
+def rows_of(
+    benchmark: Benchmark, backend: Backend, sizes: Sequence[Size], all_measured: Sequence[Measured]
+) -> list[Row]:
+    """The rows of all repetitions of a benchmark; figures that this backend does not have are left out."""
+    return [
+        _row(benchmark, backend, sizes, figure, values)
+        for figure in benchmark.figures
+        if (values := [m.figures[figure.name] for m in all_measured if figure.name in m.figures])
+    ]
+
+
+def _row(
+    benchmark: Benchmark,
+    backend: Backend,
+    sizes: Sequence[Size],
+    figure: Figure,
+    values: Sequence[float],
+) -> Row:
+    return Row(
+        benchmark=benchmark.name,
+        backend=backend,
+        size=" .. ".join(dict.fromkeys(str(size) for size in (sizes[0], sizes[-1]))),
+        figure=figure.name,
+        unit=figure.unit,
+        values=tuple(values),
+        target=figure.target.get(backend),
+        met=figure.met(backend, statistics.median(values)),
+    )
+
+
+def write(
+    path: Path,
+    machine: dict[str, str | float | int],
+    level: str,
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+) -> None:
+    """Keep everything as JSON."""
+    document = {
+        "format": FORMAT,
+        "level": level,
+        "machine": machine,
+        "figures": [
+            {**asdict(row), "median": row.median, "min": min(row.values), "max": max(row.values)}
+            for row in rows
+        ],
+        "curves": [asdict(curve) for curve in curves],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")

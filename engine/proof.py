@@ -1,0 +1,56 @@
+"""How fresh a worker's knowledge is that a partition is its own.
+
+An acknowledged append proves that the partition was ours when the record took its place, not that it still is when the
+acknowledgement is read. A process that was stopped between the two (SIGSTOP, a machine that slept, an event loop that
+was blocked) would begin steps which another worker has carried out and recorded meanwhile. So no step begins on a
+proof older than `FRESH_S`: the log is asked again. What is left is the moment between the look at the clock and the
+step's first instruction; no client of a log can close that one (Kleppmann, "How to do distributed locking"), which is
+why a step has an idempotency key.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+FRESH_S = 0.5
+"""Far shorter than any session timeout: nobody takes over meanwhile. And two questions a second cost nothing."""
+
+MICROSECONDS = 1_000_000
+
+
+class Instant(NamedTuple):
+    """A moment by both clocks: the monotonic one stands still while some machines sleep, the other can be set."""
+
+    monotonic_s: float
+    wall_us: int
+
+
+class Proof:
+    """When the log last showed that a partition is ours. Written on the event loop, read on any thread.
+
+    Args:
+        clock: Wall clock, microseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._at: Instant | None = None
+
+    def now(self) -> Instant:
+        """The moment to note before the log is asked or written to."""
+        return Instant(time.monotonic(), self._clock())
+
+    def given(self, asked_at: Instant) -> None:
+        """The log has shown that the partition was ours after `asked_at`."""
+        self._at = asked_at
+
+    def is_fresh(self) -> bool:
+        """Whether steps may begin on it."""
+        at = self._at
+        if at is None:
+            return False
+        now = self.now()
+        return (
+            now.monotonic_s - at.monotonic_s <= FRESH_S
+            and 0 <= now.wall_us - at.wall_us <= FRESH_S * MICROSECONDS
+        )

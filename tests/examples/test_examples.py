@@ -1,0 +1,66 @@
+"""The examples run as a reader would run them, and say what they promise."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LIMIT_S = 60
+
+SAYS = {
+    "hello.py": ("(asking who you are)", "(asking what this runs on)", "Hello, "),
+    "parallel.py": ("import",),
+    "retries.py": (
+        "booked 4 seats: R-1",
+        "attempt 1 failed: HTTP Error 503: busy",
+        "attempt 2 failed: HTTP Error 503: busy",
+    ),
+    "sync_workflow.py": (
+        f"{(EXAMPLES / 'sync_workflow.py').stat().st_size} bytes, .py, ",
+        "rested",
+    ),
+    "timeout.py": (
+        "the step took too long",
+        "the workflow stopped waiting",
+        "the answer from the book",
+    ),
+}
+
+
+def run(name: str, directory: Path) -> str:
+    """What an example prints, run as a process of its own in an empty directory."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", str(EXAMPLES / name)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    """An example that nobody runs would rot."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == SAYS.keys()
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_says_what_it_promises(name: str, tmp_path: Path) -> None:
+    """Given an empty directory, when an example runs, then it prints what its text says, in that order."""
+    said = run(name, tmp_path)
+    at = 0
+    for words in SAYS[name]:
+        assert words in said[at:], said
+        at = said.index(words, at)
+
+
+def test_the_second_hello_runs_nothing(tmp_path: Path) -> None:
+    """Given a finished run in the file, when it is started again under its id, then only its result comes back."""
+    first = run("hello.py", tmp_path).splitlines()
+    second = run("hello.py", tmp_path).splitlines()
+    assert second == first[-1:]
