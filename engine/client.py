@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
+from refold.engine.effects import Lookup
 from refold.engine.failures import Failure, rebuild
+from refold.engine.reader import read_ending
 from refold.log.codec import decode_reply, encode_command
 from refold.log.commands import Command, Reply, ResumeWorkflow, StartWorkflow, WatchWorkflow
 from refold.log.errors import (
@@ -37,6 +39,9 @@ from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
 logger = logging.getLogger("refold.client")
+
+LOOK_AFTER_S = 0.5
+"""A worker answers within milliseconds; after this long without a word the log itself is asked."""
 
 MAX_ID_LENGTH = 255
 """Characters of a workflow id: long enough for any natural key, short enough for headers and indexes."""
@@ -75,6 +80,7 @@ class Outcome:
         workflow_id: The run.
         reply: The last word about it, None while there is none.
         watched: Whether its partition's owner has been asked to tell.
+        heard: Whether the owner has said that it will.
         failure: Why this process can't hear of it (its partition is halted); raised once.
         age: Rounds that the waiters have waited without a reply.
         waiters: Callers that wait for the reply.
@@ -83,6 +89,7 @@ class Outcome:
     workflow_id: str
     reply: Reply | None = None
     watched: bool = False
+    heard: bool = False
     failure: RefoldError | None = None
     age: int = 0
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
@@ -243,8 +250,9 @@ class Client:
             if self._closed is not None:
                 raise self._closed
             if not outcome.watched:
-                outcome.watched = True
+                outcome.watched, outcome.heard = True, False
                 await self._send(self._watch(outcome.workflow_id))
+                asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look, outcome)
             elif outcome.failure is not None:
                 failure, outcome.failure, outcome.watched = outcome.failure, None, False
                 raise failure
@@ -257,6 +265,18 @@ class Client:
             outcome.reply, outcome.watched = None, False
             raise_refusal(reply)
         return reply
+
+    def _look(self, outcome: Outcome) -> None:
+        """Nobody has answered for a while: perhaps no worker runs. An ended run's result stands in the log."""
+        if outcome.reply is None and not outcome.heard and self._closed is None:
+            self._in_background(self._look_up(outcome))
+
+    async def _look_up(self, outcome: Outcome) -> None:
+        partition = partition_of(outcome.workflow_id, self.log.partitions)
+        lookup = Lookup(outcome.workflow_id, self.client_id, "")
+        reply = await read_ending(self.log, partition, lookup)
+        if reply.status != "unknown" and outcome.reply is None:
+            outcome.told(reply)
 
     def _next_id(self) -> str:
         """A command id: unique because the client's is."""
@@ -318,7 +338,7 @@ class Client:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.warning(
-                "a question could not be sent again, another try follows: %s", task.exception()
+                "a question could not be asked again, another try follows: %s", task.exception()
             )
 
     async def _send(self, command: Command) -> None:
@@ -355,6 +375,9 @@ class Client:
     def _hear(self, reply: Reply) -> None:
         question = self._asked.get(reply.command_id)
         if reply.status == "accepted" or (reply.status == "refused" and question is not None):
+            outcome = self._outcomes.get(reply.workflow_id)
+            if outcome is not None:
+                outcome.heard = True
             if question is not None and not question.reply.done():
                 question.reply.set_result(reply)
             return

@@ -219,7 +219,10 @@ class Owner:
             self._ledger.hold(sequence, Answer(command.reply_to, reply))
 
     def _watch(self, command: WatchWorkflow) -> None:
-        if command.workflow_id in self.state.open or command.workflow_id in self.state.closed:
+        state = self.state.open.get(command.workflow_id)
+        if state is not None or command.workflow_id in self.state.closed:
+            if state is not None and state.status is Status.RUNNING:
+                self._accept(command, 0)  # it may take long: the client knows that somebody listens
             self._watch_for(command.workflow_id, command.reply_to, command.command_id)
         elif command.reply_to is not None:
             error = WorkflowNotFound(

@@ -60,6 +60,7 @@ class Steps:
         self,
         report: Report,
         hand_back: HandBack,
+        *,
         may_begin: Callable[[], bool],
         pool: Executor,
         clock: Callable[[], int],

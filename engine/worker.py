@@ -251,6 +251,8 @@ class _Session:
         while not self._finishing:
             try:
                 await self._own()
+                if self._finishing:
+                    return  # drain drops what is left
                 backoff_s = LOST_PAUSE_S
             except (LogCorrupt, LogMismatch) as error:
                 self._drop()
@@ -280,11 +282,11 @@ class _Session:
         self._steps = Steps(
             self._step_done,
             self._not_begun,
-            self._proof.is_fresh,
-            worker.pool,
-            worker.clock,
-            self._log.namespace,
-            worker.settings.max_payload_bytes,
+            may_begin=self._proof.is_fresh,
+            pool=worker.pool,
+            clock=worker.clock,
+            namespace=self._log.namespace,
+            max_payload_bytes=worker.settings.max_payload_bytes,
         )
         for count, _ in enumerate(owner.recover(worker.clock()), 1):
             if count % RECOVERY_SLICE == 0:

@@ -270,6 +270,9 @@ class Appender:
         self._wake_up_due = False
         while self._finished:
             batch = self._finished.popleft()
+            if batch.failure is None and min([one.value.offset for one in batch.sent]) < 0:
+                # What a broker may answer to a repeat that it remembers only vaguely.
+                batch.failure = LogError("acknowledged, but not where in the log they are")
             if batch.failure is None:
                 self._succeed(batch)
             else:
@@ -292,17 +295,17 @@ class Appender:
         """Fail the lane's appends, sent or not: those behind a doubtful one must not overtake it."""
         self._drop(batch.producer)
         doing = f"appending to {batch.lane}"
-        refused: set[int] = set()
+        refused: dict[int, Exception] = {}
         at = 0
         for append, count in batch.parts:
             sent = batch.sent[at : at + count]
             at += count
-            if not append.offsets and sent and all(is_too_large(one.exception) for one in sent):
-                refused.add(id(append))
+            if sent and not append.offsets and all(is_too_large(one.exception) for one in sent):
+                refused[id(append)] = sent[0].exception or error
 
         def told(append: _Append) -> LogError:
             if id(append) in refused:
-                return self._clients.translated(error, doing)
+                return self._clients.translated(refused[id(append)], doing)
             if append.sent:
                 return self._clients.unknown(error, doing)
             return AppendUnknown(

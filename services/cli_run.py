@@ -16,7 +16,7 @@ from refold.engine.engine import Engine
 from refold.engine.fold import Status
 from refold.engine.payload import check_size
 from refold.engine.worker import wall_clock
-from refold.log.errors import EngineClosed, LogError, UsageError, WorkflowParked
+from refold.log.errors import EngineClosed, LogError, ResultTimeout, UsageError, WorkflowParked
 from refold.log.events import WorkflowCompleted, WorkflowFailed
 from refold.log.protocol import Log
 from refold.services.arguments import bind, plain_object, read_input
@@ -215,7 +215,11 @@ def start(
         run_id = id if id is not None else f"{name}-{uuid.uuid4().hex[:12]}"
         check_id(run_id)
         log = shared_log_at(url, may_make=True)
-        asyncio.run(_send_start(log, name, payload, run_id, wait=wait))
+        try:
+            asyncio.run(_send_start(log, name, payload, run_id, wait=wait))
+        except ResultTimeout:
+            typer.echo(run_id)  # the command is durable: the id is what it will be found by
+            raise
         typer.echo(run_id)
 
 

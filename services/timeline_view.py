@@ -136,7 +136,7 @@ def _labelled(label: str, payload: str, view: View) -> Text:
 
 
 def _rows(timeline: Timeline, view: View) -> Table:
-    bar_width = max(10, min(40, view.width * 3 // 10))
+    bar_width = max(10, min(40, view.width * 27 // 100))
     scale = _Scale(timeline.started_at, timeline.updated_at, bar_width)
     table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False, expand=True)
     table.add_column(justify="right", no_wrap=True, style="dim")
@@ -166,17 +166,17 @@ def _add_row(table: Table, row: Row, scale: "_Scale", view: View) -> None:
         _add_operation(table, row, scale, view)
         return
     sign, style = _MILESTONE_SIGNS.get(row.what, ("●", ""))
-    what = Text(row.what, style=style)
+    what = Text().append(row.what, style)
     if row.text and row.what not in {"failed", "parked"}:  # those have a box of their own below
-        what.append(f" {printable(row.text)}", "not bold dim")
+        what.append(f" {printable(row.text)}", "dim")
     at = "" if row.at is None else scale.time(row.at)
     table.add_row(at, Text(sign, style=style), what, "", "")
 
 
 def _add_operation(table: Table, operation: Operation, scale: "_Scale", view: View) -> None:
     sign, style = _STATE_SIGNS[operation.state]
-    what = Text(printable(operation.name), style="cyan" if operation.is_timer else "")
-    what.append(f" #{operation.step}", "not bold dim")
+    what = Text().append(printable(operation.name), "cyan" if operation.is_timer else None)
+    what.append(f" #{operation.step}", "dim")
     what.append(_outlook(operation, view))
     took = "" if operation.ended_at is None else span(operation.ended_at - operation.started_at)
     at = scale.time(operation.started_at)
@@ -191,12 +191,12 @@ def _add_operation(table: Table, operation: Operation, scale: "_Scale", view: Vi
 
 
 def _attempt(attempt: Attempt) -> RenderableType:
-    text = Text(f"attempt {attempt.number}  ", style="dim")
+    text = Text(f"attempt {attempt.number} ", style="dim")
     if attempt.error is None:
         text.append("succeeded", "not dim green")
     else:
         text.append(one_line(attempt.error, 300), "not dim red")
-    return Padding(text, (0, 0, 0, 2))
+    return Padding(text, (0, 0, 0, 1))
 
 
 def _attempt_took(attempt: Attempt) -> Text:

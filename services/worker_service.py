@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.1
 """Between two looks at what the worker owns: a claim is a matter of milliseconds, a person's eye of tenths."""
 
 SAME_SIGNAL_S = 0.3
-"""A signal so soon after the first is the same one: `timeout` and some shells send it to the process and to its group."""
+"""A signal so soon after the first is the same one: `timeout` sends it to the process and to its group."""
 
 logger = logging.getLogger("refold.service")
 

@@ -207,16 +207,19 @@ def _show_atlas(screen: Screen, url: str, release: Release, watch: Watch, worked
         *("  countries  ", (str(directory / "countries"), "cyan"), "  CSV and GeoJSON\n"),
         *("  catalogue  ", (str(directory / CATALOGUE), "cyan"), "  SQLite\n"),
         *("  journal    ", (release.journal, "cyan"), "  every execution of a step\n"),
-        *("  log        ", (url, "cyan"), f"  {_how_long(url)}\n"),
-        *("  look at it ", (f"refold show {WORKFLOW_ID} --url {url}", "cyan")),
+        *("  log        ", (url, "cyan"), "  every event\n"),
+        *("  look at it ", (_how_to_look(url), "cyan")),
     )
     screen.show(files)
 
 
-def _how_long(url: str) -> str:
+def _how_to_look(url: str) -> str:
+    """The command that shows the run, if its log outlives the demo."""
     if url.startswith("kafka:") and not os.environ.get("KAFKA_BOOTSTRAP"):
-        return "gone when this ends; KAFKA_BOOTSTRAP names a broker that stays"
-    return "every event"
+        return "the broker ends with the demo; KAFKA_BOOTSTRAP names one that stays"
+    command, here = Path(sys.prefix, "bin", "refold"), Path.cwd()  # it may not be on the PATH
+    shown = str(command.relative_to(here)) if command.is_relative_to(here) else "refold"
+    return f"{shown} show {WORKFLOW_ID} --url {url}"
 
 
 def _year() -> int:
@@ -261,11 +264,7 @@ def _options() -> Options:
         epilog="Exit code: 0 all holds, 1 a check failed, 2 the demo could not run.",
     )
     environment = os.environ
-    seed = (
-        int(environment["SEED"])
-        if environment.get("SEED")
-        else random.SystemRandom().randrange(10**6)
-    )
+    seed = environment.get("SEED") or str(random.SystemRandom().randrange(10**6))
     output = Path("demo-output")
     parser.add_argument("--output", type=Path, default=output, help=f"where to write ({output}/)")
     parser.add_argument(

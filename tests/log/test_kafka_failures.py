@@ -233,6 +233,41 @@ class TestProducerFatal:
 
         run(scenario)
 
+    def test_a_refused_records_neighbours_learn_their_own_fate(self, kafka_bootstrap: str) -> None:
+        """(3) Given small and refused records in one request, no append that says `nothing written` wrote anything."""
+        backend = KafkaBackend(kafka_bootstrap)
+        large = Entry("k", b"x" * 50_000)
+        batches = [
+            entries_of("0a", "0b"),
+            entries_of("1a"),
+            [*entries_of("2a"), large],
+            entries_of("3a"),
+            [large],
+            entries_of("5a"),
+        ]
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                await log.append(Channel.EVENTS, 0, entries_of("first"))
+                await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
+                with pytest.raises(RecordTooLarge):
+                    await self.append_large_for_ever(log, 1)
+                calls = [log.append(Channel.EVENTS, 0, batch) for batch in batches]
+                results = await asyncio.gather(*calls, return_exceptions=True)
+                found = [record.value for record in await records_of(log, Channel.EVENTS)]
+                written = [entry.value for batch in batches for entry in batch]
+                assert found == [b"first", *written][: len(found)]
+                assert large.value not in found
+                for batch, result in zip(batches, results, strict=True):
+                    there = [entry.value for entry in batch if entry.value in found]
+                    if isinstance(result, RecordTooLarge | LogUnavailable):
+                        assert there == []
+                    elif not isinstance(result, BaseException):
+                        assert there == [entry.value for entry in batch]
+                assert any(isinstance(result, LogError) for result in results)
+
+        run(scenario)
+
     @staticmethod
     async def append_large_for_ever(log: Log, partition: int) -> None:
         """The broker takes a moment to hold what the admin told it."""

@@ -81,6 +81,18 @@ class TestCreate:
         assert (first.created, again.created) == (True, False)
         assert again.partitions == first.partitions
 
+    def test_two_makers_at_once_agree(self, kafka_bootstrap: str) -> None:
+        """Given two processes that make the same namespace at once, both succeed, and it opens."""
+        name = fresh_name()
+
+        async def both() -> list[TopicsReport]:
+            return await asyncio.gather(
+                *(create_topics([kafka_bootstrap], name, 2, None, TEST_SETTINGS) for _ in range(2))
+            )
+
+        assert sum(report.created for report in asyncio.run(both())) == 1
+        open_and_close(KafkaLog([kafka_bootstrap], name, TEST_SETTINGS))
+
     def test_another_partition_count_is_refused(self, kafka_bootstrap: str) -> None:
         """Given a namespace of 2 partitions, asking for 3 is an error that names both."""
         name = fresh_name()

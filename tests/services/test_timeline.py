@@ -125,9 +125,9 @@ def test_bars_are_solid_for_attempts_and_dotted_for_waits() -> None:
     history: list[Event | Unreadable] = [STARTED, attempt_failed(1, 0, 1, 2), completed(2, 0, 2, 3)]
     picture = drawn(timeline_of("order-1", history), "running")
     line = row(picture, "charge #0")
-    assert "━━━━━━━━━━··········━━━━━━━━━━" in line
+    assert "━━━━━━━━━·········━━━━━━━━━" in line
     assert "3.00 s" in line
-    assert "attempt 1  ConnectionError: gateway is away" in picture
+    assert "attempt 1 ConnectionError: gateway is away" in picture
 
 
 def test_a_retry_says_when_it_is_due() -> None:

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.simulation.journal import Audit, Journal
+from tests.simulation.shapes import Expectation
+from tests.simulation.shell import PROOF_US
+
 from refold.log.codec import GENESIS, decode_command, link_claim, verify
 from refold.log.commands import Command, StartWorkflow
 from refold.log.events import (
-    Event,
     PartitionClaimed,
     StepCompleted,
     StepFailed,
@@ -24,9 +27,6 @@ from refold.log.events import (
 )
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel
-from tests.simulation.journal import Audit, Journal
-from tests.simulation.shapes import Expectation
-from tests.simulation.shell import PROOF_US
 
 
 @dataclass(frozen=True)
@@ -132,17 +132,23 @@ def invariant_05_a_result_that_was_given_is_the_result(history: History) -> Prob
         reply = given.reply
         if reply.status not in ("completed", "failed"):
             continue
+        told = (reply.status, reply.payload, reply.error_type, reply.error_message)
         for when, ended in (("then", given.ended), ("now", audit.ended(reply.workflow_id))):
-            match ended:
-                case WorkflowCompleted():
-                    said = ("completed", ended.payload, None, None)
-                case WorkflowFailed():
-                    said = ("failed", ended.payload, ended.error_type, ended.error_message)
-                case None:
-                    yield f"{reply.workflow_id}: {given.client_id} heard {reply}; the log had no end {when}"
-                    continue
-            if said != (reply.status, reply.payload, reply.error_type, reply.error_message):
+            if told != _said_of(ended):
                 yield f"{reply.workflow_id}: {given.client_id} heard {reply}; the log says {when} {ended}"
+
+
+def _said_of(
+    ended: WorkflowCompleted | WorkflowFailed | None,
+) -> tuple[str, str | None, str | None, str | None]:
+    """What a client must have heard of an end: status, payload, error's type and message."""
+    match ended:
+        case WorkflowCompleted():
+            return "completed", ended.payload, None, None
+        case WorkflowFailed():
+            return "failed", ended.payload, ended.error_type, ended.error_message
+        case None:
+            return "open", None, None, None
 
 
 def invariant_06_every_offset_has_one_owner(history: History) -> Problems:
@@ -302,10 +308,3 @@ CHECKS: tuple[Callable[[History], Problems], ...] = (
 def problems(history: History) -> list[str]:
     """All violations of all invariants."""
     return [f"{check.__name__}: {problem}" for check in CHECKS for problem in check(history)]
-
-
-def accepted_events(store: MemoryStore) -> list[Event]:
-    """All accepted events of a log, in order."""
-    audit = Audit(store)
-    audit.advance()
-    return [event for _, event in audit.accepted]

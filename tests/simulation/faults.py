@@ -19,7 +19,9 @@ class Kind(StrEnum):
     LATE = "late"  # as LOST, and what had not been written comes into the log later
     SLOW = "slow"  # the ack comes late, and others act meanwhile
     TORN = "torn"  # as SLOW, in the middle of the records
-    ZOMBIE = "zombie"  # the worker stops there until others have taken over and done all that is to do
+    ZOMBIE = (
+        "zombie"  # the worker stops there until others have taken over and done all that is to do
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Faults(Protocol):
 
     def at_append(self, entries: int) -> Fault:
         """The fate of the next append, of so many entries."""
+        ...
 
 
 class NoFaults:

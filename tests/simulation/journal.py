@@ -84,14 +84,23 @@ class Silence:
 
 @dataclass(slots=True)
 class Journal:
-    """What was done in a world, in order."""
+    """What was done in a world, in order.
 
-    begins: list[Begin] = field(default_factory=list)
-    answers: list[Given] = field(default_factory=list)
-    owners: list[tuple[str, int]] = field(default_factory=list)  # worker, claim that it took for its own
-    digests: list[Digests] = field(default_factory=list)
+    Args:
+        begins: Attempts of steps.
+        answers: Replies to clients.
+        owners: Who took itself for the owner, by which claim.
+        digests: Readers that were compared.
+        silence: What a recovery of the finished log did; None where none was looked at.
+        acts: Everything, with its time in seconds, for people.
+    """
+
+    begins: list[Begin] = field(default_factory=list[Begin])
+    answers: list[Given] = field(default_factory=list[Given])
+    owners: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    digests: list[Digests] = field(default_factory=list[Digests])
     silence: Silence | None = None
-    acts: list[str] = field(default_factory=list)
+    acts: list[str] = field(default_factory=list[str])
 
 
 class Audit:

@@ -146,7 +146,7 @@ async def first_completed() -> str:
     done, rest = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
     for task in rest:
         task.cancel()
-    winner = sorted(task.result() for task in done)[0]
+    winner = min(task.result() for task in done)
     return await echo(f"won by {winner}")
 
 

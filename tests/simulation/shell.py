@@ -1,42 +1,33 @@
-"""The worker's shell without threads, asyncio and wall clock: `engine/worker.py` as a coroutine that is driven by hand.
+"""The worker's shell without threads, asyncio and wall clock: `engine/worker.py` as a coroutine driven by hand.
 
-The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` are the real ones. What is written anew here
-is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
+The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` are the real ones. What is written anew
+here is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
 """
 
-import asyncio
-from asyncio.events import (
-    _get_running_loop,  # pyright: ignore[reportPrivateUsage] - `asyncio.to_thread` in a step asks for it
-    _set_running_loop,  # pyright: ignore[reportPrivateUsage]
-)
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
-from types import coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
+
+from tests.simulation.attempts import NAMESPACE, Attempt, carry_out
+from tests.simulation.faults import Fault, Kind
+from tests.simulation.turns import finish, pause
+from tests.simulation.watched import WatchedRuns
 
 from refold.engine.definitions import Workflow
-from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult, Succeeded
-from refold.engine.failures import capture
-from refold.engine.operations import Ending, Outcome, Request, Run
+from refold.engine.effects import Answer, Launch
+from refold.engine.operations import Outcome
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.reader import read_ending
-from refold.engine.runs import CodeRuns
-from refold.engine.scope import StepContext, enter
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import claim
 from refold.log.codec import decode_command
-from refold.log.commands import Reply
 from refold.log.errors import AppendUnknown
-from refold.log.events import WorkflowStarted
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Bounds, Channel, Entry, Record
-from tests.simulation.faults import Fault, Kind
-
-T = TypeVar("T")
 
 SECOND_US = 1_000_000
-NAMESPACE = "simulation"
 PARTITION = 0
 
 STEP_US = {"slow": 3_600_000 * SECOND_US}
@@ -52,31 +43,6 @@ class Killed(BaseException):
     """The worker's process is gone."""
 
 
-@coroutine
-def pause(until_us: int | None = None) -> Generator[int | None, None, None]:
-    """Let others act, until a time or until woken; None for just once."""
-    yield until_us
-
-
-def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Drive a coroutine that only pauses to its end, with nobody acting between."""
-    while True:
-        try:
-            work.send(None)
-        except StopIteration as done:
-            value: T = done.value
-            return value
-
-
-@dataclass(slots=True)
-class Attempt:
-    """A step's attempt under way in a worker."""
-
-    launch: Launch
-    began_at_us: int
-    done_at_us: int
-
-
 class Surroundings(Protocol):
     """What a worker is told by, and tells, the world that it lives in."""
 
@@ -85,13 +51,16 @@ class Surroundings(Protocol):
     @property
     def store(self) -> MemoryStore:
         """The log."""
+        ...
 
     @property
     def random(self) -> Random:
         """Where all chance comes from."""
+        ...
 
     def fate(self, worker: "SimWorker", entries: int) -> Fault:
         """What becomes of the worker's next append."""
+        ...
 
     def stall(self, worker: "SimWorker") -> None:
         """The worker stops, and somebody else is to take over."""
@@ -164,78 +133,6 @@ class SimLog(MemoryLog):
         await pause()
 
 
-class WatchedRun:
-    """A run that notes what its code knew whenever it asked for something."""
-
-    def __init__(self, run: Run, asked: dict[int, tuple[Outcome, ...]]) -> None:
-        self._run = run
-        self._told: list[Outcome] = []
-        self._asked = asked
-
-    @property
-    def ending(self) -> Ending | None:
-        """How the run ended."""
-        return self._run.ending
-
-    @property
-    def pending(self) -> dict[int, Request]:
-        """Requests without outcome."""
-        return self._run.pending
-
-    def start(self) -> None:
-        """Run to the first quiescence."""
-        self._run.start()
-
-    def deliver(self, outcome: Outcome) -> None:
-        """Tell the next outcome."""
-        self._told.append(outcome)
-        self._run.deliver(outcome)
-
-    def deliver_all(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell outcomes one after the other."""
-        self._told.extend(outcomes)
-        self._run.deliver_all(outcomes)
-
-    def take(self) -> list[Request]:
-        """Requests that came up since the last `take`."""
-        taken = self._run.take()
-        if taken:
-            knew = tuple(self._told)
-            for request in taken:
-                self._asked[request.step] = knew
-        return taken
-
-    def take_cancelled(self) -> list[int]:
-        """Requests that the code has stopped waiting for."""
-        return self._run.take_cancelled()
-
-    def close(self) -> None:
-        """Drop the run."""
-        self._run.close()
-
-
-class WatchedRuns:
-    """Makes runs of real user code, and knows for each step what its code had been told when it asked for it."""
-
-    def __init__(self, workflows: Mapping[str, Workflow[..., Any]], slots: ThreadSlots) -> None:
-        self._runs = CodeRuns(workflows, "raise", slots)
-        self._asked: dict[str, dict[int, tuple[Outcome, ...]]] = {}
-
-    def code_version(self, workflow: str) -> str | None:
-        """What a start event says of the code."""
-        return self._runs.code_version(workflow)
-
-    def create(self, started: WorkflowStarted) -> Run:
-        """A run, not yet begun."""
-        run = self._runs.create(started)
-        asked = self._asked.setdefault(started.workflow_id or "", {})
-        return WatchedRun(run, asked)
-
-    def knew(self, workflow_id: str, step: int) -> Sequence[Outcome]:
-        """What the code had been told when it asked for the step."""
-        return self._asked[workflow_id][step]
-
-
 class SimWorker:
     """A worker of the one partition, in acts that somebody else puts in order.
 
@@ -293,12 +190,12 @@ class SimWorker:
         if self._woken or self._until_us is None or self._until_us <= now_us:
             acts.append(self.go_on)
         due = [attempt for attempt in self.attempts if attempt.done_at_us <= now_us]
-        acts.extend(lambda a=attempt: self._finish_step(a) for attempt in due)
+        acts.extend(partial(self._finish_step, attempt) for attempt in due)
         if self._following is not None and self._waiting_commands() > self._following:
             acts.append(self._deliver)
-        if self._draining and not self._finishing:
-            if not self.attempts or now_us >= self._drain_until_us:
-                acts.append(self._finish_draining)
+        drained = not self.attempts or now_us >= self._drain_until_us
+        if self._draining and not self._finishing and drained:
+            acts.append(self._finish_draining)
         return acts
 
     def next_time_us(self) -> int | None:
@@ -348,10 +245,8 @@ class SimWorker:
 
     async def _serve(self) -> None:
         while not self._finishing:
-            try:
+            with contextlib.suppress(AppendUnknown):
                 await self._own()
-            except AppendUnknown:
-                pass
             self._drop()
             await pause(self._world.now_us + self._world.random.randrange(SECOND_US // 10))
 
@@ -445,7 +340,8 @@ class SimWorker:
 
     def _deliver(self) -> None:
         """The next commands come, sometimes with some that have come before."""
-        assert self.owner is not None and self._following is not None
+        assert self.owner is not None
+        assert self._following is not None
         random = self._world.random
         again = random.randrange(4) if random.random() < 0.1 else 0
         start = max(0, self._following - again)
@@ -484,38 +380,3 @@ class SimWorker:
 
 
 NEVER_US = 1 << 62
-
-
-class _StepLoop(asyncio.AbstractEventLoop):
-    """As much of an event loop as `asyncio.to_thread` needs; the "thread" is the caller's own."""
-
-    async def run_in_executor(
-        self, executor: object, func: Callable[..., object], *args: object
-    ) -> object:
-        """Call it now."""
-        return func(*args)
-
-
-def carry_out(attempt: Attempt) -> StepResult:
-    """Call a step's function, as `engine/steps.py` does, to its end at once."""
-    launch, began_at_us = attempt.launch, attempt.began_at_us
-    call = launch.call
-    context = StepContext(
-        namespace=NAMESPACE,
-        workflow_id=launch.workflow_id,
-        step=launch.step,
-        attempt=launch.attempt,
-    )
-    outer = _get_running_loop()
-    _set_running_loop(_StepLoop())
-    try:
-        with enter(context):
-            value = call.call()
-            if call.is_async:
-                value = finish(value)
-            return Succeeded(call.result_type.encode(value), began_at_us)
-    except Exception as error:  # noqa: BLE001 - whatever a step raises is its recorded outcome
-        retry = call.options.retry
-        return AttemptFailed(capture(error), retry is not None and retry.retries(error), began_at_us)
-    finally:
-        _set_running_loop(outer)

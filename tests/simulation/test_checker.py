@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
+from tests.simulation import checker
+from tests.simulation.checker import CHECKS, History, Problems, problems
+from tests.simulation.journal import Begin, Digests, Given, Journal, Silence
+from tests.simulation.shapes import returns
+from tests.simulation.shell import SECOND_US
 
 from refold.log.codec import GENESIS, encode_command, encode_event, link_claim
 from refold.log.commands import Reply, StartWorkflow
@@ -20,11 +25,6 @@ from refold.log.events import (
 )
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel, Entry
-from tests.simulation import checker
-from tests.simulation.checker import CHECKS, History, Problems, problems
-from tests.simulation.journal import Begin, Digests, Given, Journal, Silence
-from tests.simulation.shapes import returns
-from tests.simulation.shell import SECOND_US
 
 START = StartWorkflow(
     command_id="c", workflow_id="w", reply_to="me", requested_at=0, workflow="one", payload="{}"
@@ -107,9 +107,7 @@ class Tale:
     """A history to be spoilt: one run of a timer and a step, in one claim. Event n comes at n seconds."""
 
     commands: list[Entry] = field(default_factory=lambda: [encode_command(START)])
-    events: list[Event] = field(
-        default_factory=lambda: [CLAIM, STARTED, TIMER, FIRED, STEP, ENDED]
-    )
+    events: list[Event] = field(default_factory=lambda: [CLAIM, STARTED, TIMER, FIRED, STEP, ENDED])
     journal: Journal = field(
         default_factory=lambda: Journal(
             begins=[replace(BEGIN, at_us=4 * SECOND_US)],
@@ -127,7 +125,7 @@ class Tale:
         store = MemoryStore(1, lambda: clock[0] * SECOND_US)
         store.append(Channel.COMMANDS, 0, self.commands)
         chain = GENESIS
-        for clock[0], event in enumerate(self.events):  # noqa: B020 - the clock goes with the events
+        for clock[0], event in enumerate(self.events):
             entry, own = encode_event(event, chain)
             if clock[0] != self.forged:
                 chain = link_claim(chain, own) if isinstance(event, PartitionClaimed) else own
@@ -331,7 +329,10 @@ PLANTS: list[tuple[Callable[[History], Problems], Plant]] = [
     (checker.invariant_02_a_recorded_outcome_is_never_changed, begun_by_a_zombie_with_an_old_proof),
     (checker.invariant_03_a_step_without_outcome_runs, an_outcome_from_nowhere),
     (checker.invariant_03_a_step_without_outcome_runs, a_run_without_end),
-    (checker.invariant_04_no_effect_precedes_what_it_follows_from, begun_before_what_it_follows_from),
+    (
+        checker.invariant_04_no_effect_precedes_what_it_follows_from,
+        begun_before_what_it_follows_from,
+    ),
     (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_too_early),
     (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_again),
     (checker.invariant_05_a_result_that_was_given_is_the_result, another_result),

@@ -3,7 +3,6 @@
 from itertools import product
 
 import pytest
-
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.shapes import SHAPES, Shape
 from tests.simulation.trials import disturbed, undisturbed
@@ -36,7 +35,9 @@ def test_a_run_survives_any_fault_at_any_append(shape: Shape, kind: Kind) -> Non
 
 @pytest.mark.parametrize("shape", SMALL)
 def test_a_run_survives_a_crash_and_another_one_during_recovery(shape: Shape) -> None:
-    """Given a crash at append k and one at a later append, made by the worker that recovers, the run ends as it must."""
+    """Given a crash at append k and one at a later append, which the worker that recovers makes, the run ends as
+    it must.
+    """
     appends = len(undisturbed(shape))
     for first in range(appends):
         for second, one, two in product(range(first + 1, appends + 2), CRASHES, CRASHES):

@@ -6,10 +6,9 @@ REFOLD_SIM_SEEDS=100000 lives that many, REFOLD_SIM_FIRST=42 begins with that se
 import os
 
 import pytest
+from tests.simulation.trials import drawn
 
 from refold.log.protocol import Channel
-
-from tests.simulation.trials import drawn
 
 FIRST = int(os.environ.get("REFOLD_SIM_FIRST", "0"))
 SEEDS = int(os.environ.get("REFOLD_SIM_SEEDS", "2000"))

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from random import Random
 
-from refold.log.commands import StartWorkflow
 from tests.simulation.checker import History, problems
 from tests.simulation.faults import Fault, Faults, FaultsAt, NoFaults, RandomFaults
 from tests.simulation.shapes import CHANGING, SHAPES, Shape
 from tests.simulation.shell import SECOND_US
 from tests.simulation.world import World
+
+from refold.log.commands import StartWorkflow
 
 START_WITHIN_US = 5 * SECOND_US
 """Starts are spread over so long, so that some meet a partition that is just being taken over."""
@@ -64,9 +65,7 @@ def drawn(seed: int) -> Trial:
         skew_us=random.choice((0, 5 * SECOND_US)),
         max_kept_result_bytes=random.choice((0, 500, 32_000_000)),
     )
-    shapes = {
-        f"run-{i}": random.choice((CHANGING, *SHAPES)) for i in range(random.randrange(1, 7))
-    }
+    shapes = {f"run-{i}": random.choice((CHANGING, *SHAPES)) for i in range(random.randrange(1, 7))}
     for workflow_id, shape in shapes.items():
         _plan_run(world, random, workflow_id, shape)
     _plan_trouble(world, random, sorted(shapes))

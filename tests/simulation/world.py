@@ -1,14 +1,20 @@
-"""A simulated world: one partition's log, workers that come and go, clients, and one scheduler that has them act in turn.
+"""A simulated world: one partition's log, workers that come and go, clients, and one scheduler that has them act.
 
 All chance comes from one seed and all time is virtual, so a world can be lived through again, act by act. The group
-that shares out the partition is modelled after Kafka's: a member that is silent for a session's time loses what it has, and
-finds that out some time after it has come back.
+that shares out the partition is modelled after Kafka's: a member that is silent for a session's time loses what it
+has, and finds that out some time after it has come back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
+from functools import partial
 from random import Random
 from typing import Any
+
+from tests.simulation.faults import Fault, Faults, NoFaults
+from tests.simulation.journal import Audit, Begin, Digests, Given, Journal, Silence
+from tests.simulation.shapes import Outside, Shape, catalogue, outside
+from tests.simulation.shell import NEVER_US, PARTITION, SECOND_US, SimWorker
 
 from refold.engine.definitions import Workflow
 from refold.engine.effects import Answer, Launch
@@ -20,10 +26,6 @@ from refold.log.codec import decode_event, encode_command
 from refold.log.commands import Command, ResumeWorkflow, StartWorkflow, WatchWorkflow
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel, Entry
-from tests.simulation.faults import Fault, Faults, NoFaults
-from tests.simulation.journal import Audit, Begin, Digests, Given, Journal, Silence
-from tests.simulation.shapes import Outside, Shape, catalogue, outside
-from tests.simulation.shell import NEVER_US, PARTITION, SECOND_US, SimWorker
 
 START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00:00Z
 SESSION_US = 6 * SECOND_US
@@ -257,14 +259,14 @@ class World:
     def _acts(self) -> list[Act]:
         while self._plans and self._plans[0][0] <= self.now_us:
             self._plans.pop(0)[1]()
-        acts: list[Act] = [lambda e=entries: self._land(e) for entries in self._late]
+        acts: list[Act] = [partial(self._land, entries) for entries in self._late]
         self.workers = [worker for worker in self.workers if worker.alive]
         for worker in self.workers:
             acts.extend(worker.acts())
             if worker.stopped and self._resume_us.get(worker, NEVER_US) <= self.now_us:
-                acts.append(lambda w=worker: self._let_go_on(w))
+                acts.append(partial(self._let_go_on, worker))
             if worker is not self._assigned and not worker.stopped:
-                acts.append(lambda w=worker: self._revoke(w))
+                acts.append(partial(self._revoke, worker))
         if self._assigned is None or not self._assigned.alive:
             acts.append(self._assign)
         return acts

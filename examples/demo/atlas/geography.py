@@ -8,7 +8,7 @@ EARTH_RADIUS_KM = (
     6371.0088  # the mean radius of IUGG; the sphere is off by up to 0.5 % from the ellipsoid
 )
 
-# A little less than it is: close to the antipodes a haversine is off by a ten-millionth, and the sweep must not end early.
+# A little less than it is: at the antipodes a haversine is off by a ten-millionth, and no sweep must end early.
 KM_PER_DEGREE = math.radians(1) * EARTH_RADIUS_KM * (1 - 1e-6)
 
 

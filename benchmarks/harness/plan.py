@@ -42,7 +42,7 @@ class Figure:
     name: str
     title: str
     unit: str
-    target: Mapping[Backend, float] = field(default_factory=dict)
+    target: Mapping[Backend, float] = field(default_factory=dict[Backend, float])
     more_is_better: bool = False
 
     def met(self, backend: Backend, value: float) -> bool | None:
@@ -140,6 +140,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
             Figure("p50_ms", "p50", "ms", {"sqlite": 2, "kafka": 10}),
             Figure("p95_ms", "p95", "ms"),
             Figure("p99_ms", "p99", "ms"),
+            Figure("first_ms", "open to first result", "ms"),
         ),
         case="latency",
     ),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from job import Measured
-from plan import Backend, Benchmark, Figure, Size
+from plan import Backend, Benchmark, Figure, Level
 
 FORMAT = 1
 
@@ -23,7 +23,7 @@ class Row:
         figure: Name of the figure.
         unit: Of all the numbers.
         values: One a repetition.
-        target: What is to be reached; None where nothing is.
+        target: What is to be reached; None where nothing is, and for sizes other than the full ones.
         met: Whether the median reaches it.
     """
 
@@ -52,11 +52,11 @@ class Curve:
 
 
 def rows_of(
-    benchmark: Benchmark, backend: Backend, sizes: Sequence[Size], all_measured: Sequence[Measured]
+    benchmark: Benchmark, backend: Backend, level: Level, all_measured: Sequence[Measured]
 ) -> list[Row]:
     """The rows of all repetitions of a benchmark; figures that this backend does not have are left out."""
     return [
-        _row(benchmark, backend, sizes, figure, values)
+        _row(benchmark, backend, level, figure, values)
         for figure in benchmark.figures
         if (values := [m.figures[figure.name] for m in all_measured if figure.name in m.figures])
     ]
@@ -65,10 +65,12 @@ def rows_of(
 def _row(
     benchmark: Benchmark,
     backend: Backend,
-    sizes: Sequence[Size],
+    level: Level,
     figure: Figure,
     values: Sequence[float],
 ) -> Row:
+    sizes = benchmark.sizes[level]
+    targeted = level == "full"  # targets are for the full sizes
     return Row(
         benchmark=benchmark.name,
         backend=backend,
@@ -76,8 +78,8 @@ def _row(
         figure=figure.name,
         unit=figure.unit,
         values=tuple(values),
-        target=figure.target.get(backend),
-        met=figure.met(backend, statistics.median(values)),
+        target=figure.target.get(backend) if targeted else None,
+        met=figure.met(backend, statistics.median(values)) if targeted else None,
     )
 
 

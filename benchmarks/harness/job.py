@@ -46,8 +46,8 @@ class Measured:
         points: Number of workflows and cost of a step there, in microseconds; for the plot.
     """
 
-    figures: dict[str, float] = field(default_factory=dict)
-    points: list[tuple[int, float]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict[str, float])
+    points: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
 
     def add(self, other: "Measured") -> None:
         """Take in what another case, or another process, has measured."""

@@ -13,11 +13,11 @@ _Key = tuple[str, str, Backend]
 
 def table(rows: Sequence[Row]) -> Table:
     """A line a figure and backend; targets with a mark, and how many times better than the peer."""
-    shown = Table(title="Median (fewest - most), and what is to be reached", title_justify="left")
-    shown.add_column("what", overflow="fold")
+    shown = Table(expand=True)
+    shown.add_column("what", overflow="fold", ratio=1)
     shown.add_column("log")
     shown.add_column("median", justify="right")
-    shown.add_column("fewest - most", justify="right")
+    shown.add_column("min - max", justify="right")
     shown.add_column("target", justify="right")
     shown.add_column("vs DBOS", justify="right")
     by_key: dict[_Key, Row] = {(row.benchmark, row.figure, row.backend): row for row in rows}

@@ -27,6 +27,7 @@ class Storage(Protocol):
     @property
     def url(self) -> str:
         """As `Engine` takes it; for the peer, as SQLAlchemy does."""
+        ...
 
     def disk_bytes(self) -> int | None:
         """What it takes on disk; None for memory."""
@@ -74,13 +75,14 @@ class KafkaStorage:
 
     def disk_bytes(self) -> int | None:
         """Segments of all topics, on all brokers: each copy counts."""
-        return sum(
+        sizes: list[int] = [
             partition["partition_size"]
             for broker in self._admin.describe_log_dirs(list(self._topics.all()))
             for directory in broker["log_dirs"]
             for topic in directory["topics"]
             for partition in topic["partitions"]
-        )
+        ]
+        return sum(sizes)
 
     def wait_until_free(self) -> None:
         """Wait for the group to drop the dead: what is measured is recovery, not how soon a death is noticed."""

@@ -1,6 +1,7 @@
 """The picture: cost of a step against the number of workflows. Flat is what it should be."""
 
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 # matplotlib is installed for `make bench` only.
 
 from collections.abc import Sequence

@@ -1,0 +1,80 @@
+"""The benchmarks run: smallest sizes, one turn each, every one gives its figures. No time is asserted."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ON_EVERY_LOG = {"throughput", "sequential", "latency", "threads", "fold", "growth", "burst"}
+ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "import"}
+OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
+
+pytestmark = pytest.mark.slow
+
+
+def bench(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the benchmarks at their smallest."""
+    return subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "benchmarks" / "run.py"), "--tiny", "--repeat", "1"),
+            *("--json", str(directory / "out.json"), "--dir", str(directory), *args),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def measured(directory: Path, backends: Sequence[str]) -> dict[str, set[str]]:
+    """Which benchmarks gave figures, all of them above zero, for each backend."""
+    done = bench(directory, "--backends", ",".join(backends))
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads((directory / "out.json").read_text())
+    assert document["machine"]["cores"] > 0
+    assert all(figure["median"] > 0 for figure in document["figures"])
+    found: dict[str, set[str]] = {backend: set() for backend in backends}
+    for figure in document["figures"]:
+        found[figure["backend"]].add(figure["benchmark"])
+    return found
+
+
+def test_every_benchmark_gives_figures_in_memory_and_on_sqlite(tmp_path: Path) -> None:
+    """Given the smallest sizes, when all benchmarks run on the embedded logs, then each gives its figures."""
+    found = measured(tmp_path, ["memory", "sqlite"])
+    assert found == {"memory": ON_EVERY_LOG, "sqlite": ON_EVERY_LOG | ON_DURABLE_LOGS}
+
+
+def test_every_benchmark_gives_figures_on_kafka(
+    tmp_path: Path, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a real broker, when all benchmarks run on it, then each gives its figures."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", kafka_bootstrap)
+    assert measured(tmp_path, ["kafka"]) == {"kafka": ON_EVERY_LOG | ON_DURABLE_LOGS}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("dbos") is None, reason="the peer is installed by `make bench` only"
+)
+def test_every_benchmark_of_the_peer_gives_figures(tmp_path: Path) -> None:
+    """Given DBOS, when its benchmarks run, then each gives its figures."""
+    assert measured(tmp_path, ["dbos"]) == {"dbos": OF_THE_PEER}
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Given a run, when it ends, then only its result and picture are there."""
+    bench(tmp_path, "--backends", "sqlite", "--only", "throughput")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_name_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    """Given a misspelt benchmark, when it is asked for, then the error lists the right names."""
+    done = bench(tmp_path, "--only", "throughputs")
+    assert done.returncode == 2
+    assert "throughput, sequential, latency" in done.stderr
