@@ -59,6 +59,14 @@ class Runs(Protocol):
     def code_version(self, workflow: str) -> str | None:
         """What the run's start event says of the code; None where nothing is known."""
 
+    def canonical(self, workflow: str, payload: str) -> str:
+        """The one text for an input, checked: defaults filled in, so that the same input compares equal.
+
+        Raises:
+            UnknownWorkflow: No workflow of that name is registered here.
+            PayloadError: It does not fit the workflow's parameters.
+        """
+
     def create(self, started: WorkflowStarted) -> Run:
         """A run of the workflow that `started` names, not yet begun.
 
@@ -160,9 +168,14 @@ class OpenRuns:
                 self._revive(active, now)
             yield
 
-    def begin(self, started: WorkflowStarted, run: Run, now: int) -> int:
-        """Record a start and run the code to where it waits; returns the start's sequence number."""
+    def begin(self, started: WorkflowStarted, now: int) -> int:
+        """Record a start, whose input has been checked, and run the code to where it waits.
+
+        Returns:
+            The start's sequence number.
+        """
         workflow_id = started.workflow_id or ""
+        run = self._runs.create(started)
         sequence = self._ledger.record(started)
         active = Active(workflow_id, self._state.open[workflow_id], run, sequence)
         self._active[workflow_id] = active

@@ -166,44 +166,43 @@ class Owner:
 
     def _start(self, command: StartWorkflow, now: int) -> None:
         workflow_id = command.workflow_id
+        problem: RefoldError | None = None
+        payload = command.payload
+        try:
+            payload = self._runs.canonical(command.workflow, payload)
+        except UnknownWorkflow as error:
+            problem = error
+        except PayloadError as error:
+            problem = InvalidInput(str(error))
         existing = self.state.open.get(workflow_id) or self.state.closed.get(workflow_id)
         if existing is not None:
-            self._start_again(command, existing, now)
-            return
-        started = WorkflowStarted(
-            **self._ledger.header(workflow_id, 0, now),
-            workflow=command.workflow,
-            payload=command.payload,
-            encoding=command.encoding,
-            code_version=self._runs.code_version(command.workflow),
-            attributes=command.attributes,
-        )
-        try:
-            run = self._runs.create(started)
-        except UnknownWorkflow as error:
-            self._refuse(command, error, now)
-            return
-        except PayloadError as error:
-            self._refuse(command, InvalidInput(str(error)), now)
-            return
-        sequence = self._open.begin(started, run, now)
-        self._accept(command, sequence)
-        self._watch_for(workflow_id, command.reply_to, command.command_id)
+            self._start_again(command, payload, existing, now)
+        elif problem is not None:
+            self._refuse(command, problem, now)
+        else:
+            started = WorkflowStarted(
+                **self._ledger.header(workflow_id, 0, now),
+                workflow=command.workflow,
+                payload=payload,
+                encoding=command.encoding,
+                code_version=self._runs.code_version(command.workflow),
+                attributes=command.attributes,
+            )
+            sequence = self._open.begin(started, now)
+            self._accept(command, sequence)
+            self._watch_for(workflow_id, command.reply_to, command.command_id)
 
     def _start_again(
-        self, command: StartWorkflow, existing: WorkflowState | Closed, now: int
+        self, command: StartWorkflow, payload: str, existing: WorkflowState | Closed, now: int
     ) -> None:
         """The first start of an id wins; the same start again gets the run that there is."""
         workflow_id = command.workflow_id
         if isinstance(existing, Closed):
-            workflow, same = (
-                existing.workflow,
-                existing.input_digest == digest_input(command.payload),
-            )
+            workflow, same = existing.workflow, existing.input_digest == digest_input(payload)
         elif existing.started is None:
             workflow, same = "unknown (its history is broken)", False
         else:
-            workflow, same = existing.started.workflow, existing.started.payload == command.payload
+            workflow, same = existing.started.workflow, existing.started.payload == payload
         if not same or workflow != command.workflow:
             self._refuse(command, _conflict(command, workflow), now)
             return
@@ -222,7 +221,8 @@ class Owner:
         state = self.state.open.get(command.workflow_id)
         if state is not None or command.workflow_id in self.state.closed:
             if state is not None and state.status is Status.RUNNING:
-                self._accept(command, 0)  # it may take long: the client knows that somebody listens
+                # The end may be far: the client knows that somebody listens. Not before the run's start is safe.
+                self._accept(command, self._ledger.made)
             self._watch_for(command.workflow_id, command.reply_to, command.command_id)
         elif command.reply_to is not None:
             error = WorkflowNotFound(

@@ -36,6 +36,15 @@ class CodeRuns:
         except (KeyError, DefinitionError):
             return None
 
+    def canonical(self, workflow: str, payload: str) -> str:
+        """The one text for an input, checked: defaults filled in, so that the same input compares equal.
+
+        Raises:
+            UnknownWorkflow: No workflow of that name is registered here.
+            PayloadError: It does not fit the workflow's parameters.
+        """
+        return self._find(workflow).input_type.canonical(payload)
+
     def create(self, started: WorkflowStarted) -> Run:
         """A run of the workflow that `started` names, not yet begun.
 
@@ -43,16 +52,7 @@ class CodeRuns:
             UnknownWorkflow: No workflow of that name is registered here.
             PayloadError: The input does not fit the workflow's parameters.
         """
-        try:
-            workflow = self._workflows.get(started.workflow)
-        except DefinitionError as error:  # two workflows have that name
-            raise UnknownWorkflow(str(error)) from error
-        if workflow is None:
-            known = ", ".join(sorted(self._workflows)) or "none"
-            raise UnknownWorkflow(
-                f"workflow {started.workflow!r} (id {started.workflow_id!r}) is not registered with worker "
-                f"{started.worker!r}, which knows: {known}. Check the name, or start a worker that has it"
-            )
+        workflow = self._find(started.workflow)
         args, kwargs = workflow.input_type.decode(started.payload)
         if workflow.is_async:
             return AsyncRun(
@@ -74,3 +74,16 @@ class CodeRuns:
             guard=self._guard,
             slots=self._slots,
         )
+
+    def _find(self, name: str) -> Workflow[..., Any]:
+        try:
+            workflow = self._workflows.get(name)
+        except DefinitionError as error:  # two workflows have that name
+            raise UnknownWorkflow(str(error)) from error
+        if workflow is None:
+            known = ", ".join(sorted(self._workflows)) or "none"
+            raise UnknownWorkflow(
+                f"workflow {name!r} is not registered with the worker, which knows: {known}. "
+                "Check the name, or start a worker that has it"
+            )
+        return workflow

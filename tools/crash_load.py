@@ -45,6 +45,7 @@ class Load:
         self._random = random
         self._shapes = shapes
         self._count = 0
+        self._looked_at = 0  # lines of the journal
         self._last_steps: dict[str, int] = {}  # of runs that are not known to have come to it
         self._confirming: set[asyncio.Task[str]] = set()
 
@@ -85,7 +86,9 @@ class Load:
         await asyncio.gather(*self._confirming)
 
     def _look(self) -> list[Begun]:
-        lines = self._journal.new()
+        self._journal.new()
+        lines = self._journal.lines[self._looked_at :]  # others read it on as well
+        self._looked_at += len(lines)
         for line in lines:
             if self._last_steps.get(line.workflow_id) == line.step:
                 del self._last_steps[line.workflow_id]

@@ -101,9 +101,7 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(url: str, tmp_path: Pa
                 for run in frozen:  # also those whose partition the stopped one owned
                     await client.handle(run, FREEZING.workflow).result_async(PATIENCE_S)
                 journal.new()
-                stopped = next(
-                    line.pid for line in journal.lines if is_stopped(line.pid)
-                )
+                stopped = next(worker for worker in workers if is_stopped(worker))
                 os.kill(stopped, signal.SIGCONT)
                 await load.until_begun(30, stopped)  # it has joined and claimed again
                 audited, problems = await problems_of(url, client, load, journal)

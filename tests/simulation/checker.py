@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tests.simulation.journal import Audit, Journal
 from tests.simulation.shapes import Expectation
-from tests.simulation.shell import PROOF_US
+from tests.simulation.shell import SECOND_US
 
+from refold.engine.proof import FRESH_S
 from refold.log.codec import GENESIS, decode_command, link_claim, verify
 from refold.log.commands import Command, StartWorkflow
 from refold.log.events import (
@@ -74,7 +75,7 @@ def invariant_02_a_recorded_outcome_is_never_changed(history: History) -> Proble
     """An operation has at most one accepted outcome, and none of its attempts begins once that is in the log.
 
     A worker that was stopped may begin one before it finds out that it is no longer the owner, but only as long as
-    the proof that it was is young (`PROOF_US`).
+    the proof that it was is fresh (`engine/proof.py`).
     """
     audit = history.audit()
     for workflow_id, stream in audit.streams.items():
@@ -90,7 +91,7 @@ def invariant_02_a_recorded_outcome_is_never_changed(history: History) -> Proble
         recorded_at_us = begin.recorded_at_us
         if recorded_at_us is None:
             continue
-        if begin.owned or begin.at_us - recorded_at_us > PROOF_US:
+        if begin.owned or begin.at_us - recorded_at_us > FRESH_S * SECOND_US:
             yield (
                 f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker} "
                 f"{begin.at_us - recorded_at_us} µs after the step's outcome was in the log"

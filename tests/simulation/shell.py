@@ -4,7 +4,6 @@ The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` 
 here is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -16,12 +15,13 @@ from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
 from refold.engine.definitions import Workflow
-from refold.engine.effects import Answer, Launch
+from refold.engine.effects import Answer, Effect, Launch
 from refold.engine.operations import Outcome
 from refold.engine.owner import Owner, OwnerSettings
+from refold.engine.proof import Instant, Proof
 from refold.engine.reader import read_ending
 from refold.engine.thread_slots import ThreadSlots
-from refold.engine.worker import claim
+from refold.engine.worker import LOST_PAUSE_S, claim
 from refold.log.codec import decode_command
 from refold.log.errors import AppendUnknown
 from refold.log.memory import MemoryLog, MemoryStore
@@ -34,9 +34,6 @@ STEP_US = {"slow": 3_600_000 * SECOND_US}
 """How long steps take, by name; others take up to `MAX_STEP_US`."""
 MAX_STEP_US = SECOND_US // 20
 DRAIN_US = 10 * SECOND_US
-PROOF_US = SECOND_US
-"""How long an owner that has seen its claim hold may begin steps without looking again: a rival comes up when the
-session (6 s) of a silent member has ended, and not sooner."""
 
 
 class Killed(BaseException):
@@ -133,6 +130,19 @@ class SimLog(MemoryLog):
         await pause()
 
 
+class SimProof(Proof):
+    """The real rule of how fresh a worker's knowledge is, by virtual clocks."""
+
+    def __init__(self, world: Surroundings, worker: "SimWorker") -> None:
+        super().__init__(worker.clock)
+        self._world = world
+        self._worker = worker
+
+    def now(self) -> Instant:
+        """The virtual moment; the monotonic clock is not off and can't be set."""
+        return Instant(self._world.now_us / SECOND_US, self._worker.clock())
+
+
 class SimWorker:
     """A worker of the one partition, in acts that somebody else puts in order.
 
@@ -170,7 +180,9 @@ class SimWorker:
         self._finishing = False
         self._follow_from: int | None = None
         self._following: int | None = None
-        self._proved_at_us = 0  # when the log last showed that the claim holds, or a moment before
+        self._proof = SimProof(world, self)
+        self._handed_back: list[Effect] = []
+        self._queued: list[Launch] = []  # waiting for a thread, or for a turn of the event loop
         self._woken = False
         self._until_us: int | None = None
         self._task = self._serve()
@@ -190,10 +202,11 @@ class SimWorker:
         if self._woken or self._until_us is None or self._until_us <= now_us:
             acts.append(self.go_on)
         due = [attempt for attempt in self.attempts if attempt.done_at_us <= now_us]
+        acts.extend(partial(self._begin, launch) for launch in self._queued)
         acts.extend(partial(self._finish_step, attempt) for attempt in due)
         if self._following is not None and self._waiting_commands() > self._following:
             acts.append(self._deliver)
-        drained = not self.attempts or now_us >= self._drain_until_us
+        drained = not (self.attempts or self._queued) or now_us >= self._drain_until_us
         if self._draining and not self._finishing and drained:
             acts.append(self._finish_draining)
         return acts
@@ -214,7 +227,8 @@ class SimWorker:
         self._woken = False
         try:
             self._until_us = self._task.send(None)
-        except StopIteration:
+        except StopIteration:  # drained
+            self._drop()
             self.alive = False
         except Killed:
             self.die()
@@ -223,10 +237,15 @@ class SimWorker:
         """The process is gone, with all that it had in memory."""
         self.alive = False
         self._task.close()
-        self.attempts.clear()
+        self._forget_steps()
         if self.owner is not None:
             self.owner.abandon()  # ends the threads of `def` workflows; nobody hears the answers
             self.owner = None
+
+    def set_clock(self, skew_us: int) -> None:
+        """Somebody sets its wall clock."""
+        self._skew_us = skew_us
+        self._woken = True
 
     def drain(self) -> None:
         """SIGTERM: let steps under way finish and be recorded, then give the partition up."""
@@ -244,15 +263,20 @@ class SimWorker:
     # The shell, as in engine/worker.py --------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        world = self._world
         while not self._finishing:
-            with contextlib.suppress(AppendUnknown):
+            try:
                 await self._own()
+                if self._finishing:
+                    return
+                backoff_us = round(LOST_PAUSE_S * SECOND_US)
+            except AppendUnknown:
+                backoff_us = SECOND_US // 10
             self._drop()
-            await pause(self._world.now_us + self._world.random.randrange(SECOND_US // 10))
+            await pause(world.now_us + world.random.randrange(backoff_us))
 
     async def _own(self) -> None:
         world = self._world
-        self._proved_at_us = world.now_us
         state = await claim(self._log, PARTITION, self.name, self.clock)
         world.owns(self, state.claim)
         self._runs = WatchedRuns(self._workflows, self._slots)
@@ -286,29 +310,33 @@ class SimWorker:
                 await pause(NEVER_US if wake_at is None else wake_at - self._skew_us)
 
     async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
-        sent_at_us = self._world.now_us
+        sent_at = self._proof.now()
         offsets = await self._log.append(Channel.EVENTS, PARTITION, entries)
-        self._proved_at_us = sent_at_us
         gap = owner.acked(offsets)
         if gap is not None:
             records: list[Record] = []
             async for batch in self._log.read(Channel.EVENTS, PARTITION, *gap):
                 records.extend(batch)
             owner.inspected(records, offsets)
+        if owner.lost_to is None:
+            self._proof.given(sent_at)
 
     async def _carry_out(self, owner: Owner) -> None:
         for workflow_id, step in owner.take_cancels():
             self._cancel(workflow_id, step)
-        effects = owner.take_effects()
+        handed_back, self._handed_back = self._handed_back, []
+        effects = [*handed_back, *owner.take_effects()]
+        if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
+            await self._probe(owner)
         if any(isinstance(effect, Launch) for effect in effects):
-            while owner.lost_to is None and self._world.now_us - self._proved_at_us > PROOF_US:
+            while owner.lost_to is None and not self._proof.is_fresh():
                 await self._probe(owner)
         if owner.lost_to is not None:
             return
         for effect in effects:
             if isinstance(effect, Launch):
-                if not self._draining:
-                    self._launch(effect)
+                if not self._draining and owner.wants(effect):
+                    self._queued.append(effect)
             elif isinstance(effect, Answer):
                 self._world.answered(effect)
             else:
@@ -316,18 +344,19 @@ class SimWorker:
                 self._world.answered(Answer(effect.client_id, reply))
 
     async def _probe(self, owner: Owner) -> None:
-        looked_at_us = self._world.now_us
+        asked_at = self._proof.now()
         end = (await self._log.bounds(Channel.EVENTS, PARTITION)).end
         if end > owner.next_offset:
             records: list[Record] = []
             async for batch in self._log.read(Channel.EVENTS, PARTITION, owner.next_offset, end):
                 records.extend(batch)
             owner.inspected(records, ())
-        self._proved_at_us = looked_at_us
+        if owner.lost_to is None:
+            self._proof.given(asked_at)
 
     def _drop(self) -> None:
         owner, self.owner = self.owner, None
-        self.attempts.clear()
+        self._forget_steps()
         self._following = self._follow_from = None
         if owner is not None:
             for answer in owner.abandon():
@@ -353,18 +382,34 @@ class SimWorker:
         self._follow_from = records[-1].offset + 1
         self._woken = True
 
-    def _launch(self, launch: Launch) -> None:
+    def _begin(self, launch: Launch) -> None:
+        """A thread is free: begin, or hand the launch back, as `Steps` does."""
+        self._queued.remove(launch)
+        if not self._proof.is_fresh():
+            self._handed_back.append(launch)
+            self._woken = True
+            return
         world = self._world
         world.began(self, launch, self._runs.knew(launch.workflow_id, launch.step))
         takes_us = STEP_US.get(launch.call.name) or world.random.randrange(MAX_STEP_US)
         self.attempts.append(Attempt(launch, self.clock(), world.now_us + takes_us))
 
     def _cancel(self, workflow_id: str, step: int) -> None:
+        self._queued = [
+            launch
+            for launch in self._queued
+            if (launch.workflow_id, launch.step) != (workflow_id, step)
+        ]
         self.attempts = [
             attempt
             for attempt in self.attempts
             if (attempt.launch.workflow_id, attempt.launch.step) != (workflow_id, step)
         ]
+
+    def _forget_steps(self) -> None:
+        self._queued.clear()
+        self._handed_back.clear()
+        self.attempts.clear()
 
     def _finish_step(self, attempt: Attempt) -> None:
         assert self.owner is not None

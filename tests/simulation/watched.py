@@ -71,6 +71,10 @@ class WatchedRuns:
         """What a start event says of the code."""
         return self._runs.code_version(workflow)
 
+    def canonical(self, workflow: str, payload: str) -> str:
+        """The one text for an input."""
+        return self._runs.canonical(workflow, payload)
+
     def create(self, started: WorkflowStarted) -> Run:
         """A run, not yet begun."""
         run = self._runs.create(started)

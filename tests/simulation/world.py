@@ -294,7 +294,7 @@ class World:
         if self.random.random() >= self._disturb:
             return
         self._disturbances -= 1
-        match self.random.randrange(4):
+        match self.random.randrange(5):
             case 0:
                 self._note(f"{worker.name} is killed")
                 worker.die()
@@ -303,6 +303,9 @@ class World:
             case 2:
                 self._note(f"{worker.name} drains")
                 worker.drain()
+            case 3:
+                self._note(f"{worker.name} has its clock set")
+                worker.set_clock(self._skew())
             case _:  # the group moves the partition while its owner lives and acts
                 self.now_us += SESSION_US
                 self._assign()
@@ -329,12 +332,14 @@ class World:
             max_kept_result_bytes=self._max_kept_result_bytes,
             suspend_after_s=30.0,
         )
-        skew_us = self.random.randrange(-self._skew_us, self._skew_us + 1)
         workflows: Mapping[str, Workflow[..., Any]] = catalogue(self.version)
-        worker = SimWorker(self, settings, workflows, self._slots, skew_us)
+        worker = SimWorker(self, settings, workflows, self._slots, self._skew())
         self._note(f"{worker.name} is assigned")
         self._assigned = worker
         self.workers.append(worker)
+
+    def _skew(self) -> int:
+        return self.random.randrange(-self._skew_us, self._skew_us + 1)
 
     def _replace(self) -> None:
         """Every worker dies, and a fresh one begins."""
