@@ -8,7 +8,8 @@ Rules:
 3. An event is confirmed when its offset is the one after the last confirmed one. Only the owner writes to its
    partition unless somebody claims it, so an unbroken run of offsets proves that no claim stands between, and
    no second read of the log is needed. Where there is a gap, the shell reads it and shows it (`inspected`):
-   zombies' records are ignored, a newer claim ends the ownership.
+   zombies' records are ignored, a newer claim ends the ownership. So does any other record that the fold counts
+   (somebody who is no worker wrote into the topic): our state is no longer what every reader has.
 
 Source of the idea: fencing tokens as in Kleppmann's "How to do distributed locking", with the log's own order in
 place of a lock service.
@@ -20,7 +21,7 @@ from typing import TypedDict
 from refold.engine.effects import Effect
 from refold.engine.fold import PartitionState, evolve
 from refold.log.codec import decode_event, encode_event
-from refold.log.events import Event, PartitionClaimed
+from refold.log.events import Event, Unreadable
 from refold.log.protocol import Entry, Record
 
 
@@ -119,9 +120,8 @@ class Ledger:
         own = set(offsets)
         for record in records:
             if record.offset not in own:
-                event = decode_event(record)
-                if isinstance(event, PartitionClaimed) and event.claim == self._claim:
-                    self.lost_to = event.worker
+                self.lost_to = self._ended_by(record)
+                if self.lost_to is not None:
                     return
         if records:
             self._confirm(len(offsets), records[-1].offset + 1)
@@ -131,6 +131,16 @@ class Ledger:
         self._entries.clear()
         self._ready.clear()
         self._held.clear()
+
+    def _ended_by(self, record: Record) -> str | None:
+        """Who ended the ownership with a record that is not ours; None where the fold ignores it (rules 1 and 4)."""
+        event = decode_event(record)
+        if isinstance(event, Unreadable):
+            counts = event.claim == self._claim or (
+                event.claim is None and event.workflow_id is not None
+            )
+            return f"whoever wrote the unreadable record {record.offset}" if counts else None
+        return event.worker if event.claim == self._claim else None
 
     def _confirm(self, count: int, next_offset: int) -> None:
         self.next_offset = next_offset

@@ -106,7 +106,9 @@ def _walk(records: Sequence[Record], found: Audited) -> None:
             continue
         if not verify(record, chain):
             found.problems.append(f"offset {record.offset}, {event.kind}: the chain does not hold")
-        if isinstance(event, PartitionClaimed):  # its writer may not have seen the last events before it
+        if isinstance(
+            event, PartitionClaimed
+        ):  # its writer may not have seen the last events before it
             claim, chain = record.offset, link_claim(chain, event.chain)
             found.claims.append(event)
             continue

@@ -151,9 +151,7 @@ class Shape:
         """Whether a run with the input `n` may have ended so."""
         values = self.values(n)
         if isinstance(result, Exception):
-            return values is None and repr(result) == repr(
-                ValueError(f"run {n} was made to fail")
-            )
+            return values is None and repr(result) == repr(ValueError(f"run {n} was made to fail"))
         got = [made.value for made in result]
         if self.workflow is race:
             return len(got) == 2 and got[0] in range(10 * n, 10 * n + 3) and got[1] == 10 * n + 3

@@ -177,7 +177,7 @@ async def _run(workflow: Callable[[int], Coroutine[Any, Any, int]], id_: str, st
     await handle.get_result()
 
 
-def _start_blocking(id_: str, steps: int):  # type: ignore[no-untyped-def]  # noqa: ANN202  # DBOS's handle
+def _start_blocking(id_: str, steps: int) -> Any:  # DBOS's handle
     with SetWorkflowID(id_):
         return DBOS.start_workflow(total_blocking, steps)
 

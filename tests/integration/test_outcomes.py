@@ -6,10 +6,11 @@ from collections.abc import Coroutine
 
 import pytest
 
-from engine_trial import engine_on, kinds, until
+from engine_trial import engine_on, kinds
 from log_backend import LogBackend
 from refold import (
     DefinitionError,
+    Engine,
     EngineClosed,
     PayloadError,
     PayloadTooLarge,
@@ -136,7 +137,9 @@ def test_status_history_and_list_tell_what_happened(any_backend: LogBackend) -> 
         good = engine.status("good")
         assert (good.workflow, good.status, good.events) == ("forgiving", Status.COMPLETED, 3)
         assert bad.status().status is Status.FAILED
-        assert [event.position for event in engine.history("good") if hasattr(event, "position")] == [
+        assert [
+            event.position for event in engine.history("good") if hasattr(event, "position")
+        ] == [
             0,
             1,
             2,
@@ -176,9 +179,7 @@ def test_closing_the_engine_ends_every_wait(backend: LogBackend) -> None:
     async def endless() -> None:
         await never()
 
-    engine = engine_on(backend, endless)
-    engine._settings = type(engine._settings)(name="impatient", drain_s=0.01)  # pyright: ignore[reportPrivateUsage]
-    with engine:
+    with Engine(backend.log(), workflows=[endless], drain_s=0.01) as engine:
         handle = engine.start(endless)
 
         def wait() -> None:
@@ -308,14 +309,16 @@ def test_closing_lets_steps_under_way_finish(backend: LogBackend) -> None:
         after()
         return result
 
-    with engine_on(backend, drained) as engine:
-        engine.start(drained, id="d")
-        assert begun.wait(60)
-        closing = threading.Thread(target=engine.__exit__, args=(None, None, None))
-        closing.start()
-        until(closing.is_alive)
-        gate.set()
-        closing.join(60)
+    engine = engine_on(backend, drained).__enter__()
+    handle = engine.start(drained, id="d")
+    assert begun.wait(60)
+    closing = threading.Thread(target=engine.__exit__)
+    closing.start()
+    with pytest.raises(EngineClosed):  # the closing has begun
+        handle.result()
+    gate.set()
+    closing.join(60)
+    assert runs == ["slow"]
     with engine_on(backend, drained) as engine:
         assert engine.handle("d", drained).result() == "done"
     assert runs == ["slow", "after"]

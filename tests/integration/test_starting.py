@@ -111,9 +111,7 @@ def test_ids_are_generated_where_none_is_given(backend: LogBackend) -> None:
     ("bad_id", "says"),
     [("", "empty"), ("x" * 256, "at most 255"), ("a\nb", "printed"), ("\ud800", "printed")],
 )
-def test_ids_that_can_not_be_keys_are_refused(
-    backend: LogBackend, bad_id: str, says: str
-) -> None:
+def test_ids_that_can_not_be_keys_are_refused(backend: LogBackend, bad_id: str, says: str) -> None:
     """Given an id that is empty, too long or unprintable, start, attach, status and resume say so; nothing is written."""
     with engine_on(backend, doubled) as engine:
         before = written(backend)

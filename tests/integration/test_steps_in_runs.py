@@ -310,12 +310,11 @@ def test_a_timeout_in_workflow_code_cancels_the_step(any_backend: LogBackend) ->
 
 def test_a_queued_step_that_is_given_up_never_begins(backend: LogBackend) -> None:
     """Given one thread for `def` steps and a step that holds it, a second one that is cancelled meanwhile never runs."""
-    holds, release = threading.Event(), threading.Event()
+    release = threading.Event()
     ran: list[str] = []
 
     @step
     def holder() -> None:
-        holds.set()
         release.wait()
 
     @step
@@ -326,15 +325,16 @@ def test_a_queued_step_that_is_given_up_never_begins(backend: LogBackend) -> Non
     async def let_go() -> None:
         release.set()
 
-    @workflow
-    async def gives_up() -> None:
-        holding = asyncio.ensure_future(holder.aio())
+    async def give_up() -> None:
         try:
             async with asyncio.timeout(0.02):
                 await queued.aio()
         except TimeoutError:
             await let_go()
-        await holding
+
+    @workflow
+    async def gives_up() -> None:
+        await asyncio.gather(holder.aio(), give_up())
 
     with Engine(backend.log(), workflows=[gives_up], threads=1) as engine:
         engine.start(gives_up).result()

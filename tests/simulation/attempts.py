@@ -19,6 +19,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 NAMESPACE = "simulation"
+SECOND_US = 1_000_000
+
+STEP_US = {"slow": 3_600_000 * SECOND_US, "lengthy": 20 * SECOND_US}
+"""How long steps take, by name; others take up to `MAX_STEP_US`."""
+MAX_STEP_US = SECOND_US // 20
 
 
 @dataclass(slots=True)

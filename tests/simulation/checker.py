@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.simulation.attempts import SECOND_US
 from tests.simulation.journal import Audit, Journal
 from tests.simulation.shapes import Expectation
-from tests.simulation.shell import SECOND_US
 
 from refold.engine.proof import FRESH_S
 from refold.log.codec import GENESIS, decode_command, link_claim, verify
@@ -28,6 +28,13 @@ from refold.log.events import (
 )
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel
+
+ALLOWED_TO_PARK = {
+    "parking": "attempts_used_up",
+    "parking_beside": "attempts_used_up",
+    "changing": "diverged",
+}
+"""Workflows that may be parked, and why."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,8 @@ def invariant_04_no_effect_precedes_what_it_follows_from(history: History) -> Pr
         where = f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker}"
         if begin.missing:
             yield f"{where} before the log had {begin.missing}"
+        if begin.overlaps:
+            yield f"{where} while one of that step was still under way there"
         if begin.attempt > begin.failed + 1 or (begin.owned and begin.attempt <= begin.failed):
             yield f"{where} with {begin.failed} failed attempts in the log"
 
@@ -201,7 +210,7 @@ def invariant_09_positions_have_no_gap(history: History) -> Problems:
 
 
 def invariant_11_a_timer_fires_once_and_when_due(history: History) -> Problems:
-    """A timer fires after it was started, not before it is due, and once."""
+    """A timer fires after it was started, not before it is due, and once; so does the wait before a retry."""
     for workflow_id, stream in history.audit().streams.items():
         due: dict[int, int] = {}
         for event in stream:
@@ -216,6 +225,9 @@ def invariant_11_a_timer_fires_once_and_when_due(history: History) -> Problems:
                 elif event.recorded_at < due_at:
                     yield f"{workflow_id}/{event.step}: timer fired {due_at - event.recorded_at} µs early"
                 due.pop(event.step, None)
+    for begin in history.journal.begins:
+        if begin.early_us > 0:
+            yield f"{begin.workflow_id}/{begin.step}: was tried again {begin.early_us} µs early"
 
 
 def invariant_13_the_bad_stop_only_themselves(history: History) -> Problems:
@@ -252,6 +264,18 @@ def commands_are_consumed_exactly_once(history: History) -> Problems:
         yield f"commands were refused that nobody made: {refused}"
 
 
+def replies_answer_what_was_asked(history: History) -> Problems:
+    """A reply goes to the client that asked, by the name of its command and about the run that it named."""
+    asked = {
+        (command.reply_to, command.command_id, command.workflow_id)
+        for command in history.commands()
+        if not isinstance(command, Unreadable)
+    }
+    for given in history.journal.answers:
+        if (given.client_id, given.reply.command_id, given.reply.workflow_id) not in asked:
+            yield f"{given.client_id} heard what it had not asked: {given.reply}"
+
+
 def _refusals(audit: Audit, command: Command | Unreadable) -> int | None:
     """How often a command must have been refused; None where that depends on when it came."""
     if isinstance(command, Unreadable):
@@ -282,7 +306,7 @@ def only_the_odd_are_parked(history: History) -> Problems:
     for workflow_id, stream in history.audit().streams.items():
         started = stream[0]
         name = started.workflow if isinstance(started, WorkflowStarted) else "?"
-        allowed = {"parking": "attempts_used_up", "changing": "diverged"}.get(name)
+        allowed = ALLOWED_TO_PARK.get(name)
         for event in stream:
             if isinstance(event, WorkflowParked) and event.name != allowed:
                 yield f"{workflow_id}: parked: {event.error_message}"
@@ -301,6 +325,7 @@ CHECKS: tuple[Callable[[History], Problems], ...] = (
     invariant_11_a_timer_fires_once_and_when_due,
     invariant_13_the_bad_stop_only_themselves,
     commands_are_consumed_exactly_once,
+    replies_answer_what_was_asked,
     the_chain_verifies,
     only_the_odd_are_parked,
 )

@@ -40,6 +40,8 @@ class Begin:
         owned: Whether the worker's claim was the current one.
         failed: Failed attempts in the log.
         recorded_at_us: When the step's outcome had come into the log; None where it had none.
+        overlaps: Whether an attempt of the step was still under way in the same worker.
+        early_us: How long before it was due it began; 0 or less where it was due.
         missing: Outcomes that the code knew when it asked for the step, and that were not in the log.
     """
 
@@ -51,6 +53,8 @@ class Begin:
     owned: bool
     failed: int
     recorded_at_us: int | None
+    overlaps: bool
+    early_us: int
     missing: tuple[Outcome, ...]
 
 
@@ -120,6 +124,7 @@ class Audit:
         self.refused: list[CommandRefused] = []
         self._outcomes: dict[tuple[str, int], int] = {}  # when it was recorded
         self._failed: dict[tuple[str, int], tuple[int, bool]] = {}  # how often; used up?
+        self._due: dict[tuple[str, int], int] = {}
         self._store = store
         self._partition = partition
         self._next = 0
@@ -137,6 +142,10 @@ class Audit:
     def failed(self, workflow_id: str, step: int) -> int:
         """Failed attempts of the step, since the run was last resumed with none left."""
         return self._failed.get((workflow_id, step), (0, False))[0]
+
+    def due_us(self, workflow_id: str, step: int) -> int:
+        """When the step's next attempt is due; 0 where nothing is said."""
+        return self._due.get((workflow_id, step), 0)
 
     def holds(self, event: Event) -> bool:
         """Whether exactly this event is in the log, and accepted."""
@@ -181,6 +190,7 @@ class Audit:
             case StepAttemptFailed():
                 failed = self.failed(workflow_id, event.step) + 1
                 self._failed[workflow_id, event.step] = (failed, event.due_at is None)
+                self._due[workflow_id, event.step] = event.due_at or 0
             case WorkflowResumed():
                 for key, (_, used_up) in list(self._failed.items()):
                     if key[0] == workflow_id and used_up:

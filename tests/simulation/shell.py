@@ -9,13 +9,20 @@ from functools import partial
 from random import Random
 from typing import Any, Protocol
 
-from tests.simulation.attempts import NAMESPACE, Attempt, carry_out
+from tests.simulation.attempts import (
+    MAX_STEP_US,
+    NAMESPACE,
+    SECOND_US,
+    STEP_US,
+    Attempt,
+    carry_out,
+)
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
 from refold.engine.definitions import Workflow
-from refold.engine.effects import Answer, Effect, Launch
+from refold.engine.effects import Answer, Effect, Launch, StepResult
 from refold.engine.operations import Outcome
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.proof import Instant, Proof
@@ -27,12 +34,8 @@ from refold.log.errors import AppendUnknown
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Bounds, Channel, Entry, Record
 
-SECOND_US = 1_000_000
 PARTITION = 0
 
-STEP_US = {"slow": 3_600_000 * SECOND_US}
-"""How long steps take, by name; others take up to `MAX_STEP_US`."""
-MAX_STEP_US = SECOND_US // 20
 DRAIN_US = 10 * SECOND_US
 
 
@@ -182,6 +185,7 @@ class SimWorker:
         self._following: int | None = None
         self._proof = SimProof(world, self)
         self._handed_back: list[Effect] = []
+        self._reported: list[tuple[Launch, StepResult]] = []
         self._queued: list[Launch] = []  # waiting for a thread, or for a turn of the event loop
         self._woken = False
         self._until_us: int | None = None
@@ -204,6 +208,8 @@ class SimWorker:
         due = [attempt for attempt in self.attempts if attempt.done_at_us <= now_us]
         acts.extend(partial(self._begin, launch) for launch in self._queued)
         acts.extend(partial(self._finish_step, attempt) for attempt in due)
+        if self._reported and self._world.random.random() < 0.1:
+            acts.append(self._report_again)
         if self._following is not None and self._waiting_commands() > self._following:
             acts.append(self._deliver)
         drained = not (self.attempts or self._queued) or now_us >= self._drain_until_us
@@ -264,14 +270,14 @@ class SimWorker:
 
     async def _serve(self) -> None:
         world = self._world
-        while not self._finishing:
+        while True:
             try:
                 await self._own()
-                if self._finishing:
-                    return
                 backoff_us = round(LOST_PAUSE_S * SECOND_US)
             except AppendUnknown:
                 backoff_us = SECOND_US // 10
+            if self._finishing:
+                return
             self._drop()
             await pause(world.now_us + world.random.randrange(backoff_us))
 
@@ -409,15 +415,29 @@ class SimWorker:
     def _forget_steps(self) -> None:
         self._queued.clear()
         self._handed_back.clear()
+        self._reported.clear()
         self.attempts.clear()
 
     def _finish_step(self, attempt: Attempt) -> None:
         assert self.owner is not None
         self.attempts.remove(attempt)
         result = carry_out(attempt)
-        for _ in range(2 if self._world.random.random() < 0.1 else 1):  # a report may be repeated
-            self.owner.step_done(attempt.launch, result, self.clock())
+        self.owner.step_done(attempt.launch, result, self.clock())
+        if self._world.random.random() < 0.1:
+            self._reported.append((attempt.launch, result))
         self._woken = True
+
+    def _report_again(self) -> None:
+        """A report comes once more, perhaps long after."""
+        assert self.owner is not None
+        launch, result = self._reported.pop()
+        self.owner.step_done(launch, result, self.clock())
+        self._woken = True
+
+    def under_way(self, launch: Launch) -> bool:
+        """Whether the step is being carried out here."""
+        wanted = (launch.workflow_id, launch.step)
+        return any((a.launch.workflow_id, a.launch.step) == wanted for a in self.attempts)
 
     def _finish_draining(self) -> None:
         self._finishing = True

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.simulation import checker
+from tests.simulation.attempts import SECOND_US
 from tests.simulation.checker import CHECKS, History, Problems, problems
 from tests.simulation.journal import Begin, Digests, Given, Journal, Silence
 from tests.simulation.shapes import returns
-from tests.simulation.shell import SECOND_US
 
 from refold.log.codec import GENESIS, encode_command, encode_event, link_claim
 from refold.log.commands import Reply, StartWorkflow
@@ -94,6 +94,8 @@ BEGIN = Begin(
     owned=True,
     failed=0,
     recorded_at_us=None,
+    overlaps=False,
+    early_us=0,
     missing=(),
 )
 ACCEPTED = Given("me", Reply(command_id="c", workflow_id="w", status="accepted"), 1, None)
@@ -186,6 +188,21 @@ def an_attempt_too_early(tale: Tale) -> None:
 def an_attempt_again(tale: Tale) -> None:
     """The owner forgot that an attempt has failed."""
     tale.journal.begins.append(replace(BEGIN, failed=1))
+
+
+def begun_twice_at_once(tale: Tale) -> None:
+    """A worker began a step that it was still carrying out."""
+    tale.journal.begins.append(replace(BEGIN, overlaps=True))
+
+
+def tried_again_too_early(tale: Tale) -> None:
+    """A step was tried again before it was due."""
+    tale.journal.begins.append(replace(BEGIN, early_us=1))
+
+
+def told_to_the_wrong_one(tale: Tale) -> None:
+    """A client heard an answer to another one's command."""
+    tale.journal.answers.append(replace(ACCEPTED, client_id="you"))
 
 
 def another_result(tale: Tale) -> None:
@@ -335,6 +352,7 @@ PLANTS: list[tuple[Callable[[History], Problems], Plant]] = [
     ),
     (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_too_early),
     (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_again),
+    (checker.invariant_04_no_effect_precedes_what_it_follows_from, begun_twice_at_once),
     (checker.invariant_05_a_result_that_was_given_is_the_result, another_result),
     (checker.invariant_05_a_result_that_was_given_is_the_result, a_result_too_early),
     (checker.invariant_05_a_result_that_was_given_is_the_result, a_wrong_result),
@@ -350,12 +368,14 @@ PLANTS: list[tuple[Callable[[History], Problems], Plant]] = [
     (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_too_early),
     (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_twice),
     (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_started_twice),
+    (checker.invariant_11_a_timer_fires_once_and_when_due, tried_again_too_early),
     (checker.invariant_13_the_bad_stop_only_themselves, a_wrong_result),
     (checker.invariant_13_the_bad_stop_only_themselves, acknowledged_and_lost),
     (checker.commands_are_consumed_exactly_once, refused_for_nothing),
     (checker.commands_are_consumed_exactly_once, a_conflict_that_was_taken),
     (checker.commands_are_consumed_exactly_once, refused_twice),
     (checker.commands_are_consumed_exactly_once, garbage_that_was_passed_over),
+    (checker.replies_answer_what_was_asked, told_to_the_wrong_one),
     (checker.the_chain_verifies, a_forged_event),
     (checker.only_the_odd_are_parked, parked_without_reason),
 ]

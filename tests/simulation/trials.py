@@ -1,12 +1,13 @@
 """Worlds that tests run: one workflow with planned faults, and a whole life drawn from one seed."""
 
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
+from tests.simulation.attempts import SECOND_US
 from tests.simulation.checker import History, problems
 from tests.simulation.faults import Fault, Faults, FaultsAt, NoFaults, RandomFaults
 from tests.simulation.shapes import CHANGING, SHAPES, Shape
-from tests.simulation.shell import SECOND_US
 from tests.simulation.world import World
 
 from refold.log.commands import StartWorkflow
@@ -32,20 +33,32 @@ class Trial:
         return "\n".join(["", *self.world.journal.acts, "", *self.problems])
 
 
-def undisturbed(shape: Shape) -> list[int]:
-    """Sizes of the appends when nothing goes wrong."""
+def undisturbed(shape: Shape, *, mended: bool) -> tuple[World, list[int]]:
+    """A world in which nothing goes wrong and one worker does all, and the sizes of its appends.
+
+    Args:
+        shape: What is run.
+        mended: Whether no run needs a person.
+    """
     faults = NoFaults()
     world = _one_run(shape, faults)
+    world.outside.mended = mended
     try:
         world.live()
     finally:
         world.close()
-    return faults.sizes
+    world.audit.advance()
+    return world, faults.sizes
+
+
+def appends(shape: Shape) -> list[int]:
+    """Sizes of the appends until nothing is left to do, but perhaps for a person."""
+    return undisturbed(shape, mended=False)[1]
 
 
 def disturbed(shape: Shape, planned: dict[int, Fault]) -> Trial:
     """One run of `shape` with faults at the planned appends; then it is brought to its end and judged."""
-    return _judged(_one_run(shape, FaultsAt(planned)), {"w": shape})
+    return judged(_one_run(shape, FaultsAt(planned)), {"w": shape})
 
 
 def _one_run(shape: Shape, faults: Faults) -> World:
@@ -69,7 +82,7 @@ def drawn(seed: int) -> Trial:
     for workflow_id, shape in shapes.items():
         _plan_run(world, random, workflow_id, shape)
     _plan_trouble(world, random, sorted(shapes))
-    return _judged(world, shapes)
+    return judged(world, shapes)
 
 
 def _plan_run(world: World, random: Random, workflow_id: str, shape: Shape) -> None:
@@ -87,6 +100,8 @@ def _plan_run(world: World, random: Random, workflow_id: str, shape: Shape) -> N
         world.plan(begin_us + 1 + random.randrange(START_WITHIN_US), lambda: world.submit(other))
     if random.random() < 0.3:
         world.plan(random.randrange(2 * START_WITHIN_US), lambda: world.watch(workflow_id))
+    if random.random() < 0.3:
+        world.plan(random.randrange(2 * START_WITHIN_US), lambda: world.resume(workflow_id))
 
 
 def _plan_trouble(world: World, random: Random, workflow_ids: list[str]) -> None:
@@ -106,9 +121,10 @@ def _plan_trouble(world: World, random: Random, workflow_ids: list[str]) -> None
         world.plan(random.randrange(START_WITHIN_US), lambda: world.submit(misfit))
     for _ in range(random.choice((0, 0, 1, 2))):
         world.plan(random.randrange(2 * START_WITHIN_US), deploy)
-    if random.random() < 0.15:
-        victim = random.choice(workflow_ids)
-        world.plan(random.randrange(2 * START_WITHIN_US), lambda: world.poison_stream(victim))
+    for poison in (world.poison_stream, world.intrude):
+        if random.random() < 0.15:
+            victim = random.choice(workflow_ids)
+            world.plan(random.randrange(2 * START_WITHIN_US), partial(poison, victim))
 
 
 def _start_of(workflow: str, payload: str) -> StartWorkflow:
@@ -122,7 +138,8 @@ def _start_of(workflow: str, payload: str) -> StartWorkflow:
     )
 
 
-def _judged(world: World, shapes: dict[str, Shape]) -> Trial:
+def judged(world: World, shapes: dict[str, Shape]) -> Trial:
+    """Let a world come to rest, bring all its runs to their end, and judge it."""
     try:
         world.live()
         world.settle(shapes)

@@ -11,10 +11,11 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from tests.simulation.attempts import SECOND_US
 from tests.simulation.faults import Fault, Faults, NoFaults
 from tests.simulation.journal import Audit, Begin, Digests, Given, Journal, Silence
 from tests.simulation.shapes import Outside, Shape, catalogue, outside
-from tests.simulation.shell import NEVER_US, PARTITION, SECOND_US, SimWorker
+from tests.simulation.shell import NEVER_US, PARTITION, SimWorker
 
 from refold.engine.definitions import Workflow
 from refold.engine.effects import Answer, Launch
@@ -143,6 +144,11 @@ class World:
             payload=bound.payload,
         )
 
+    def resume(self, workflow_id: str) -> None:
+        """Somebody mends what was out of order, and resumes the run."""
+        self.outside.mended = True
+        self.submit(self._resume(workflow_id))
+
     def watch(self, workflow_id: str) -> None:
         """A client asks how a run ends."""
         self.submit(self._watch(workflow_id))
@@ -179,6 +185,12 @@ class World:
             requested_at=self.now_us,
         )
 
+    def intrude(self, workflow_id: str) -> None:
+        """Somebody who is no worker writes garbage into a run's stream, while its owner is at work."""
+        self._note(f"somebody writes garbage into {workflow_id}")
+        entry = Entry(workflow_id, self.random.randbytes(self.random.randrange(20)))
+        self.store.append(Channel.EVENTS, PARTITION, [entry])
+
     # Surroundings of workers ------------------------------------------------------------------------------
 
     def fate(self, worker: SimWorker, entries: int) -> Fault:
@@ -212,6 +224,7 @@ class World:
         audit = self.audit
         audit.advance()
         owner = worker.owner
+        due_us = 0 if self._skew_us else audit.due_us(launch.workflow_id, launch.step)
         begin = Begin(
             worker=worker.name,
             workflow_id=launch.workflow_id,
@@ -221,6 +234,8 @@ class World:
             owned=owner is not None and owner.state.claim == audit.claim,
             failed=audit.failed(launch.workflow_id, launch.step),
             recorded_at_us=audit.recorded_at_us(launch.workflow_id, launch.step),
+            overlaps=worker.under_way(launch),
+            early_us=due_us - self.now_us,
             missing=tuple(outcome for outcome in knew if not audit.holds(outcome)),
         )
         self._note(f"{worker.name} begins {launch.workflow_id}/{launch.step} #{launch.attempt}")

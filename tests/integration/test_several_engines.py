@@ -1,0 +1,183 @@
+"""Several engines on one log or on several, in one process and in several."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine_trial import engine_on, kinds, until
+from log_backend import PATIENCE_S, LogBackend, SqliteBackend
+from refold import Engine, ResultTimeout, step, workflow
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+PROGRAM = """
+import sys
+from refold import Engine, step, workflow
+
+@step
+async def whose() -> str:
+    return "the other process"
+
+@workflow
+async def ask(number: int) -> str:
+    return f"{await whose()} {number}"
+"""
+
+
+@step
+async def whose() -> str:
+    return "this process"
+
+
+@workflow
+async def ask(number: int) -> str:
+    return f"{await whose()} {number}"
+
+
+@contextmanager
+def other_process(code: str, path: Path) -> Generator[subprocess.Popen[str], None, None]:
+    """Another process that runs `code` after PROGRAM, with the log's url as its argument."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + textwrap.dedent(code), f"sqlite:///{path}?partitions=2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that a process says."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+WORKER = """
+with Engine(sys.argv[1]) as engine:
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_client_alone_gets_results_from_a_worker_elsewhere(tmp_path: Path) -> None:
+    """Given a worker in another process, an engine without a worker starts a run and gets its result."""
+    backend = SqliteBackend(tmp_path)
+    with other_process(WORKER, backend.path) as worker:
+        assert line_of(worker) == "ready"
+        with engine_on(backend, worker=False) as client:
+            assert client.start(ask, 1, id="a-1").result(PATIENCE_S) == "the other process 1"
+            assert client.owned_partitions == []
+        assert worker.stdin is not None
+        worker.stdin.close()
+        assert worker.wait(PATIENCE_S) == 0
+
+
+def test_another_process_attaches_by_id_and_waits(tmp_path: Path) -> None:
+    """Given a run that is under way here, another process attaches to it by its id and hears its result when it ends."""
+    gate = asyncio.Event()
+
+    @step
+    async def wait() -> str:
+        await gate.wait()
+        return "opened"
+
+    @workflow
+    async def gated() -> str:
+        return await wait()
+
+    attach = """
+    with Engine(sys.argv[1], worker=False) as engine:
+        handle = engine.handle("gated-1")
+        print(handle.status().status, flush=True)
+        print(handle.result(60), flush=True)
+    """
+
+    async def scenario() -> None:
+        backend = SqliteBackend(tmp_path)
+        async with engine_on(backend, gated) as engine:
+            await engine.start_async(gated, id="gated-1")
+            with other_process(attach, backend.path) as client:
+                assert await asyncio.to_thread(line_of, client) == "running"
+                gate.set()
+                assert await asyncio.to_thread(line_of, client) == "opened"
+                assert await asyncio.to_thread(client.wait, PATIENCE_S) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_client_without_any_worker_is_told_so_and_loses_nothing(backend: LogBackend) -> None:
+    """Given no worker, a start times out and says that its command is durable; a later worker carries it out."""
+    with Engine(backend.log(), worker=False, start_timeout_s=0.01) as client:
+        with pytest.raises(ResultTimeout, match="'later'.*start a worker"):
+            client.start(ask, 5, id="later")
+    with engine_on(backend, ask) as engine:
+        until(lambda: "workflow.completed" in [event.kind for event in history_of(engine, "later")])
+        assert engine.handle("later", ask).result() == "this process 5"
+
+
+def history_of(engine: Engine, run: str) -> list["HasKind"]:
+    """A run's events; none where it has not begun."""
+    found = [info.workflow_id for info in engine.list()]
+    return [HasKind(kind) for kind in kinds(engine, run)] if run in found else []
+
+
+class HasKind:
+    """An event's kind."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+def test_engines_on_different_logs_do_not_meet(tmp_path: Path) -> None:
+    """Given two engines in one process on two files, the same id names a run of its own in each."""
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        path.mkdir()
+    one, two = (engine_on(SqliteBackend(path), ask) for path in paths)
+    with one, two:
+        handles = [one.start(ask, 1, id="same"), two.start(ask, 2, id="same")]
+        assert [handle.result() for handle in handles] == ["this process 1", "this process 2"]
+        assert [len(engine.list()) for engine in (one, two)] == [1, 1]
+
+
+def test_a_second_engine_stands_by_and_takes_over(backend: LogBackend) -> None:
+    """Given two engines on one log of two partitions, they share it; when one closes, the other owns it all."""
+    first, second = engine_on(backend, ask), engine_on(backend, ask)
+    with second:
+        with first:
+            until(lambda: len(first.owned_partitions) == len(second.owned_partitions) == 1)
+            assert {*first.owned_partitions, *second.owned_partitions} == {0, 1}
+            results = [first.start(ask, n, id=f"run-{n}").result() for n in range(8)]
+            assert results == [f"this process {n}" for n in range(8)]
+        until(lambda: list(second.owned_partitions) == [0, 1])
+        again = [second.start(ask, n, id=f"run-{n}").result() for n in range(8)]
+        assert again == results
+        workers = {event.worker for event in second.history("run-0") if not isinstance(event, type)}
+        assert len(workers) == 1
+
+
+def test_a_third_engine_on_two_partitions_waits_for_its_turn(tmp_path: Path) -> None:
+    """Given a file of one partition and two engines, the second owns nothing until the first has closed."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    second = Engine(url, workflows=[ask])
+    with Engine(url, workflows=[ask]) as first:
+        until(lambda: list(first.owned_partitions) == [0])
+        second.__enter__()
+        assert second.start(ask, 3, id="s").result() == "this process 3"  # by the first
+        assert list(second.owned_partitions) == []
+    try:
+        until(lambda: list(second.owned_partitions) == [0])
+        assert second.handle("s", ask).result() == "this process 3"
+    finally:
+        second.__exit__()
