@@ -92,7 +92,7 @@ class Outcome:
     heard: bool = False
     failure: RefoldError | None = None
     age: int = 0
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    waiters: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
     def told(self, reply: Reply) -> None:
         """Take the reply and let the waiters go on."""
@@ -381,10 +381,17 @@ class Client:
             if question is not None and not question.reply.done():
                 question.reply.set_result(reply)
             return
+        if (
+            reply.status == "unknown" and question is not None
+        ):  # the owner has changed: ask the new one
+            if not isinstance(question.command, ResumeWorkflow):
+                question.age = 0
+                self._in_background(self._send(question.command))
+            return
         outcome = self._outcomes.get(reply.workflow_id)
         if outcome is None:
             return
-        if reply.status == "unknown":  # the owner has changed: ask the new one
+        if reply.status == "unknown":
             outcome.watched = False
             outcome.wake()
         else:

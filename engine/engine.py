@@ -67,14 +67,20 @@ class Handle(Generic[R]):
             WorkflowNotFound: There is no such run.
             Exception: What the workflow raised, as the same type where that can be rebuilt, else `WorkflowError`.
         """
-        return self._engine._wait(self.result_async(timeout_s), "result_async()")
+        return self._engine._wait(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
+            self.result_async(timeout_s), "result_async()"
+        )
 
     async def result_async(self, timeout_s: float | None = None) -> R:
         """`result` for async code, with a timeout."""
-        return await self._engine._run(self._result(timeout_s))
+        return await self._engine._run(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
+            self._result(timeout_s)
+        )
 
     async def _result(self, timeout_s: float | None) -> R:
-        reply = await self._engine._client.wait(self._outcome, timeout_s)
+        reply = await self._engine._client.wait(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
+            self._outcome, timeout_s
+        )
         if reply.status != "completed":
             raise_failure(reply)
         return self._result_type.decode(reply.payload or "null")
@@ -380,7 +386,8 @@ class Engine:
         """Check the input before anything is written."""
         if isinstance(workflow, Bound):
             bound = workflow
-        elif isinstance(workflow, Workflow):
+        # Not every caller has a type checker.
+        elif isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             bound = workflow.bind(*args)
         else:
             raise UsageError(

@@ -96,10 +96,10 @@ class WorkflowState:
     position: int
     status: Status
     updated_at: int
-    outcomes: list[Outcome] = field(default_factory=list)
-    resolved: set[int] = field(default_factory=set)
-    attempts: dict[int, Attempts] = field(default_factory=dict)
-    timers: dict[int, TimerStarted] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    resolved: set[int] = field(default_factory=set[int])
+    attempts: dict[int, Attempts] = field(default_factory=dict[int, Attempts])
+    timers: dict[int, TimerStarted] = field(default_factory=dict[int, TimerStarted])
     parked: WorkflowParked | None = None
     broken: str | None = None
 
@@ -133,8 +133,8 @@ class PartitionState:
     owner: str = ""
     command: int = NO_COMMAND
     chain: bytes = bytes(32)
-    open: dict[str, WorkflowState] = field(default_factory=dict)
-    closed: dict[str, Closed] = field(default_factory=dict)
+    open: dict[str, WorkflowState] = field(default_factory=dict[str, WorkflowState])
+    closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
 
 
 def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> PartitionState:

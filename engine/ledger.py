@@ -126,11 +126,13 @@ class Ledger:
         if records:
             self._confirm(len(offsets), records[-1].offset + 1)
 
-    def drop(self) -> None:
-        """Forget what was not appended and what was held: the partition is given up."""
+    def drop(self) -> list[Effect]:
+        """Forget what was not appended and what was held: the partition is given up. Returns the lost effects."""
+        dropped = [*self._ready, *(effect for held in self._held.values() for effect in held)]
         self._entries.clear()
         self._ready.clear()
         self._held.clear()
+        return dropped
 
     def _ended_by(self, record: Record) -> str | None:
         """Who ended the ownership with a record that is not ours; None where the fold ignores it (rules 1 and 4)."""

@@ -58,6 +58,7 @@ class Runs(Protocol):
 
     def code_version(self, workflow: str) -> str | None:
         """What the run's start event says of the code; None where nothing is known."""
+        ...
 
     def canonical(self, workflow: str, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
@@ -66,6 +67,7 @@ class Runs(Protocol):
             UnknownWorkflow: No workflow of that name is registered here.
             PayloadError: It does not fit the workflow's parameters.
         """
+        ...
 
     def create(self, started: WorkflowStarted) -> Run:
         """A run of the workflow that `started` names, not yet begun.
@@ -74,6 +76,7 @@ class Runs(Protocol):
             UnknownWorkflow: No workflow of that name is registered here.
             PayloadError: The input does not fit the workflow's parameters.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,8 @@ class Active:
     state: WorkflowState
     run: Run | None = None
     last_sequence: int = 0
-    in_flight: dict[int, int] = field(default_factory=dict)  # step -> attempt
-    armed: dict[int, int] = field(default_factory=dict)  # timer or retry -> due time
+    in_flight: dict[int, int] = field(default_factory=dict[int, int])  # step -> attempt
+    armed: dict[int, int] = field(default_factory=dict[int, int])  # timer or retry -> due time
 
 
 class OpenRuns:

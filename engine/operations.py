@@ -142,28 +142,36 @@ class Run(Protocol):
     @property
     def ending(self) -> Ending | None:
         """How the run ended; None while it goes on."""
+        ...
 
     @property
     def pending(self) -> dict[int, Request]:
         """Requests without outcome that the code still waits for, by number. Not to be changed by the reader."""
+        ...
 
     def start(self) -> None:
         """Run the code from its beginning to its first quiescence. Called once, before any `deliver`."""
+        ...
 
     def deliver(self, outcome: Outcome) -> None:
         """Tell the next outcome in log order and run to quiescence."""
+        ...
 
     def deliver_all(self, outcomes: Sequence[Outcome]) -> None:
         """Tell outcomes one after the other, each run to quiescence: a replay, with less around each."""
+        ...
 
     def take(self) -> list[Request]:
         """Requests that came up since the last `take` and are still pending, in number order."""
+        ...
 
     def take_cancelled(self) -> list[int]:
         """Numbers of requests that the code has stopped waiting for since the last call."""
+        ...
 
     def close(self) -> None:
         """Drop the run: coroutines are closed and threads unwound, with nothing recorded and no effect."""
+        ...
 
 
 class DurableScope(Protocol):
@@ -172,24 +180,31 @@ class DurableScope(Protocol):
     @property
     def mode(self) -> Literal["async", "sync"]:
         """Whether the workflow is `async def` or `def`."""
+        ...
 
     @property
     def workflow_id(self) -> str:
         """Id of the workflow."""
+        ...
 
     @property
     def now_us(self) -> int:
         """Time of the last event that the run was told, in microseconds since 1970-01-01 UTC."""
+        ...
 
     @property
     def random(self) -> Random:
         """The run's own random numbers, seeded by the workflow's id: a new run draws the same again."""
+        ...
 
     def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """In an `async def` workflow: the awaitable outcome of a step."""
+        ...
 
     def perform_sync(self, call: StepCall) -> Any:
         """In a `def` workflow: wait for a step and return its result."""
+        ...
 
     def sleep_sync(self, delay_s: float) -> None:
         """In a `def` workflow: wait for a durable timer."""
+        ...

@@ -14,7 +14,7 @@ effect may go out, `engine/open_runs.py` those for the runs; the rules for comma
 
 from collections.abc import Callable, Iterator, Sequence
 
-from refold.engine.effects import Answer, Effect, Launch, StepResult
+from refold.engine.effects import Answer, Effect, Launch, Lookup, StepResult
 from refold.engine.fold import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.ledger import Ledger
 from refold.engine.open_runs import Active, OpenRuns, OwnerSettings, Runs
@@ -159,8 +159,8 @@ class Owner:
     def abandon(self) -> list[Answer]:
         """Drop everything: the partition is lost or given up. Returns what the waiting clients are told."""
         self._open.close()
-        self._ledger.drop()
-        return self._watchers.abandoned()
+        dropped = [effect for effect in self._ledger.drop() if not isinstance(effect, Launch)]
+        return [*self._watchers.abandoned(), *map(_unknown, dropped)]
 
     # Commands ---------------------------------------------------------------------------------------------
 
@@ -314,6 +314,13 @@ def _refused(command: Command, error: RefoldError) -> Reply:
         error_type=_type_name(error),
         error_message=str(error),
     )
+
+
+def _unknown(effect: Answer | Lookup) -> Answer:
+    """What a client is told in place of an answer that was held when the partition was lost: ask again."""
+    asked = effect.reply if isinstance(effect, Answer) else effect
+    reply = Reply(command_id=asked.command_id, workflow_id=asked.workflow_id, status="unknown")
+    return Answer(effect.client_id, reply)
 
 
 def _type_name(error: RefoldError) -> str:

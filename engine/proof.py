@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-FRESH_S = 0.5
-"""Far shorter than any session timeout: nobody takes over meanwhile. And two questions a second cost nothing."""
+FRESH_S = 2.0
+"""Shorter than a session timeout (6 s), so that nobody has taken over meanwhile; longer than a slow broker takes to
+answer, for an answer that is stale when it comes would let no step begin at all."""
 
 MICROSECONDS = 1_000_000
 

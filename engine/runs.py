@@ -26,7 +26,7 @@ class CodeRuns:
         self, workflows: Mapping[str, Workflow[..., Any]], guard: GuardMode, slots: ThreadSlots
     ) -> None:
         self._workflows = workflows
-        self._guard = guard
+        self._guard: GuardMode = guard
         self._slots = slots
 
     def code_version(self, workflow: str) -> str | None:

@@ -251,8 +251,6 @@ class _Session:
         while not self._finishing:
             try:
                 await self._own()
-                if self._finishing:
-                    return  # drain drops what is left
                 backoff_s = LOST_PAUSE_S
             except (LogCorrupt, LogMismatch) as error:
                 self._drop()
@@ -267,8 +265,12 @@ class _Session:
                     "partition %d: unexpected error; beginning again from the log", self._partition
                 )
             self._drop()
-            await asyncio.sleep(backoff_s * (0.5 + self._worker.random()))
+            await self._pause(backoff_s)
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+
+    async def _pause(self, backoff_s: float) -> None:
+        if not self._finishing:
+            await asyncio.sleep(backoff_s * (0.5 + self._worker.random()))
 
     async def _own(self) -> None:
         """Claim, recover and pump; returns when a newer claim was met."""

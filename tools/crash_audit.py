@@ -75,10 +75,10 @@ class Audited:
         problems: What should not be, in words.
     """
 
-    streams: dict[str, list[Event]] = field(default_factory=dict)
-    claims: list[PartitionClaimed] = field(default_factory=list)
+    streams: dict[str, list[Event]] = field(default_factory=dict[str, list[Event]])
+    claims: list[PartitionClaimed] = field(default_factory=list[PartitionClaimed])
     stale: int = 0
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list[str])
 
 
 async def audit(log: Log) -> Audited:
@@ -148,12 +148,15 @@ def repeated(audited: Audited, lines: Sequence[Begun]) -> list[str]:
                 recorded[workflow_id, event.step, event.attempt] = event.recorded_at
     problems: list[str] = []
     for line in lines:
-        for known in (
+        known = (
             outcomes.get((line.workflow_id, line.step)),
             recorded.get((line.workflow_id, line.step, line.attempt)),
-        ):
-            if known is not None and line.at_us > known:
-                problems.append(f"{line} began {line.at_us - known} us after it was recorded")
+        )
+        problems += [
+            f"{line} began {line.at_us - at} us after it was recorded"
+            for at in known
+            if at is not None and line.at_us > at
+        ]
     return problems
 
 

@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,20 +27,24 @@ from refold.log.urls import open_log
 DRAIN_S = 5.0
 
 
-def kafka_settings() -> KafkaSettings:
-    """Settings by which a dead worker is missed soon. A broker that we did not start may not allow them."""
+SESSION_MS = 1_500
+"""A worker that was killed is missed soon. Not for one that is stopped: see `FRESH_S` in `engine/proof.py`."""
+
+
+def kafka_settings(session_ms: int) -> KafkaSettings:
+    """Settings with that session timeout, which a broker that we did not start may not allow."""
     if os.environ.get("KAFKA_BOOTSTRAP"):
         return TEST_SETTINGS
-    return replace(TEST_SETTINGS, session_timeout_ms=1_500, heartbeat_interval_ms=200)
+    return replace(TEST_SETTINGS, session_timeout_ms=session_ms, heartbeat_interval_ms=200)
 
 
-def log_of(url: str) -> Log:
+def log_of(url: str, session_ms: int = SESSION_MS) -> Log:
     """The log that workers and their client share."""
     scheme, _, rest = url.partition("://")
     if scheme != "kafka":
         return open_log(url)
     servers, _, namespace = rest.partition("/")
-    return KafkaLog(servers.split(","), namespace, kafka_settings())
+    return KafkaLog(servers.split(","), namespace, kafka_settings(session_ms))
 
 
 class Nursery:
@@ -47,16 +53,23 @@ class Nursery:
     Args:
         url: The log.
         journal: Where the steps write that they have begun.
+        session_ms: On Kafka, after how long a worker that says nothing is missed, in milliseconds.
     """
 
-    def __init__(self, url: str, journal: Path) -> None:
+    def __init__(self, url: str, journal: Path, session_ms: int = SESSION_MS) -> None:
         environment = {**os.environ, JOURNAL: str(journal)}
         here = str(Path(__file__).parent)
         environment["PYTHONPATH"] = os.pathsep.join(
             [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "import crash_nursery; crash_nursery.serve()", url],
+            [
+                sys.executable,
+                "-c",
+                "import crash_nursery; crash_nursery.serve()",
+                url,
+                str(session_ms),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -103,12 +116,12 @@ class Nursery:
 
 def serve() -> None:
     """The nursery's own process: carries out one line of standard input after the other."""
-    url = sys.argv[1]
+    log = partial(log_of, sys.argv[1], int(sys.argv[2]))
     lifelines: dict[int, int] = {}  # pid -> our end of its pipe
     for line in sys.stdin:
         verb, _, what = line.strip().partition(" ")
         if verb == "start":
-            answer = _fork(url, what, lifelines)
+            answer = _fork(log, what, lifelines)
         else:
             pid = int(what)
             if verb == "retire":
@@ -124,23 +137,23 @@ def serve() -> None:
         os.waitpid(pid, 0)
 
 
-def _fork(url: str, name: str, lifelines: dict[int, int]) -> int:
+def _fork(log: Callable[[], Log], name: str, lifelines: dict[int, int]) -> int:
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(theirs)
         for lifeline in lifelines.values():  # the siblings' must end with the nursery alone
             os.close(lifeline)
-        os._exit(_work(url, name, ours))
+        os._exit(_work(log(), name, ours))
     os.close(ours)
     lifelines[pid] = theirs
     return pid
 
 
-def _work(url: str, name: str, lifeline: int) -> int:
+def _work(log: Log, name: str, lifeline: int) -> int:
     """A worker's life."""
     try:
-        with Engine(log_of(url), workflows=WORKFLOWS, name=name, drain_s=DRAIN_S):
+        with Engine(log, workflows=WORKFLOWS, name=name, drain_s=DRAIN_S):
             os.read(lifeline, 1)  # returns when nobody holds the other end any more
     except BaseException:  # noqa: BLE001 - the process ends here: its exit code and standard error tell
         traceback.print_exc()

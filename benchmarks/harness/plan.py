@@ -82,8 +82,9 @@ class Benchmark:
     repeats: int = 3
 
     def repeats_on(self, backend: Backend) -> int:
-        """The peer needs a minute for what takes others a second: it gets one turn."""
-        return 1 if backend == "dbos" and self.kind != "import" else self.repeats
+        """One turn where one takes long: for the peer; and on Kafka for histories, which it takes in slowly."""
+        slow = backend == "dbos" or (backend == "kafka" and self.kind in {"killed", "built"})
+        return 1 if slow and self.kind != "import" else self.repeats
 
 
 DURABLE: tuple[Backend, ...] = ("sqlite", "kafka", "dbos")
@@ -209,11 +210,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         (
             Figure("first_us", "a step, at the beginning", "us"),
             Figure("last_us", "a step, at the end", "us"),
-            Figure("ratio", "end / beginning", "x", dict.fromkeys(OURS, FLAT)),
+            Figure("ratio", "end / beginning", "x", dict.fromkeys(OURS_DURABLE, FLAT)),
             PEAK,
         ),
         case="growth",
-        backends=OURS,
+        backends=OURS_DURABLE,
         repeats=1,
     ),
     Benchmark(
@@ -221,7 +222,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "one step each, all at once",
         "burst",
         {
-            "full": tuple(Size(n, 1) for n in (1_000, 3_000, 10_000, 30_000, 100_000)),
+            "full": tuple(Size(n, 1) for n in (1_000, 3_000, 10_000)),
             "quick": (Size(500, 1), Size(2_000, 1)),
             "tiny": (Size(2, 1), Size(5, 1)),
         },
@@ -242,6 +243,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         _sizes((1, 1), (1, 1), (1, 1)),
         (Figure("import_ms", "import", "ms"),),
         backends=DURABLE,
-        repeats=5,
+        repeats=3,
     ),
 )

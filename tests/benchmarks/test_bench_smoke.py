@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ON_EVERY_LOG = {"throughput", "sequential", "latency", "threads", "fold", "growth", "burst"}
-ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "import"}
+ON_EVERY_LOG = {"throughput", "sequential", "latency", "threads", "fold", "burst"}
+ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "growth", "import"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
 pytestmark = pytest.mark.slow

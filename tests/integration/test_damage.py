@@ -1,4 +1,4 @@
-"""What somebody else has written into a log, and files that are no logs: one clear error each, and nothing else stops."""
+"""What somebody else wrote into a log, and files that are no logs: one clear error each, and nothing else stops."""
 
 import sqlite3
 from contextlib import closing
@@ -103,7 +103,7 @@ def test_an_event_that_nobody_can_read_parks_its_workflow_also_while_it_runs(
 
 
 def test_foreign_bytes_without_a_key_are_left_alone(any_backend: LogBackend) -> None:
-    """Given a record that belongs to no workflow and carries no claim, everything goes on, in this life and the next."""
+    """Given a record with no workflow and no claim, everything goes on, in this life and the next."""
     with engine_on(any_backend, simple) as engine:
         assert engine.start(simple, id="a").result() == 1
         append_raw(any_backend, Channel.EVENTS, "a", [Entry(None, b"\x00nonsense")])

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,7 @@ def waits_an_hour_in_a_thread() -> str:
 
 @pytest.mark.parametrize("waiting", [waits_an_hour, waits_an_hour_in_a_thread])
 def test_timers_survive_a_restart(any_backend: LogBackend, waiting: Workflow[[], str]) -> None:
-    """Given a run that waits an hour, when its worker is started an hour later, it goes on; its first step is replayed."""
+    """Given a run that waits an hour, a worker started an hour later goes on with it; its first step is replayed."""
     RAN.clear()
     with engine_on(any_backend, waiting) as engine:
         engine.start(waiting, id="timer")
@@ -102,7 +103,7 @@ def test_helpers_give_the_same_values_in_every_life(backend: LogBackend) -> None
     assert len(set(drawn)) == 1
 
 
-def order_of(*steps: Callable[[], object]) -> Workflow[[], str]:
+def order_of(*steps: Callable[[], Coroutine[Any, Any, str]]) -> Workflow[[], str]:
     """A version of the workflow `order`: it calls these steps, with an hour between first and second."""
 
     @workflow(name="order")
@@ -111,7 +112,7 @@ def order_of(*steps: Callable[[], object]) -> Workflow[[], str]:
         for n, call in enumerate(steps):
             if n == 1:
                 await sleep(3600)
-            results.append(await call())  # type: ignore[misc]  # pyright: ignore
+            results.append(await call())
         return "".join(results)
 
     return order
@@ -120,7 +121,7 @@ def order_of(*steps: Callable[[], object]) -> Workflow[[], str]:
 def test_code_that_no_longer_matches_parks_the_run_and_mended_code_goes_on(
     any_backend: LogBackend,
 ) -> None:
-    """Given an open run, when code with other steps takes it up, it is parked with what differs; the old code ends it."""
+    """Given an open run, code with other steps parks it and says what differs; with the old code it ends."""
     RAN.clear()
     good, changed = order_of(first, second), order_of(second, first)
     with engine_on(any_backend, good) as engine:
@@ -174,7 +175,7 @@ def test_a_running_run_can_not_be_resumed(backend: LogBackend) -> None:
 
 
 def test_a_run_without_code_waits_for_a_worker_that_has_it(any_backend: LogBackend) -> None:
-    """Given an open run, a worker that lacks its workflow leaves it alone and works on others; one that has it ends it."""
+    """Given an open run, a worker that lacks its workflow leaves it alone; one that has it ends it."""
     with engine_on(any_backend, waits_an_hour) as engine:
         engine.start(waits_an_hour, id="orphan")
         until(lambda: "timer.started" in kinds(engine, "orphan"))

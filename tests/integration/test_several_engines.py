@@ -13,7 +13,7 @@ import pytest
 
 from engine_trial import engine_on, kinds, until
 from log_backend import PATIENCE_S, LogBackend, SqliteBackend
-from refold import Engine, ResultTimeout, step, workflow
+from refold import Engine, ResultTimeout, Status, step, workflow
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -84,7 +84,7 @@ def test_a_client_alone_gets_results_from_a_worker_elsewhere(tmp_path: Path) -> 
 
 
 def test_another_process_attaches_by_id_and_waits(tmp_path: Path) -> None:
-    """Given a run that is under way here, another process attaches to it by its id and hears its result when it ends."""
+    """Given a run under way here, another process attaches to it by its id and hears its result when it ends."""
     gate = asyncio.Event()
 
     @step
@@ -118,25 +118,12 @@ def test_another_process_attaches_by_id_and_waits(tmp_path: Path) -> None:
 
 def test_a_client_without_any_worker_is_told_so_and_loses_nothing(backend: LogBackend) -> None:
     """Given no worker, a start times out and says that its command is durable; a later worker carries it out."""
-    with Engine(backend.log(), worker=False, start_timeout_s=0.01) as client:
-        with pytest.raises(ResultTimeout, match="'later'.*start a worker"):
-            client.start(ask, 5, id="later")
+    client = Engine(backend.log(), worker=False, start_timeout_s=0.01)
+    with client, pytest.raises(ResultTimeout, match=r"'later'.*start a worker"):
+        client.start(ask, 5, id="later")
     with engine_on(backend, ask) as engine:
-        until(lambda: "workflow.completed" in [event.kind for event in history_of(engine, "later")])
+        until(lambda: [info.status for info in engine.list()] == [Status.COMPLETED])
         assert engine.handle("later", ask).result() == "this process 5"
-
-
-def history_of(engine: Engine, run: str) -> list["HasKind"]:
-    """A run's events; none where it has not begun."""
-    found = [info.workflow_id for info in engine.list()]
-    return [HasKind(kind) for kind in kinds(engine, run)] if run in found else []
-
-
-class HasKind:
-    """An event's kind."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
 
 
 def test_engines_on_different_logs_do_not_meet(tmp_path: Path) -> None:
@@ -163,8 +150,7 @@ def test_a_second_engine_stands_by_and_takes_over(backend: LogBackend) -> None:
         until(lambda: list(second.owned_partitions) == [0, 1])
         again = [second.start(ask, n, id=f"run-{n}").result() for n in range(8)]
         assert again == results
-        workers = {event.worker for event in second.history("run-0") if not isinstance(event, type)}
-        assert len(workers) == 1
+        assert kinds(second, "run-0").count("workflow.started") == 1
 
 
 def test_a_third_engine_on_two_partitions_waits_for_its_turn(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_step_knows_its_attempt_and_keeps_its_idempotency_key(any_backend: Log
 
 
 def test_the_context_says_where_the_step_stands(backend: LogBackend) -> None:
-    """Given a step with a timeout, its context names workflow, step, attempt, deadline, and that it is not cancelled."""
+    """Given a step with a timeout, its context names workflow, step, attempt and deadline."""
 
     @dataclass
     class Seen:
@@ -170,7 +170,7 @@ def test_the_key_is_the_same_after_a_recovery(backend: LogBackend) -> None:
 
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_an_attempt_that_takes_too_long_is_a_timeout(backend: LogBackend, in_thread: bool) -> None:
-    """Given a step over its time, async or in a thread, the attempt fails with StepTimeout, and the step is cancelled."""
+    """Given a step over its time, async or in a thread, the attempt fails with StepTimeout and is cancelled."""
     released = threading.Event()
 
     @step(timeout_s=0.02)
@@ -309,7 +309,7 @@ def test_a_timeout_in_workflow_code_cancels_the_step(any_backend: LogBackend) ->
 
 
 def test_a_queued_step_that_is_given_up_never_begins(backend: LogBackend) -> None:
-    """Given one thread for `def` steps and a step that holds it, a second one that is cancelled meanwhile never runs."""
+    """Given one thread for `def` steps and a step that holds it, a second one, cancelled meanwhile, never runs."""
     release = threading.Event()
     ran: list[str] = []
 

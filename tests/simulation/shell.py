@@ -168,7 +168,6 @@ class SimWorker:
         self.name = settings.worker
         self.alive = True
         self.stopped = False  # as by SIGSTOP: does nothing until the world lets it go on
-        self.assigned = True  # as far as it has heard
         self.owner: Owner | None = None
         self.attempts: list[Attempt] = []
         self._world = world
@@ -261,7 +260,6 @@ class SimWorker:
 
     def revoke(self) -> None:
         """The group says that the partition is lost: drop it without a word to the log."""
-        self.assigned = False
         self._drop()
         self._task.close()
         self.alive = False
