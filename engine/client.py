@@ -319,13 +319,15 @@ class Client:
         self._round = loop.call_later(self._ask_again_s, self._ask_again)
         for question in list(self._asked.values()):
             question.age += 1
-            # A resume is not sent twice: it would be refused where only the first one's reply was lost.
-            if question.age % 2 == 0 and not isinstance(question.command, ResumeWorkflow):
+            # After 2, 4, 8, ... rounds: a worker that is behind is not helped by more to do. A resume is not sent
+            # twice, for it would be refused where only the first one's reply was lost.
+            due = question.age > 1 and question.age & (question.age - 1) == 0
+            if due and not isinstance(question.command, ResumeWorkflow):
                 self._in_background(self._send(question.command))
         for outcome in list(self._outcomes.values()):
             if outcome.waiters:
                 outcome.age += 1
-                if outcome.age % 2 == 0:
+                if outcome.age > 1 and outcome.age & (outcome.age - 1) == 0:
                     outcome.watched = False
                     outcome.wake()
 

@@ -75,9 +75,7 @@ class FlatRecord(Generic[T]):
             constants = {} if kind is None else {"kind": kind}
             layout = Layout(cls, columns, constants, computed)
             self._layouts[kind] = layout
-            self.readers[None if kind is None else text_bytes(kind)] = compile_reader(
-                layout, start
-            )
+            self.readers[None if kind is None else text_bytes(kind)] = compile_reader(layout, start)
             self.writers[cls] = compile_writer(layout._replace(columns=columns[first:]))
 
     def read(self, data: bytes) -> T:

@@ -7,6 +7,7 @@ import typer
 
 from refold.engine.engine import Engine
 from refold.services.exits import reported
+from refold.services.garbage import settle_garbage_collector
 from refold.services.leftover import leave_steps_behind
 from refold.services.loading import load_workflows
 from refold.services.logs import set_up_logging
@@ -53,6 +54,7 @@ def worker(
         set_up_logging(as_json=log_json)
         engine = Engine(log, workflows=workflows, name=name, threads=threads, drain_s=drain_s)
         duty = Duty(url, tuple(workflow.name for workflow in workflows), drain_s)
+        settle_garbage_collector()
         code = asyncio.run(WorkerService(engine, log, duty).run())
         leave_steps_behind(code)
         raise typer.Exit(code)

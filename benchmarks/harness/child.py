@@ -8,6 +8,7 @@ import histories
 import live
 from job import Job
 from refold.log.urls import open_log
+from refold.services.garbage import settle_garbage_collector
 
 CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "throughput": live.throughput,
@@ -24,6 +25,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
 async def main() -> None:
     """Measure the cases of the job on the command line, one after the other."""
     job = Job.from_json(sys.argv[1])
+    settle_garbage_collector()  # as `refold worker` does
     # A log in memory lives as long as somebody holds it: from case to case, that is us.
     held = open_log(job.url) if job.url.startswith("memory:") else None
     for case in job.cases:

@@ -44,7 +44,10 @@ def draw(path: Path, curves: Sequence[Curve]) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("cost of a one-step workflow, µs")
     axes[0].set_ylim(bottom=0)
-    axes[0].legend(frameon=False)
-    figure.suptitle("Cost of a step against the number of workflows: a level line is what it should be", fontsize=11)
+    axes[-1].legend(frameon=False, loc="lower right")
+    figure.suptitle(
+        "Cost of a step against the number of workflows: a level line is what it should be",
+        fontsize=11,
+    )
     with mpl.rc_context({"svg.hashsalt": "refold"}):  # the same figures give the same file
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)

@@ -1,0 +1,108 @@
+"""A worker that stands still between an append and its acknowledgement, while another one takes its partition."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from refold import Engine, Workflow, step, workflow
+from refold.engine.proof import FRESH_S, Proof
+from refold.engine.worker import claim, wall_clock
+from refold.log.memory import MemoryLog, MemoryStore
+from refold.log.protocol import Channel, Entry
+
+STOPPED_S = 60
+MICROSECONDS = 1_000_000
+
+RAN: list[str] = []
+
+
+@step
+async def first() -> str:
+    RAN.append("first")
+    return "1"
+
+
+@step
+async def second() -> str:
+    RAN.append("second")
+    return "2"
+
+
+@step
+def second_in_thread() -> str:
+    RAN.append("second")
+    return "2"
+
+
+@workflow
+async def both() -> str:
+    return await first() + await second()
+
+
+@workflow
+async def both_in_threads() -> str:
+    return await first() + await second_in_thread.aio()
+
+
+class StandingStill(MemoryLog):
+    """A log whose user is stopped once: after its first recorded step, before it hears that it was recorded.
+
+    Args:
+        store: Where the records are.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store=store, rebalance_s=0.01)
+        self.now_us = wall_clock()
+        self._rival = MemoryLog(store=store)
+        self._has_stopped = False
+
+    def clock(self) -> int:
+        """The wall clock that the engine is to use."""
+        return self.now_us
+
+    async def append(
+        self, channel: Channel, partition: int, entries: Sequence[Entry]
+    ) -> Sequence[int]:
+        """Append; the first time that a step is recorded, a rival claims the partition before this returns."""
+        offsets = await super().append(channel, partition, entries)
+        records_step = any(("kind", b"step.completed") in entry.headers for entry in entries)
+        if channel is Channel.EVENTS and records_step and not self._has_stopped:
+            self._has_stopped = True
+            await self._rival.open()
+            await claim(self._rival, partition, "rival", self.clock)
+            await self._rival.close()
+            self.now_us += STOPPED_S * MICROSECONDS
+        return offsets
+
+
+@pytest.mark.parametrize("taken_over", [both, both_in_threads])
+def test_a_step_does_not_begin_on_an_old_acknowledgement(taken_over: Workflow[[], str]) -> None:
+    """Given a partition that another claimed before an acknowledgement came, no step begins under the old claim."""
+    RAN.clear()
+    log = StandingStill(MemoryStore(partitions=1))
+    with Engine(log, workflows=[taken_over], clock=log.clock) as engine:
+        assert engine.start(taken_over, id="run").result() == "12"
+        claims = {event.claim for event in engine.history("run")}
+    assert RAN == ["first", "second"]  # begun under the old claim, the second would have run twice
+    assert len(claims) == 2
+
+
+class TestProof:
+    def test_nothing_is_proven_at_first(self) -> None:
+        """Given a partition that the log has not shown to be ours, no step may begin."""
+        assert not Proof(wall_clock).is_fresh()
+
+    @pytest.mark.parametrize(
+        ("passed_s", "fresh"),
+        [(0, True), (FRESH_S, True), (FRESH_S + 0.001, False), (-0.001, False)],
+    )
+    def test_it_ages_by_the_wall_clock_and_does_not_trust_one_that_goes_back(
+        self, passed_s: float, fresh: bool
+    ) -> None:
+        """Given a proof, it holds for FRESH_S of the wall clock, and not where that clock was set back."""
+        now_us = 1_000 * MICROSECONDS
+        proof = Proof(lambda: now_us)
+        proof.given(proof.now())
+        now_us += round(passed_s * MICROSECONDS)
+        assert proof.is_fresh() == fresh
