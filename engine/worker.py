@@ -344,6 +344,7 @@ class _Session:
             while owner.lost_to is None and not self._proof.is_fresh():
                 await self._probe(owner)
         if owner.lost_to is not None:
+            self._wake_up()  # the pump looks before it sleeps
             return
         answers: list[Answer] = []
         for effect in effects:
