@@ -177,6 +177,7 @@ class Engine:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
+        self._thread = None  # a second close finds nothing to do
         try:
             asyncio.run_coroutine_threadsafe(self._close(), loop).result()
         finally:
