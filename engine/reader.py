@@ -71,10 +71,7 @@ async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
     partition = partition_of(workflow_id, log.partitions)
     events = [event async for event in accepted_events(log, partition, workflow_id)]
     if not events:
-        raise WorkflowNotFound(
-            f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
-            "or list the runs with `refold list`"
-        )
+        raise _not_found(log, workflow_id)
     return events
 
 
@@ -85,16 +82,9 @@ async def read_status(log: Log, workflow_id: str) -> WorkflowInfo:
         WorkflowNotFound: No run has that id.
     """
     partition = partition_of(workflow_id, log.partitions)
-    state = PartitionState()
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
-        for record in batch:
-            state = evolve(state, decode_event(record), record.offset)
-    for info in _infos(state):
+    for info in _infos(await read_partition(log, partition, workflow_id)):
         return info
-    raise WorkflowNotFound(
-        f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
-        "or list the runs with `refold list`"
-    )
+    raise _not_found(log, workflow_id)
 
 
 async def read_all(log: Log) -> list[WorkflowInfo]:
@@ -106,10 +96,12 @@ async def read_all(log: Log) -> list[WorkflowInfo]:
     return infos
 
 
-async def read_partition(log: Log, partition: int) -> PartitionState:
-    """The fold of a whole partition, as of now."""
+async def read_partition(
+    log: Log, partition: int, workflow_id: str | None = None
+) -> PartitionState:
+    """The fold of a partition as of now, or of one stream in it where `workflow_id` is given."""
     state = PartitionState()
-    async for batch in log.read(Channel.EVENTS, partition, 0):
+    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
         for record in batch:
             state = evolve(state, decode_event(record), record.offset)
     return state
@@ -124,6 +116,13 @@ async def read_ending(log: Log, partition: int, lookup: Lookup) -> Reply:
     if ending is None:
         return Reply(command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown")
     return ended_reply(ending, lookup.command_id)
+
+
+def _not_found(log: Log, workflow_id: str) -> WorkflowNotFound:
+    return WorkflowNotFound(
+        f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
+        "or list the runs with `refold list`"
+    )
 
 
 def _infos(state: PartitionState) -> list[WorkflowInfo]:

@@ -326,10 +326,7 @@ class _Session:
         offsets = await self._log.append(Channel.EVENTS, self._partition, entries)
         gap = owner.acked(offsets)
         if gap is not None:
-            records: list[Record] = []
-            async for batch in self._log.read(Channel.EVENTS, self._partition, *gap):
-                records.extend(batch)
-            owner.inspected(records, offsets)
+            owner.inspected(await self._records(*gap), offsets)
         if owner.lost_to is None:
             self._proof.given(sent_at)
 
@@ -367,14 +364,14 @@ class _Session:
         asked_at = self._proof.now()
         end = (await self._log.bounds(Channel.EVENTS, self._partition)).end
         if end > owner.next_offset:
-            records: list[Record] = []
-            async for batch in self._log.read(
-                Channel.EVENTS, self._partition, owner.next_offset, end
-            ):
-                records.extend(batch)
-            owner.inspected(records, ())
+            owner.inspected(await self._records(owner.next_offset, end), ())
         if owner.lost_to is None:
             self._proof.given(asked_at)
+
+    async def _records(self, start: int, stop: int) -> list[Record]:
+        """The partition's records from `start` up to (without) `stop`."""
+        batches = self._log.read(Channel.EVENTS, self._partition, start, stop)
+        return [record async for batch in batches for record in batch]
 
     def _look_up(self, lookup: Lookup) -> None:
         async def find() -> None:
