@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import cast, get_type_hints
+from typing import ForwardRef, cast, get_type_hints
 
 from refold.log.errors import DefinitionError
 
@@ -35,6 +35,19 @@ def raw_annotations(fn: Callable[..., object]) -> Mapping[str, object]:
         return annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF)
     found: object = getattr(target, "__annotations__", None)
     return cast("dict[str, object]", found) if isinstance(found, dict) else {}
+
+
+def signature_of(fn: Callable[..., object]) -> inspect.Signature:
+    """The parameters of `fn`, with annotations unevaluated: from Python 3.14 on, asking for them evaluates them all.
+
+    Raises:
+        TypeError, ValueError: As `inspect.signature`, where `fn` has none that can be read.
+    """
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - no such module before 3.14
+
+        return inspect.signature(fn, annotation_format=annotationlib.Format.STRING)
+    return inspect.signature(fn)
 
 
 def calling_frame() -> FrameType | None:
@@ -87,8 +100,9 @@ def resolve(fn: Callable[..., object], name: str, local: Mapping[str, object], w
             name
         ]
     except Exception as error:  # an annotation is an expression and may raise anything
+        written = raw.__forward_arg__ if isinstance(raw, ForwardRef) else raw
         msg = (
-            f"The annotation {raw!r} of {name!r} in {target.__module__}.{target.__qualname__} ({what}) can't be "
+            f"The annotation {written!r} of {name!r} in {target.__module__}.{target.__qualname__} ({what}) can't be "
             f"evaluated: {error}. refold needs the type when the workflow runs: import it at run time, not only "
             f"under TYPE_CHECKING, and define it in a module or before the function."
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from refold.engine.annotations import calling_frame, local_names
+from refold.engine.annotations import calling_frame, local_names, signature_of
 from refold.engine.bound import Bound
 from refold.engine.input_type import InputType
 from refold.engine.payload import PayloadType
@@ -193,7 +193,7 @@ def _define(
         raise DefinitionError(
             "@workflow can't make a workflow of a lambda: write it as a function with `def`."
         )
-    if next(iter(inspect.signature(function).parameters), "") in ("self", "cls"):
+    if next(iter(signature_of(function).parameters), "") in ("self", "cls"):
         raise DefinitionError(
             f"@workflow can't make a workflow of the method {function.__qualname__}: an instance can't be brought back "
             f"after a crash. Write a function that takes what it needs as arguments."

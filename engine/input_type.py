@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from refold.engine.annotations import UNDECLARED, plain_function, resolve
+from refold.engine.annotations import UNDECLARED, plain_function, resolve, signature_of
 from refold.engine.payload import PayloadType, problems_of
 from refold.log.errors import DefinitionError, PayloadError
 
@@ -215,7 +215,7 @@ class InputType:
 
 def _bare_signature(fn: Callable[..., object]) -> inspect.Signature:
     try:
-        return inspect.signature(fn)
+        return signature_of(fn)
     except (TypeError, ValueError) as error:
         msg = f"{fn!r} has no signature that can be read, so its input can't be checked. Wrap it in a function."
         raise DefinitionError(msg) from error

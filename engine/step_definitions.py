@@ -28,7 +28,7 @@ from typing import (
     overload,
 )
 
-from refold.engine.annotations import calling_frame, local_names
+from refold.engine.annotations import calling_frame, local_names, signature_of
 from refold.engine.operations import DurableScope, StepCall, StepOptions
 from refold.engine.payload import PayloadType
 from refold.engine.retry import Retry
@@ -69,7 +69,7 @@ class _Step(Generic[P, R]):
         self.result_type = PayloadType.of_return(
             self.fn, f"result of step {name!r}", local_names(self.fn, frame)
         )
-        self._signature = inspect.signature(self.fn)
+        self._signature = signature_of(self.fn)
         self._fewest, self._most = _positional_range(self._signature)
         self._receiver: tuple[object, ...] = ()
         # Not its __dict__: a function's own attributes are not a step's.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from refold.engine.annotations import signature_of
 from refold.engine.bound import Bound
 from refold.engine.definitions import Workflow
 from refold.log.errors import UsageError
@@ -68,14 +69,14 @@ def plain_object(input_json: str | None) -> str:
 def _whole(workflow: Workflow[..., Any], input_json: str) -> str:
     """The JSON object of all arguments; the only parameter's bare value is taken for it where it fits no other way."""
     value = _parsed(input_json)
-    names = list(inspect.signature(workflow.fn).parameters)
+    names = list(signature_of(workflow.fn).parameters)
     if len(names) == 1 and not (_is_object(value) and set(value) <= set(names)):
         return f"{{{json.dumps(names[0])}:{input_json}}}"
     return input_json  # the text itself: numbers keep all their digits
 
 
 def _from_words(workflow: Workflow[..., Any], words: Sequence[str]) -> str:
-    parameters = inspect.signature(workflow.fn).parameters.values()
+    parameters = signature_of(workflow.fn).parameters.values()
     takes = [parameter for parameter in parameters if parameter.kind in _BY_POSITION]
     rest = next((p for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
     if len(words) > len(takes) and rest is None:
