@@ -296,7 +296,7 @@ def require_function(fn: object, what: str, decorator: str) -> Callable[..., obj
         problem = "a class; decorate its method, or a function that makes the instance"
     elif isinstance(fn, AsyncStep | SyncStep):
         problem = "a step already; use one decorator"
-    elif not inspect.isroutine(fn):
+    elif not _is_function(fn):
         problem = (
             f"a {type(fn).__qualname__} and no function; wrap it in a function made with `def`"
         )
@@ -306,6 +306,16 @@ def require_function(fn: object, what: str, decorator: str) -> Callable[..., obj
         return cast("Callable[..., object]", fn)
     msg = f"{decorator} can't make a {what} of {shown}: it is {problem}."
     raise DefinitionError(msg)
+
+
+def _is_function(fn: object) -> bool:
+    """Whether `fn` is a function with a name of its own, of Python or of C.
+
+    `isroutine` alone says yes to any descriptor; from Python 3.14 on a partial is one.
+    """
+    is_partial = isinstance(fn, functools.partial)
+    named = callable(fn) and hasattr(fn, "__qualname__")
+    return named and not is_partial and inspect.isroutine(fn)
 
 
 def checked_name(name: str, what: str) -> str:

@@ -54,6 +54,15 @@ class Callable_:  # noqa: N801 - the name is for this test
         return 1
 
 
+class Descriptor(Callable_):
+    def __get__(self, instance: object, owner: type[object] | None = None) -> "Descriptor":
+        return self
+
+
+def named(number: int) -> int:
+    return number
+
+
 @pytest.mark.parametrize("decorate", [step, workflow, step(name="x"), workflow(name="x")])
 @pytest.mark.parametrize(
     ("fn", "told"),
@@ -62,7 +71,11 @@ class Callable_:  # noqa: N801 - the name is for this test
         (async_generator, "generator"),
         (Till, "class"),
         (Callable_(), "no function"),
+        (Descriptor(), "no function"),
         (functools.partial(abs, 1), "no function"),
+        (functools.wraps(named)(functools.partial(named, 1)), "no function"),
+        (functools.partialmethod(named, 1), "no function"),
+        (functools.cached_property(named), "no function"),
         (5, "no function"),
         (charge, "step already|no function"),
     ],
