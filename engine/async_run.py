@@ -25,7 +25,7 @@ from refold.engine.scope import enter_run
 from refold.log.errors import UsageError
 from refold.log.events import TimerFired
 
-if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 14):
     # For makers of event loops; typeshed does not know it.
     from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]
 else:
@@ -33,7 +33,7 @@ else:
     def _swap_current_task(
         loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None
     ) -> asyncio.Task[Any] | None:
-        """On 3.11 each loop has a current task of its own: ours does not meet the worker's."""
+        """Before 3.14 each loop has a current task of its own, and no thread has: ours does not meet the worker's."""
         return None
 
 

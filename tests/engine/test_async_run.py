@@ -800,6 +800,33 @@ def test_a_run_inside_a_running_loop_leaves_it_as_it_was() -> None:
     assert asyncio._get_running_loop() is None
 
 
+def test_a_run_in_a_callback_has_no_task_to_put_aside() -> None:
+    """Given a callback of the worker's loop, which is no task's, that drives a run, the run goes on all the same."""
+
+    @workflow
+    async def nested() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        await ask(task.get_name())
+        return task.get_name()
+
+    async def worker() -> str:
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[str] = loop.create_future()
+
+        def drive() -> None:
+            driver = Driver.begin(nested)
+            driver.complete(0, "a")
+            assert asyncio.current_task() is None
+            result.set_result(driver.result())
+
+        loop.set_exception_handler(lambda _, told: result.set_exception(told["exception"]))
+        loop.call_soon(drive)
+        return await result
+
+    assert json.loads(asyncio.run(worker())) == "workflow"
+
+
 def test_a_run_does_not_see_the_workers_context() -> None:
     """Given a variable that the worker has set, workflow code sees its default, not the worker's value."""
     seen: list[object] = []
