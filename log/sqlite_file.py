@@ -149,9 +149,9 @@ def open_file(path: Path, partitions: int | None) -> OpenFile:
             connections.append(_connect(path))
             connections.append(_connect(path))
             meta = dict(connections[0].execute("SELECT name, value FROM meta"))
-            # Reading never tells that the file can't be written: better now than at the first append.
-            connections[0].execute("BEGIN IMMEDIATE")
-            connections[0].execute("ROLLBACK")
+            # Reading never tells that the file can't be written, and BEGIN IMMEDIATE only reads where it can't be:
+            # better now, by a write that changes nothing, than at the first append.
+            connections[0].execute("DELETE FROM meta WHERE 0")
             # The writer waits by itself, with shorter pauses than SQLite's (see SqliteWriter); a reader meets a lock
             # only while another process recovers the file or closes it, and should not stop the loop for long.
             connections[0].execute("PRAGMA busy_timeout = 0")
