@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-FRESH_S = 2.0
-"""Shorter than a session timeout (6 s), so that nobody has taken over meanwhile; longer than a slow broker takes to
-answer, for an answer that is stale when it comes would let no step begin at all."""
+from refold.log.protocol import MIN_TAKEOVER_S
+
+FRESH_S = MIN_TAKEOVER_S
+"""No longer, so that nobody has taken over meanwhile: KafkaSettings refuses a session timeout that is too short for it.
+And longer than a slow broker takes to answer: an answer that is stale when it comes would let no step begin at all."""
 
 MICROSECONDS = 1_000_000
 

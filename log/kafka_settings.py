@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from refold.log.errors import UsageError
 from refold.log.local import DEFAULT_MAX_RECORD_BYTES
-from refold.log.protocol import Channel
+from refold.log.protocol import MIN_TAKEOVER_S, Channel
 
 # Kafka's own limit is 249 characters for a topic, and `.commands` is our longest suffix.
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -29,7 +29,7 @@ class KafkaSettings:
     Args:
         client_id: What brokers' logs and quotas call this client.
         session_timeout_ms: A worker that says nothing for so long has lost its partitions. 6 s is the least that
-            a broker takes by default.
+            a broker takes by default. What it has beyond a heartbeat must be longer than `MIN_TAKEOVER_S`.
         heartbeat_interval_ms: How often a worker shows that it lives. Moves of partitions are noticed in heartbeats:
             with 500 ms a move took 0.55 s, with Kafka's usual 3,000 ms it took 6.2 s.
         request_timeout_ms: How long one request may take before it is sent again.
@@ -97,6 +97,15 @@ class KafkaSettings:
             raise UsageError(
                 f"heartbeat_interval_ms={self.heartbeat_interval_ms} is more than a third of session_timeout_ms="
                 f"{self.session_timeout_ms}: one late heartbeat would lose the partitions"
+            )
+        # The broker counts from the last heartbeat, which may be an interval older than the last proof of ownership.
+        shortest_ms = MIN_TAKEOVER_S * 1_000 + self.heartbeat_interval_ms
+        if self.session_timeout_ms <= shortest_ms:
+            raise UsageError(
+                f"session_timeout_ms={self.session_timeout_ms} is too short: a worker that was stopped for a moment may"
+                f" begin a step up to {MIN_TAKEOVER_S:g} s after the log showed that a partition was its own, when"
+                f" another could own it already; give more than {shortest_ms:g} ms (MIN_TAKEOVER_S and"
+                f" heartbeat_interval_ms={self.heartbeat_interval_ms})"
             )
         if self.delivery_timeout_ms < self.linger_ms + self.request_timeout_ms:
             raise UsageError(

@@ -21,6 +21,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+MIN_TAKEOVER_S = 2.0
+"""No log gives the partitions of a worker that has fallen silent to another sooner than this, in seconds. Workers
+rest on it: see `engine/proof.py`."""
+
 
 class Channel(StrEnum):
     """The three kinds of record, each in topics or tables of its own so that access can be granted apart."""

@@ -26,25 +26,24 @@ from refold.log.urls import open_log
 
 DRAIN_S = 5.0
 
+SESSION_MS = 2_500
+"""A worker that was killed or stopped is missed soon, and no sooner than `MIN_TAKEOVER_S` allows."""
 
-SESSION_MS = 1_500
-"""A worker that was killed is missed soon. Not for one that is stopped: see `FRESH_S` in `engine/proof.py`."""
 
-
-def kafka_settings(session_ms: int) -> KafkaSettings:
-    """Settings with that session timeout, which a broker that we did not start may not allow."""
+def kafka_settings() -> KafkaSettings:
+    """Settings with a short session timeout, which a broker that we did not start may not allow."""
     if os.environ.get("KAFKA_BOOTSTRAP"):
         return TEST_SETTINGS
-    return replace(TEST_SETTINGS, session_timeout_ms=session_ms, heartbeat_interval_ms=200)
+    return replace(TEST_SETTINGS, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=200)
 
 
-def log_of(url: str, session_ms: int = SESSION_MS) -> Log:
+def log_of(url: str) -> Log:
     """The log that workers and their client share."""
     scheme, _, rest = url.partition("://")
     if scheme != "kafka":
         return open_log(url)
     servers, _, namespace = rest.partition("/")
-    return KafkaLog(servers.split(","), namespace, kafka_settings(session_ms))
+    return KafkaLog(servers.split(","), namespace, kafka_settings())
 
 
 class Nursery:
@@ -53,23 +52,16 @@ class Nursery:
     Args:
         url: The log.
         journal: Where the steps write that they have begun.
-        session_ms: On Kafka, after how long a worker that says nothing is missed, in milliseconds.
     """
 
-    def __init__(self, url: str, journal: Path, session_ms: int = SESSION_MS) -> None:
+    def __init__(self, url: str, journal: Path) -> None:
         environment = {**os.environ, JOURNAL: str(journal)}
         here = str(Path(__file__).parent)
         environment["PYTHONPATH"] = os.pathsep.join(
             [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "import crash_nursery; crash_nursery.serve()",
-                url,
-                str(session_ms),
-            ],
+            [sys.executable, "-c", "import crash_nursery; crash_nursery.serve()", url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -116,7 +108,7 @@ class Nursery:
 
 def serve() -> None:
     """The nursery's own process: carries out one line of standard input after the other."""
-    log = partial(log_of, sys.argv[1], int(sys.argv[2]))
+    log = partial(log_of, sys.argv[1])
     lifelines: dict[int, int] = {}  # pid -> our end of its pipe
     for line in sys.stdin:
         verb, _, what = line.strip().partition(" ")

@@ -8,6 +8,8 @@ from engine_trial import kinds, until
 from refold import Engine, Workflow, step, workflow
 from refold.engine.proof import FRESH_S, Proof
 from refold.engine.worker import claim, wall_clock
+from refold.log.errors import UsageError
+from refold.log.kafka_settings import KafkaSettings
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Entry
 
@@ -94,6 +96,11 @@ def test_a_step_does_not_begin_on_an_old_acknowledgement(taken_over: Workflow[[]
 
 
 class TestProof:
+    def test_it_is_stale_before_another_can_take_over(self) -> None:
+        """Given a Kafka session as short as FRESH_S, it is refused: a worker could go on with what is another's."""
+        with pytest.raises(UsageError, match="session_timeout_ms"):
+            KafkaSettings(session_timeout_ms=int(FRESH_S * 1_000), heartbeat_interval_ms=1)
+
     def test_nothing_is_proven_at_first(self) -> None:
         """Given a partition that the log has not shown to be ours, no step may begin."""
         assert not Proof(wall_clock).is_fresh()

@@ -17,7 +17,7 @@ from kafka_broker import Cluster
 from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
 from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
 from refold.log.kafka_topics import FORMAT, NamespaceRecord, TopicsReport
-from refold.log.protocol import Channel, Entry
+from refold.log.protocol import MIN_TAKEOVER_S, Channel, Entry
 
 
 @contextmanager
@@ -291,6 +291,13 @@ class TestSettings:
         """Given settings that contradict each other, the error names the one to change."""
         with pytest.raises(UsageError, match=named):
             settings()
+
+    def test_a_session_too_short_for_the_engine_is_refused(self) -> None:
+        """Given a session that could end within MIN_TAKEOVER_S, the error says what to give; a longer one is taken."""
+        shortest_ms = int(MIN_TAKEOVER_S * 1_000) + 200
+        with pytest.raises(UsageError, match=f"session_timeout_ms.*more than {shortest_ms} ms"):
+            KafkaSettings(session_timeout_ms=shortest_ms, heartbeat_interval_ms=200)
+        KafkaSettings(session_timeout_ms=shortest_ms + 1, heartbeat_interval_ms=200)
 
     def test_a_password_is_not_shown(self) -> None:
         """Given a password, the settings' text, which may be logged, does not have it."""

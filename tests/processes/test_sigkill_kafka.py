@@ -11,17 +11,15 @@ import pytest
 
 from crash_audit import Journal
 from crash_load import LOOK_EVERY_S, Load, digests, digests_elsewhere, problems_of
-from crash_nursery import Nursery, kafka_settings, log_of
+from crash_nursery import Nursery, log_of
 from crash_shapes import FREEZE, FREEZING, SHAPES
 from kafka_backend import KafkaBackend
 from log_backend import PATIENCE_S
 from refold import Engine
-from refold.engine.proof import FRESH_S
 
 ROUNDS = int(os.environ.get("REFOLD_KILLS", "20"))
 MOST_ATTEMPTS = 100
 """A worker is killed after at most so many attempts have begun in it, so it owned partitions when it died."""
-STOPPED_SESSION_MS = 3_000
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -76,13 +74,12 @@ def test_of_two_workers_one_is_killed_again_and_again(url: str, tmp_path: Path) 
 
 def test_a_stopped_worker_that_comes_back_changes_nothing(url: str, tmp_path: Path) -> None:
     """Given a worker stopped past its session inside a step, when it goes on, its writes are void and it works on."""
-    assert kafka_settings(STOPPED_SESSION_MS).session_timeout_ms > FRESH_S * 1_000
     journal = Journal(tmp_path / "journal")
     freeze = Path(f"{journal.path}{FREEZE}")
     freeze.touch()  # found, and removed, by the first worker that comes to the step
 
     async def scenario() -> None:
-        with Nursery(url, journal.path, STOPPED_SESSION_MS) as nursery:
+        with Nursery(url, journal.path) as nursery:
             async with Engine(log_of(url), worker=False) as client:
                 load = Load(client, journal, random.Random(1), SHAPES)
                 workers = [nursery.start(), nursery.start()]
