@@ -53,8 +53,6 @@ _SCHEMA = (
     "CREATE TABLE bookmarks (partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL)",
 )
 
-_HEADER_BYTES = 100
-_MAGIC = b"SQLite format 3\0"
 _ENTRY_BUSY_S = 30.0
 """How long `open` waits for another process that is making the file or recovers it after a crash."""
 
@@ -137,7 +135,6 @@ def open_file(path: Path, partitions: int | None) -> OpenFile:
     """
     try:
         _make_if_missing(path, 1 if partitions is None else partitions)
-        _check_header(path)
     except OSError as error:
         raise LogUnavailable(
             f"can't open the log {path}: {error.strerror or error}. Check that its directory exists and that this "
@@ -183,7 +180,7 @@ def _partitions(path: Path, meta: dict[str, str], wanted: int | None) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """A connection with manual transactions, and commits that are on the disk when they return."""
+    """A connection to a file of ours, with manual transactions, and commits that are on the disk when they return."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",  # rw, not rwc: a file that has gone is not quietly made anew
         uri=True,
@@ -193,6 +190,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         cached_statements=256,
     )
     try:
+        _check_header(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(
@@ -204,20 +202,28 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_header(path: Path) -> None:
-    """Tell from the first bytes whether the file is ours, before SQLite gets to touch it."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+def _check_header(connection: sqlite3.Connection, path: Path) -> None:
+    """Tell whether the file is ours, before anything is written to it.
+
+    SQLite reads the header for us. If the file was opened and closed here, the locks would be gone that other logs
+    of this process hold on it, for POSIX frees them with the first descriptor that is closed ("How To Corrupt An
+    SQLite Database File", 2.2). The next process to leave would then take itself for the last one and remove the
+    file's WAL, and what the logs here append after that, and acknowledge, would be lost.
+    """
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        if primary_code(error) != sqlite3.SQLITE_NOTADB:
+            raise
         raise LogMismatch(
             f"{path} is not a refold log: it is no SQLite file. It was left as it is; name another file"
-        )
-    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        ) from error
+    if application_id != APPLICATION_ID:
         raise LogMismatch(
             f"{path} is not a refold log: it is a SQLite file of another program. It was left as it is; "
             "name another file"
         )
-    found = int.from_bytes(header[60:64])
     if found > FORMAT:
         raise LogMismatch(
             f"the log {path} has format {found}, and this release of refold knows formats up to {FORMAT}. "

@@ -82,6 +82,18 @@ asyncio.run(main())
 """
 
 
+VISITOR = """
+async def main():
+    log = SqliteLog(sys.argv[1])
+    await log.open()
+    end = (await log.bounds(Channel.EVENTS, 0)).end
+    await log.close()
+    say(end)
+
+asyncio.run(main())
+"""
+
+
 def test_a_killed_owners_partition_is_taken_over(tmp_path: Path) -> None:
     """Given an owner in another process, SIGKILL frees its partition for the one who waits."""
     path = tmp_path / "log.db"
@@ -125,6 +137,27 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path, acknowledged: in
 
     records = asyncio.run(found())
     assert {offset: records.get(offset) for offset, _ in told} == dict(told)
+
+
+def test_another_process_leaves_two_logs_of_this_one_what_they_write(tmp_path: Path) -> None:
+    """Given two logs on one file here, when another process opens it and leaves, what is acknowledged after is kept."""
+    path = tmp_path / "log.db"
+
+    async def scenario() -> None:
+        first, second = SqliteLog(path), SqliteLog(path)
+        await first.open()
+        await first.append(Channel.EVENTS, 0, [Entry("wf", b"before")])
+        await second.open()
+        with start(VISITOR, path) as process:
+            assert line_of(process) == "1"
+        await first.append(Channel.EVENTS, 0, [Entry("wf", b"after")])
+        await second.append(Channel.EVENTS, 0, [Entry("wf", b"after")])
+        with start(VISITOR, path) as process:
+            assert line_of(process) == "3"
+        await first.close()
+        await second.close()
+
+    asyncio.run(scenario())
 
 
 def test_processes_write_side_by_side(tmp_path: Path) -> None:
