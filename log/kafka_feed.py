@@ -29,6 +29,7 @@ from refold.log.kafka_client import (
     reason,
     to_records,
     topic_partition,
+    unpark,
 )
 from refold.log.protocol import Record
 
@@ -225,6 +226,7 @@ class Feed:
         if not self._numbers:
             self._ring.wait()
             return
+        unpark(consumer)
         try:
             polled = consumer.poll(self._clients.settings.fetch_wait_ms, _POLL_RECORDS)
         except (OutOfRange, Truncated, Corrupt, Unauthorized) as error:
