@@ -15,15 +15,28 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from typing import Any, Final, Literal
 
-from refold.engine.base_run import BaseRun, FailedStep
+from refold.engine.base_run import BaseRun, EncodeInput, FailedStep
 from refold.engine.callsite import call_source, wait_source
-from refold.engine.guard import Guard, GuardMode, arm, disarm
+from refold.engine.guard import GuardMode, arm, disarm
+from refold.engine.inbox import Message, Topic, topic_of
 from refold.engine.loop import TURN_LIMIT, DeterministicLoop, DurableTimer, Spinning, WorkflowTask
-from refold.engine.operations import Outcome, StepCall, StepRequest, Stuck
+from refold.engine.matching import ANSWERED, two_waiters
+from refold.engine.operations import (
+    Answered,
+    EmitRequest,
+    Emitted,
+    Input,
+    MakeCall,
+    Outcome,
+    RunFacts,
+    StepCall,
+    StepRequest,
+    Stuck,
+)
 from refold.engine.payload import PayloadType
 from refold.engine.scope import enter_run
 from refold.log.errors import UsageError
-from refold.log.events import TimerFired
+from refold.log.events import ChildCompleted, ChildFailed, WorkflowCancelRequested
 
 if sys.version_info >= (3, 14):
     # For makers of event loops; typeshed does not know it.
@@ -54,9 +67,9 @@ class AsyncRun(BaseRun):
         function: The workflow's function.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        workflow_id: Id of the workflow.
-        started_at_us: When it started, in microseconds since 1970-01-01 UTC.
+        facts: What the run knows of itself.
         result_type: How its result becomes JSON.
+        encode_input: How the input becomes JSON with which it may continue as new.
         guard: What to do about side effects in workflow code.
     """
 
@@ -66,18 +79,19 @@ class AsyncRun(BaseRun):
         args: Sequence[object],
         kwargs: Mapping[str, object],
         *,
-        workflow_id: str,
-        started_at_us: int,
+        facts: RunFacts,
         result_type: PayloadType[Any],
+        encode_input: EncodeInput,
         guard: GuardMode = "raise",
     ) -> None:
-        super().__init__(workflow_id, started_at_us, result_type)
+        super().__init__(facts, result_type, encode_input, guard)
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        self._guard = None if guard == "off" else Guard(workflow_id, guard)
-        self._loop = _new_loop(workflow_id, self)
+        self._loop = _new_loop(facts.workflow_id, self)
         self._waiting: dict[int, asyncio.Future[Any] | DurableTimer] = {}
+        self._receiving: dict[Topic, asyncio.Future[None]] = {}
+        self._awaiting_ends: dict[int, list[asyncio.Future[None]]] = {}
         self._main: WorkflowTask | None = None
         # A fresh context, not a copy of the worker's: what that holds is in no history.
         self._context = Context()
@@ -90,11 +104,25 @@ class AsyncRun(BaseRun):
         """The workflow is `async def`."""
         return "async"
 
+    @property
+    def waits_for_input(self) -> bool:
+        """Whether the code waits for a message, a question or the end of a child."""
+        return bool(self._receiving or self._awaiting_ends)
+
     # Run --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run the code from its beginning to its first quiescence."""
         self._turn((), self._begin)
+
+    def replay(self, history: Sequence[Outcome]) -> None:
+        """Instead of `start`, for a run that former owners have run: start it and tell its history."""
+        self._replaying = True
+        try:
+            self._turn((), self._begin)
+            self._turn(history)
+        finally:
+            self._replaying = False
 
     def deliver(self, outcome: Outcome) -> None:
         """Tell the next outcome in log order and run to quiescence."""
@@ -109,7 +137,7 @@ class AsyncRun(BaseRun):
         if not self._closed:
             self._turn((), self._shut)
 
-    # DurableScope -----------------------------------------------------------------------------------------
+    # DurableScope: what waits ------------------------------------------------------------------------------
 
     def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """The awaitable outcome of a step. The request is made when it is first awaited."""
@@ -121,7 +149,7 @@ class AsyncRun(BaseRun):
         if self._closed:
             self.refuse_if_closed()
             return await future  # for ever: see REFUSALS
-        step = self._ask_step(call, source)
+        step = self._ask(StepRequest(self._next, call, source))
         self._waiting[step] = future
         try:
             value = await future
@@ -132,6 +160,114 @@ class AsyncRun(BaseRun):
             raise value.error
         return value
 
+    def call(self, make: MakeCall) -> Coroutine[Any, Any, int]:
+        """Make a request to another workflow, when it is first awaited, and wait until it is recorded there."""
+        self.refuse_if_closed()
+        return self._call(make, call_source())
+
+    async def _call(self, make: MakeCall, source: str) -> int:
+        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        if self._closed:
+            await self._refused_for_good()
+        step = self._ask_call(make, source)
+        self._waiting[step] = future
+        try:
+            refused = await future
+        except BaseException:  # as above
+            self.abandon(step)
+            raise
+        if refused.__class__ is FailedStep:
+            raise refused.error
+        return step
+
+    def sleep_until(self, due_at: int) -> Coroutine[Any, Any, None]:
+        """Wait for a durable timer; not at all where its time has come already."""
+        self.refuse_if_closed()
+        return self._sleep_until(due_at, call_source())
+
+    async def _sleep_until(self, due_at: int, source: str) -> None:
+        if self._closed:
+            await self._refused_for_good()
+        if due_at <= self._now_us:
+            return
+        future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+        timer = self._loop.call_when_due(due_at, source, _wake, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    def receive(self, topic: str, asks: bool) -> Coroutine[Any, Any, Message]:
+        """Take the next message, or question, on a topic, waiting for it."""
+        self.refuse_if_closed()
+        return self._receive((topic, asks), call_source())
+
+    async def _receive(self, topic: Topic, source: str) -> Message:
+        if self._closed:
+            await self._refused_for_good()
+        # A message stays in the inbox until the code is here to take it, so that none is lost with a cancelled wait.
+        if topic in self._receiving:
+            raise two_waiters(self._workflow_id, topic, source)
+        message = self._inbox.take(topic)
+        if message is not None:
+            return message
+        future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+        self._receiving[topic] = future
+        try:
+            await future
+        finally:
+            self._receiving.pop(topic, None)
+        message = self._inbox.take(topic)
+        assert message is not None, "nobody else may take it while the place is held"
+        return message
+
+    def child_end(self, step: int, result_type: PayloadType[Any]) -> Coroutine[Any, Any, Any]:
+        """The awaitable result of the child that request `step` started."""
+        self.refuse_if_closed()
+        return self._child_end(step, result_type)
+
+    async def _child_end(self, step: int, result_type: PayloadType[Any]) -> Any:
+        if self._closed:
+            await self._refused_for_good()
+        end = self._inbox.end_of(step)
+        if end is None:
+            await self._end_told(step)
+            end = self._inbox.end_of(step)
+            assert end is not None
+        value = self._child_result(end, result_type)
+        if self._ending is not None:  # its recorded result does not fit: the code goes no further
+            self._loop.finish()
+            await asyncio.Future(loop=self._loop)
+        if isinstance(value, FailedStep):
+            raise value.error
+        return value
+
+    async def _end_told(self, step: int) -> None:
+        future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
+        self._awaiting_ends.setdefault(step, []).append(future)
+        try:
+            await future
+        finally:
+            waiters = self._awaiting_ends.get(step, [])
+            if future in waiters:
+                waiters.remove(future)
+            if not waiters:
+                self._awaiting_ends.pop(step, None)
+
+    async def _refused_for_good(self) -> None:
+        """Raise GeneratorExit, or wait for ever: see REFUSALS."""
+        self.refuse_if_closed()
+        await asyncio.Future(loop=self._loop)
+
+    # DurableScope: what does not wait ----------------------------------------------------------------------
+
+    def emit(self, make: Callable[[int, str], EmitRequest]) -> None:
+        """Record something without waiting for it."""
+        if self._closed:
+            self.refuse_if_closed()
+        else:
+            self._emit(make, call_source())
+
     def perform_sync(self, call: StepCall) -> Any:
         """Refused: it would block the other tasks."""
         raise UsageError(
@@ -140,10 +276,32 @@ class AsyncRun(BaseRun):
         )
 
     def sleep_sync(self, delay_s: float) -> None:
-        """Refused: it would block the other tasks."""
+        """Refused, as all of these."""
         raise UsageError(
             f"`async def` workflow {self._workflow_id!r} slept without await ({call_source()});"
             f" write `await asyncio.sleep({delay_s!r})`"
+        )
+
+    def sleep_until_sync(self, due_at: int) -> None:
+        """Refused."""
+        raise self._blocking("sleep_until_sync", "sleep_until")
+
+    def call_sync(self, make: MakeCall) -> int:
+        """Refused."""
+        raise self._blocking("a `_sync` call", "its form for `async def` workflows")
+
+    def child_end_sync(self, step: int, result_type: PayloadType[Any]) -> Any:
+        """Refused."""
+        raise self._blocking("result_sync", "result")
+
+    def receive_sync(self, topic: str, asks: bool, timeout_s: float | None) -> Message:
+        """Refused."""
+        raise self._blocking("receive_sync", "receive")
+
+    def _blocking(self, called: str, right: str) -> UsageError:
+        return UsageError(
+            f"`async def` workflow {self._workflow_id!r} called {called} ({call_source()}), which would block it;"
+            f" await {right} there"
         )
 
     # For the loop -----------------------------------------------------------------------------------------
@@ -211,22 +369,49 @@ class AsyncRun(BaseRun):
     def _tell(self, outcome: Outcome) -> None:
         if self._closed and self._ending is None:
             return  # dropped by its owner
-        request = self._match(outcome)
-        if isinstance(request, StepRequest):
-            assert not isinstance(outcome, TimerFired)
-            value = self._result_of(request.call, outcome)
-            future = self._waiting.pop(outcome.step)
-            assert not isinstance(future, DurableTimer)
+        if isinstance(outcome, ANSWERED):
+            self._answer(outcome)
+        elif isinstance(outcome, Emitted):
+            self._match_emitted(outcome)
+        else:
+            self._take_in(outcome)
             if self._ending is None:
-                future.set_result(value)
-                self._run()
-        elif request is not None:
-            timer = self._waiting.pop(outcome.step)
-            assert isinstance(timer, DurableTimer)
-            self._loop.fire(timer)
-            self._run()
+                self._wake_for(outcome)
         if self._ending is not None:
             self._shut()
+
+    def _answer(self, outcome: Answered) -> None:
+        """Wake the code that waits for this outcome, if it does."""
+        request = self._match(outcome)
+        if request is None:
+            return
+        waiting = self._waiting.pop(outcome.step)
+        if isinstance(waiting, DurableTimer):
+            self._loop.fire(waiting)
+            self._run()
+            return
+        value = self._value_of(request, outcome)
+        if self._ending is None:
+            waiting.set_result(value)
+            self._run()
+
+    def _wake_for(self, told: Input) -> None:
+        """Wake the code that waits for what came, if it does."""
+        woken: Sequence[asyncio.Future[None] | None]
+        if isinstance(told, WorkflowCancelRequested):
+            assert self._main is not None
+            self._main.cancel(self._cancel_asked)
+            self._run()
+            return
+        if isinstance(told, ChildCompleted | ChildFailed):
+            woken = self._awaiting_ends.get(told.step, ())
+        else:
+            woken = (self._receiving.get(topic_of(told)),)
+        waiting = [future for future in woken if future is not None and not future.done()]
+        for future in waiting:
+            future.set_result(None)
+        if waiting:
+            self._run()
 
     def _run(self) -> None:
         """Run to quiescence, and see whether the run has ended with it."""
@@ -242,9 +427,11 @@ class AsyncRun(BaseRun):
             self._shut()
             raise
         else:
-            if main.done():
+            if self._ending is not None:
+                pass  # a child's recorded result did not fit its type
+            elif main.done():
                 self._end_done(main)
-            elif not self._pending:
+            elif not self._waiting and not self.waits_for_input:
                 self._end(Stuck(self._stuck_message()))
             else:
                 return
@@ -267,7 +454,7 @@ class AsyncRun(BaseRun):
         )
         more = f"; and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
         return (
-            f"workflow {self._workflow_id!r} waits for something that no step and no timer will bring:"
+            f"workflow {self._workflow_id!r} waits for something that no step, timer or message will bring:"
             f" {waits}{more}. Correct the code and resume the workflow"
         )
 
@@ -292,12 +479,19 @@ class AsyncRun(BaseRun):
         self._context.run(self._loop.close_generators)
         self._loop.forget()
         self._waiting.clear()
+        self._receiving.clear()
+        self._awaiting_ends.clear()
         self._main = None
 
 
 def _new_loop(workflow_id: str, run: AsyncRun) -> DeterministicLoop:
     # Most of AbstractEventLoop's methods are given to the class after its body, as refusals.
     return DeterministicLoop(workflow_id, run)  # type: ignore[abstract]
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _close(coroutine: object) -> None:

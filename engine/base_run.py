@@ -1,28 +1,60 @@
-"""What both kinds of run share: numbering requests, and matching outcomes with them."""
+"""What both kinds of run share: numbering requests, matching outcomes with them, keeping what comes from outside."""
 
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from dataclasses import replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from refold.engine.failures import Failure, capture, rebuild
+from refold.engine.guard import Guard, GuardMode, arm, disarm
+from refold.engine.inbox import ChildEnd, Inbox, Message
+from refold.engine.matching import (
+    CHANGED,
+    cancel_message,
+    described_outcome,
+    described_request,
+    kind_of_outcome,
+    kind_of_request,
+)
 from refold.engine.operations import (
+    Answered,
+    CallRequest,
+    Cancelled,
+    ChildRequest,
+    Continued,
     Diverged,
+    EmitRequest,
+    Emitted,
     Ending,
-    Outcome,
+    Input,
+    MakeCall,
     Raised,
     Request,
     Returned,
-    StepCall,
+    RunFacts,
     StepRequest,
+    Stuck,
     TimerRequest,
 )
 from refold.engine.payload import PayloadType
-from refold.log.errors import RefoldError
-from refold.log.events import StepCompleted, StepFailed, TimerFired
-
-CHANGED: Final = (
-    "the workflow's code was changed while the run was open, or it depends on something that no event"
-    " records (a clock, random numbers, the environment, the order of a set)"
+from refold.engine.scope import ContinueAsNew
+from refold.log.errors import RefoldError, StepError, WorkflowCancelled, WorkflowError
+from refold.log.events import (
+    ChildCompleted,
+    ChildFailed,
+    DeliveryRefused,
+    StepCompleted,
+    StepFailed,
+    WorkflowCancelRequested,
 )
+
+EncodeInput = Callable[[tuple[object, ...], Mapping[str, object]], str]
+"""JSON of a workflow's input, by its parameters."""
+
+Check = Callable[[str], str | None]
+"""From the payload of a question to why it is refused; None where it is not."""
 
 _PRUNE_AT: Final = (
     64  # answered requests are dropped from the new ones when these outgrow what is pending
@@ -42,27 +74,46 @@ class BaseRun:
     """The requests of one run, and what has become of them.
 
     Args:
-        workflow_id: Id of the workflow.
-        started_at_us: When it started, in microseconds since 1970-01-01 UTC.
+        facts: What the run knows of itself.
         result_type: How its result becomes JSON.
+        encode_input: How the input becomes JSON with which it may continue as new.
+        guard: What to do about side effects in workflow code.
     """
 
-    def __init__(self, workflow_id: str, started_at_us: int, result_type: PayloadType[Any]) -> None:
-        self._workflow_id = workflow_id
+    def __init__(
+        self,
+        facts: RunFacts,
+        result_type: PayloadType[Any],
+        encode_input: EncodeInput,
+        guard: GuardMode,
+    ) -> None:
+        self._workflow_id = facts.workflow_id
+        self._start_facts = facts
         self._result_type = result_type
-        self._started_at_us = started_at_us
+        self._encode_input = encode_input
+        self._guard = None if guard == "off" else Guard(facts.workflow_id, guard)
+        self._jumps = {at: to for at, to in facts.numbering.jumps if to > at}
         self._ending: Ending | None = None
+        self._replaying = False
+        self._patches: dict[str, bool] = {}  # kept when a run begins again: the answer is for ever
+        self._new_patches: list[str] = []
         self._forget()
 
     def _forget(self) -> None:
         """Stand where the workflow began."""
-        self._now_us = self._started_at_us
+        self._facts = self._start_facts
+        self._now_us = self._facts.started_at
         self._random: Random | None = None
         self._pending: dict[int, Request] = {}
-        self._count = 0  # operations asked for so far: the next number
+        self._next = self._numbered(self._facts.numbering.base)
+        self._told = 0
         self._new: list[Request] = []
-        self._abandoned: dict[int, tuple[bool, str]] = {}  # number -> is it a timer, name
+        self._abandoned: dict[int, tuple[str, str]] = {}  # number -> kind of its outcome, name
         self._cancelled: list[int] = []
+        self._inbox = Inbox()
+        self._children: dict[int, str] = {}  # number of the request -> name of the workflow
+        self._checks: dict[str, Check] = {}
+        self._cancel_asked: str | None = None
 
     # Run, DurableScope ------------------------------------------------------------------------------------
 
@@ -72,17 +123,32 @@ class BaseRun:
         return self._workflow_id
 
     @property
+    def facts(self) -> RunFacts:
+        """What the run knows of itself, with the tags that its code has set since."""
+        return self._facts
+
+    @property
     def now_us(self) -> int:
         """Time of the last event that the run was told, in microseconds since 1970-01-01 UTC."""
         return self._now_us
 
     @property
+    def told(self) -> int:
+        """How many outcomes the run was told: the length of its history."""
+        return self._told
+
+    @property
+    def next_step(self) -> int:
+        """The number that the next operation gets."""
+        return self._next
+
+    @property
     def random(self) -> Random:
-        """The run's own random numbers, seeded by the workflow's id."""
+        """The run's own random numbers, seeded by the workflow's id, and anew when it continues as new."""
         if self._random is None:
-            self._random = Random(
-                f"refold:{self._workflow_id}"
-            )  # by SHA-512 of the text, on every Python
+            base = self._facts.numbering.base
+            seed = f"refold:{self._workflow_id}:{base}" if base else f"refold:{self._workflow_id}"
+            self._random = Random(seed)  # by SHA-512 of the text, on every Python
         return self._random
 
     @property
@@ -92,7 +158,7 @@ class BaseRun:
 
     @property
     def pending(self) -> dict[int, Request]:
-        """Requests without outcome that the code still waits for, by number. Not to be changed by the reader."""
+        """Requests without outcome that the code still waits for, by number; emissions until they are recorded."""
         return self._pending
 
     def take(self) -> list[Request]:
@@ -110,92 +176,222 @@ class BaseRun:
         taken, self._cancelled = self._cancelled, []
         return taken
 
-    # For the two kinds ------------------------------------------------------------------------------------
+    def emitted(self, step: int) -> None:
+        """Emission `step` is recorded."""
+        if isinstance(self._pending.get(step), EmitRequest):
+            del self._pending[step]
+            self._told += 1  # as on replay, where the record of it is told
 
-    def _ask_step(self, call: StepCall, source: str) -> int:
-        return self._ask(StepRequest(self._count, call, source))
+    def has_message(self, topic: str, asks: bool) -> bool:
+        """Whether a message, or question, is there to be taken at once."""
+        return self._inbox.holds((topic, asks))
+
+    def patched(self, name: str) -> bool:
+        """Whether the run takes the new path of the change `name`; the same answer for ever."""
+        answer = self._patches.get(name)
+        if answer is None:
+            recorded = name in self._facts.patches
+            answer = recorded or not self._replaying
+            self._patches[name] = answer
+            if answer and not recorded:
+                self._new_patches.append(name)
+        return answer
+
+    def take_patches(self) -> list[str]:
+        """Changes whose new path the code has taken since the last call; to be recorded before its requests."""
+        taken, self._new_patches = self._new_patches, []
+        return taken
+
+    def validate_with(self, topic: str, check: Check) -> None:
+        """Ask `check` about questions on `topic` before they are recorded."""
+        self._checks[topic] = check
+
+    def refusal(self, name: str, payload: str) -> str | None:
+        """Why the code would refuse a question on the topic `name`; None where it would take it."""
+        check = self._checks.get(name)
+        if check is None or self._ending is not None:
+            return None
+        if self._guard is not None:
+            arm(self._guard)
+        try:
+            # A context of its own: in the worker's, durable calls would be taken for those of another run.
+            return Context().run(run_workflow_code, check, payload)
+        finally:
+            if self._guard is not None:
+                disarm()
+
+    def continue_as_new(self, args: Sequence[object], kwargs: Mapping[str, object]) -> NoReturn:
+        """End this execution and begin afresh with a new input."""
+        raise ContinueAsNew(self._encode_input(tuple(args), kwargs))
+
+    # Asking -----------------------------------------------------------------------------------------------
 
     def _ask_timer(self, due_at: int, name: str, source: str) -> int:
-        return self._ask(TimerRequest(self._count, name, due_at, source))
+        return self._ask(TimerRequest(self._next, name, due_at, source))
+
+    def _ask_call(self, make: MakeCall, source: str) -> int:
+        request: CallRequest = make(self._next, source)
+        if isinstance(request, ChildRequest):
+            self._children[request.step] = request.name
+        return self._ask(request)
+
+    def _emit(self, make: Callable[[int, str], EmitRequest], source: str) -> None:
+        request = make(self._next, source)
+        if request.attributes:
+            attributes = {**self._facts.attributes, **request.attributes}
+            self._facts = replace(self._facts, attributes=attributes)
+        self._ask(request)
 
     def _ask(self, request: Request) -> int:
+        step = request.step
         if len(self._new) > 2 * len(self._pending) + _PRUNE_AT:  # a long replay, where nobody takes
             self._new = [new for new in self._new if new.step in self._pending]
-        self._pending[request.step] = request
+        self._pending[step] = request
         self._new.append(request)
-        self._count += 1
-        return request.step
+        self._next = self._numbered(step + 1) if self._jumps else step + 1
+        return step
+
+    def _numbered(self, step: int) -> int:
+        """The number given where the next would be `step`."""
+        while step in self._jumps:
+            step = self._jumps[step]
+        return step
 
     def _abandon(self, step: int) -> None:
         """The code waits no longer for `step`; nothing happens where it has its outcome."""
         request = self._pending.pop(step, None)
         if request is not None and self._ending is None:
-            self._abandoned[step] = (isinstance(request, TimerRequest), request.name)
+            self._abandoned[step] = (kind_of_request(request), request.name)
             self._cancelled.append(step)
 
-    def _match(self, outcome: Outcome) -> Request | None:
+    # Being told -------------------------------------------------------------------------------------------
+
+    def _match(self, outcome: Answered) -> Request | None:
         """Take an outcome's request out of `pending`, and move the time on.
 
         Returns:
             The request; None where nobody waits for it, or where it does not match, which ends the run.
         """
-        is_timer = outcome.__class__ is TimerFired
+        self._told += 1
         request = self._pending.get(outcome.step)
         if request is None:
-            self._match_unawaited(outcome, is_timer)
-        elif isinstance(request, TimerRequest):
-            if is_timer and request.name == outcome.name:
-                del self._pending[outcome.step]
-                self._tell_time(max(outcome.recorded_at, request.due_at))
-                return request
-            self._mismatch(outcome, is_timer, _described(True, request.name), request.source)
-        else:
-            if not is_timer and request.call.name == outcome.name:
-                del self._pending[outcome.step]
-                self._tell_time(outcome.recorded_at)
-                return request
-            self._mismatch(outcome, is_timer, _described(False, request.name), request.source)
-        return None
-
-    def _result_of(self, call: StepCall, outcome: StepCompleted | StepFailed) -> object:
-        """What the code gets for a step's outcome: the result, or a FailedStep.
-
-        A recorded result that the step's type does not take ends the run as diverged: the type was changed.
-        """
-        if isinstance(outcome, StepFailed):
-            return FailedStep(
-                rebuild(
-                    Failure(
-                        outcome.error_type,
-                        outcome.error_message,
-                        outcome.error_stack,
-                        outcome.payload,
-                    )
-                )
+            self._match_unawaited(outcome)
+            return None
+        if isinstance(
+            request, StepRequest
+        ):  # first, and without a look at tables: nearly all are steps
+            kind_of = outcome.__class__
+            fits = outcome.name == request.call.name and (
+                kind_of is StepCompleted or kind_of is StepFailed
             )
+        else:
+            kind = kind_of_outcome(outcome)
+            fits = outcome.name == request.name and kind == kind_of_request(request)
+        if not fits:
+            self._mismatch(outcome, described_request(request), request.source)
+            return None
+        del self._pending[outcome.step]
+        due_at = request.due_at if isinstance(request, TimerRequest) else 0
+        self._tell_time(max(outcome.recorded_at, due_at))
+        return request
+
+    def _match_emitted(self, emitted: Emitted) -> None:
+        """Take a recorded emission out of `pending`. It does not move the time."""
+        self._told += 1
+        request = self._pending.get(emitted.step)
+        if request is None:
+            self._match_unawaited(emitted)
+        elif kind_of_request(request) == emitted.kind and request.name == emitted.name:
+            del self._pending[emitted.step]
+        else:
+            self._mismatch(emitted, described_request(request), request.source)
+
+    def _take_in(self, told: Input) -> None:
+        """Keep what came from outside until the code takes it."""
+        self._told += 1
+        if self._ending is not None:
+            self._take_in_late(told)
+            return
+        self._tell_time(told.recorded_at)
+        if isinstance(told, WorkflowCancelRequested):
+            self._cancel_asked = cancel_message(told)
+        elif isinstance(told, ChildCompleted | ChildFailed):
+            self._take_end(told)
+        else:
+            self._inbox.put(told)
+
+    def _take_in_late(self, told: Input) -> None:
+        """What came after the code had asked to begin afresh is for what begins then."""
+        if (
+            isinstance(self._ending, Continued)
+            and isinstance(told, Message)
+            and told.position is not None
+        ):
+            self._ending = Continued(self._ending.payload, (*self._ending.kept, told.position))
+
+    def _take_end(self, end: ChildEnd) -> None:
+        if self._children.get(end.step) == end.name:
+            self._inbox.put_end(end)
+        elif not self._is_void(end.step):
+            name = self._children.get(end.step)
+            found = self._nothing() if name is None else f"start of child '{name}'"
+            self._mismatch(end, found, None)
+
+    def _result_of(
+        self, result_type: PayloadType[Any], outcome: StepCompleted | ChildCompleted, what: str
+    ) -> object:
+        """The result that is recorded of a step or a child.
+
+        One that the type does not take ends the run as diverged: the type was changed.
+        """
         try:
-            return call.result_type.decode(outcome.payload)
+            return result_type.decode(outcome.payload)
         except RefoldError as error:
             self._diverge(
                 outcome,
-                expected=f"step '{call.name}' with the recorded result",
+                expected=f"{what} '{outcome.name}' with the recorded result",
                 found=f"a result type that the recorded result does not fit: {error}",
                 source=None,
-                cause="the step's result type was changed while the run was open",
+                cause=f"the {what}'s result type was changed while the run was open",
             )
             return None
 
-    def _match_unawaited(self, outcome: Outcome, is_timer: bool) -> None:
+    def _value_of(self, request: Request, outcome: Answered) -> object:
+        """What the code gets for an outcome: a step's result, a FailedStep, or None."""
+        if isinstance(outcome, StepCompleted) and isinstance(request, StepRequest):
+            return self._result_of(request.call.result_type, outcome, "step")
+        if isinstance(outcome, StepFailed):
+            return FailedStep(rebuild(_failure(outcome)))
+        if isinstance(outcome, DeliveryRefused):
+            refusal = Failure(outcome.error_type, outcome.error_message, None, None)
+            return FailedStep(rebuild(refusal))
+        return None
+
+    def _child_result(self, end: ChildEnd, result_type: PayloadType[Any]) -> object:
+        """What the code gets for a child's end: its result, or a FailedStep; see `_result_of`."""
+        if isinstance(end, ChildCompleted):
+            return self._result_of(result_type, end, "child")
+        error = rebuild(_failure(end))
+        if type(error) is StepError and not end.error_type.endswith(":StepError"):
+            told = f"child {end.step} '{end.name}' of workflow {self._workflow_id!r} failed with an error whose type"
+            unknown = WorkflowError(f"{told} can't be rebuilt here: {error}")
+            unknown.__cause__ = error
+            return FailedStep(unknown)
+        return FailedStep(error)
+
+    def _match_unawaited(self, outcome: Answered | Emitted) -> None:
         if isinstance(self._ending, Diverged):
             return
         abandoned = self._abandoned.pop(outcome.step, None)
         if abandoned is not None:
-            if abandoned == (is_timer, outcome.name):
+            if abandoned != (kind_of_outcome(outcome), outcome.name):
+                self._mismatch(outcome, described_outcome(*abandoned), None)
+            elif not isinstance(outcome, Emitted):
                 self._tell_time(outcome.recorded_at)
-            else:
-                self._mismatch(outcome, is_timer, _described(*abandoned), None)
-        elif outcome.step >= self._count:
-            self._mismatch(outcome, is_timer, self._nothing(), None)
+        elif self._is_void(outcome.step):
+            return
+        elif outcome.step >= self._next:
+            self._mismatch(outcome, self._nothing(), None)
         else:
             self._diverge(
                 outcome,
@@ -205,12 +401,26 @@ class BaseRun:
                 cause="the history holds two outcomes of one operation: it was not written by one owner at a time",
             )
 
-    def _mismatch(self, outcome: Outcome, is_timer: bool, found: str, source: str | None) -> None:
-        expected = _described(is_timer, outcome.name)
+    def _is_void(self, step: int) -> bool:
+        """Whether the number belongs to what was rewound, or ran before the run continued as new."""
+        return step < self._facts.numbering.base or any(
+            at <= step < to for at, to in self._jumps.items()
+        )
+
+    def _mismatch(
+        self, outcome: Answered | ChildEnd | Emitted, found: str, source: str | None
+    ) -> None:
+        expected = described_outcome(kind_of_outcome(outcome), outcome.name)
         self._diverge(outcome, expected=expected, found=found, source=source, cause=CHANGED)
 
     def _diverge(
-        self, outcome: Outcome, *, expected: str, found: str, source: str | None, cause: str
+        self,
+        outcome: Answered | ChildEnd | Emitted,
+        *,
+        expected: str,
+        found: str,
+        source: str | None,
+        cause: str,
     ) -> None:
         self._end(Diverged(outcome.step, outcome.position, expected, found, source, cause))
 
@@ -219,7 +429,7 @@ class BaseRun:
         if self._ending is not None:
             return f"nothing: the workflow has {type(self._ending).__name__.lower()}"
         waits = ", ".join(
-            f"{_described(isinstance(request, TimerRequest), request.name)} ({step})"
+            f"{described_request(request)} ({step})"
             for step, request in list(self._pending.items())[:3]
         )
         return (
@@ -228,13 +438,25 @@ class BaseRun:
             else "nothing: the workflow asks for nothing"
         )
 
+    def _tell_time(self, time_us: int) -> None:
+        self._now_us = max(self._now_us, time_us)
+
+    # The end ----------------------------------------------------------------------------------------------
+
     def _end(self, ending: Ending) -> None:
-        """Set how the run ended; its open requests are void, but for telling whether history matches."""
+        """Set how the run ended; its open requests are void, but for telling whether history matches.
+
+        What the code emitted on its way to the end is still to be recorded, unless a person has to correct the code.
+        """
         self._ending = ending
-        for step, request in self._pending.items():
-            self._abandoned[step] = (isinstance(request, TimerRequest), request.name)
-        self._pending.clear()
-        self._new.clear()
+        void = {
+            step: request
+            for step, request in self._pending.items()
+            if not isinstance(request, EmitRequest) or isinstance(ending, Diverged | Stuck)
+        }
+        for step, request in void.items():
+            self._abandoned[step] = (kind_of_request(request), request.name)
+            del self._pending[step]
 
     def _end_returned(self, value: object) -> None:
         """The function has returned `value`."""
@@ -247,6 +469,13 @@ class BaseRun:
 
     def _end_raised(self, error: BaseException) -> None:
         """The function has raised `error`."""
+        asked = self._cancel_asked
+        if isinstance(error, ContinueAsNew):
+            self._end(Continued(error.payload, self._inbox.positions()))
+            return
+        if asked is not None and isinstance(error, asyncio.CancelledError | WorkflowCancelled):
+            self._end(Cancelled(asked))
+            return
         failure = capture(error)
         self._end(
             Raised(
@@ -257,9 +486,11 @@ class BaseRun:
             )
         )
 
-    def _tell_time(self, time_us: int) -> None:
-        self._now_us = max(self._now_us, time_us)
+
+def run_workflow_code(check: Check, payload: str) -> str | None:
+    """Ask the code's own check. `callsite.BOUNDARY` knows this by its name."""
+    return check(payload)
 
 
-def _described(is_timer: bool, name: str) -> str:
-    return f"timer '{name}'" if is_timer else f"step '{name}'"
+def _failure(outcome: StepFailed | ChildFailed) -> Failure:
+    return Failure(outcome.error_type, outcome.error_message, outcome.error_stack, outcome.payload)

@@ -40,10 +40,13 @@ def call_source() -> str:
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     fallback: str | None = None
     while frame is not None:
-        path = frame.f_code.co_filename
+        code = frame.f_code
+        path = code.co_filename
         if not path.startswith(_NOT_USER_CODE):
             return f"{path}:{frame.f_lineno}"
-        if is_boundary(frame):
+        if code.co_name == BOUNDARY and is_boundary(
+            frame
+        ):  # the name first: it spares a call a frame
             break
         if fallback is None and path.startswith(_ASYNCIO):
             fallback = f"{path}:{frame.f_lineno}"

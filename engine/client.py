@@ -1,8 +1,8 @@
 """The client: asks for things by command, hears of them by reply, and asks again when it hears nothing.
 
-A reply is a hint that may be lost; what is asked for is idempotent. So a client that has waited `ask_again_s` in
-vain sends its question once more, for as long as its caller is patient, whatever has happened to the workers
-meanwhile.
+A reply is a hint that may be lost. What changes nothing when it comes twice is sent again, ever more rarely, for as
+long as its caller is patient, whatever has happened to the workers meanwhile. An order is given once: what became of
+it stands in the log, and is looked up there (`engine/settling.py`).
 """
 
 import asyncio
@@ -10,105 +10,56 @@ import getpass
 import logging
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, TypedDict
 from weakref import WeakValueDictionary
 
 from refold.engine.effects import Lookup
-from refold.engine.failures import Failure, rebuild
+from refold.engine.names import check_id
+from refold.engine.questions import Outcome, Question
 from refold.engine.reader import read_ending
-from refold.log.codec import decode_reply, encode_command
-from refold.log.commands import Command, Reply, ResumeWorkflow, StartWorkflow, WatchWorkflow
-from refold.log.errors import (
-    CommandRefused,
-    EngineClosed,
-    InvalidInput,
-    LogError,
-    RefoldError,
-    ResultTimeout,
-    StepError,
-    UnknownWorkflow,
-    UsageError,
-    WorkflowConflict,
-    WorkflowError,
-    WorkflowNotFound,
-    WorkflowParked,
+from refold.engine.replies import is_refused_as_ended, raise_refusal
+from refold.engine.settling import (
+    Repeatable,
+    known_value,
+    message_reply,
+    order_reply,
+    question_reply,
 )
+from refold.log.codec import decode_reply, encode_command
+from refold.log.commands import (
+    AskWorkflow,
+    Command,
+    Reply,
+    SendMessage,
+    StartWorkflow,
+    WatchValue,
+    WatchWorkflow,
+)
+from refold.log.errors import EngineClosed, LogError, RefoldError, ResultTimeout
 from refold.log.events import Unreadable
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
+
+__all__ = ["LOOK_AFTER_S", "Client", "Envelope", "Outcome", "check_id"]
 
 logger = logging.getLogger("refold.client")
 
 LOOK_AFTER_S = 0.5
 """A worker answers within milliseconds; after this long without a word the log itself is asked."""
 
-MAX_ID_LENGTH = 255
-"""Characters of a workflow id: long enough for any natural key, short enough for headers and indexes."""
 
-_REFUSALS: dict[str, type[RefoldError]] = {
-    f"{error.__module__}:{error.__qualname__}": error
-    for error in (CommandRefused, WorkflowConflict, UnknownWorkflow, InvalidInput, WorkflowNotFound)
-}
+class Envelope(TypedDict):
+    """The part of a command that is the same for all kinds."""
 
-
-class _Question:
-    """A command whose acceptance is waited for. `age` counts the rounds without an answer."""
-
-    __slots__ = ("age", "command", "reply")
-
-    def __init__(self, command: Command, reply: asyncio.Future[Reply]) -> None:
-        self.command = command
-        self.reply = reply
-        self.age = 0
-
-    def give_up(self, timeout_s: float) -> None:
-        """Let the caller know that nobody answered."""
-        if not self.reply.done():
-            error = ResultTimeout(
-                f"no worker answered within {timeout_s:g} s about workflow {self.command.workflow_id!r}. The "
-                "command is in the log and will be carried out: start a worker, or look whether one runs"
-            )
-            self.reply.set_exception(error)
-
-
-@dataclass(slots=True, weakref_slot=True)
-class Outcome:
-    """How a run ended, once it is known. Shared by all handles of one run, gone with the last of them.
-
-    Args:
-        workflow_id: The run.
-        reply: The last word about it, None while there is none.
-        watched: Whether its partition's owner has been asked to tell.
-        heard: Whether the owner has said that it will.
-        failure: Why this process can't hear of it (its partition is halted); raised once.
-        age: Rounds that the waiters have waited without a reply.
-        waiters: Callers that wait for the reply.
-    """
-
+    command_id: str
     workflow_id: str
-    reply: Reply | None = None
-    watched: bool = False
-    heard: bool = False
-    failure: RefoldError | None = None
-    age: int = 0
-    waiters: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
-
-    def told(self, reply: Reply) -> None:
-        """Take the reply and let the waiters go on."""
-        self.reply = reply
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the waiters look again."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    reply_to: str
+    requested_at: int
+    requested_by: str | None
 
 
 class Client:
-    """Starts, watches and resumes runs; needs no workflow code and runs none.
+    """Sends commands to runs and waits for what they come to; needs no workflow code and runs none.
 
     Args:
         log: An open log.
@@ -126,10 +77,10 @@ class Client:
     ) -> None:
         self.log = log
         self.client_id = f"client-{uuid.uuid4().hex[:16]}"
-        self._clock = clock
+        self.clock = clock
         self._ask_again_s = ask_again_s
         self._requested_by = requested_by or _user()
-        self._asked: dict[str, _Question] = {}  # by command id
+        self._asked: dict[str, Question] = {}  # by command id
         self._questions = 0
         self._round: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -151,10 +102,14 @@ class Client:
         for task in self._background:
             task.cancel()
         for question in self._asked.values():
-            if not question.reply.done():
-                question.reply.set_exception(self._closed)
+            question.fail(self._closed)
         for outcome in list(self._outcomes.values()):
             outcome.wake()
+
+    @property
+    def closed(self) -> RefoldError | None:
+        """Why nothing can be asked any more; None while it can."""
+        return self._closed
 
     def outcome(self, workflow_id: str) -> Outcome:
         """The shared place where a run's end will be noted."""
@@ -163,9 +118,25 @@ class Client:
             outcome = self._outcomes[workflow_id] = Outcome(workflow_id)
         return outcome
 
+    def envelope(self, workflow_id: str) -> Envelope:
+        """The common part of the next command to a run.
+
+        Raises:
+            UsageError: The id can't be one.
+        """
+        check_id(workflow_id)
+        self._questions += 1
+        return {
+            "command_id": f"{self.client_id}/{self._questions}",  # unique because the client's is
+            "workflow_id": workflow_id,
+            "reply_to": self.client_id,
+            "requested_at": self.clock(),
+            "requested_by": self._requested_by,
+        }
+
     # Asking -----------------------------------------------------------------------------------------------
 
-    async def start(
+    async def start(  # noqa: PLR0913 - each a keyword with a default
         self,
         workflow: str,
         payload: str,
@@ -174,8 +145,22 @@ class Client:
         timeout_s: float | None,
         confirm: bool,
         attributes: dict[str, str] | None = None,
+        version: int | None = None,
+        due_at: int | None = None,
+        message: tuple[str, str] | None = None,
     ) -> Outcome:
         """Ask for a run and, with `confirm`, wait until it is accepted.
+
+        Args:
+            workflow: Name of the workflow.
+            payload: JSON of its input.
+            workflow_id: The run's id.
+            timeout_s: Longest wait in seconds; None waits for ever.
+            confirm: Wait until it is accepted.
+            attributes: Its tags, as `log/attributes.py` writes them.
+            version: Version of its code; None for the newest that the worker has.
+            due_at: Deadline, microseconds since 1970-01-01 UTC.
+            message: Topic and JSON of a message that goes with it.
 
         Raises:
             WorkflowConflict: The id belongs to a run with another workflow or input.
@@ -183,46 +168,67 @@ class Client:
             ResultTimeout: No worker answered in time. The command is durable: the run will start.
             LogError: The command could not be written.
         """
-        check_id(workflow_id)
+        topic, text = message or (None, None)
         command = StartWorkflow(
-            command_id=self._next_id(),
-            workflow_id=workflow_id,
-            reply_to=self.client_id,
-            requested_at=self._clock(),
-            requested_by=self._requested_by,
+            **self.envelope(workflow_id),
             workflow=workflow,
             payload=payload,
+            version=version,
             attributes=attributes,
+            due_at=due_at,
+            name=topic,
+            message=text,
         )
         outcome = self.outcome(workflow_id)
-        outcome.watched = True
-        if confirm:
-            await self._ask(command, timeout_s)
-        else:
-            await self._send(command)
+        if message is None:
+            # A run that ends with the message that came with its start is not watched by that start.
+            outcome.watched, outcome.question = True, command.command_id
+        try:
+            if confirm:
+                await self.ask(command, timeout_s)
+            else:
+                await self._send(command)
+        except BaseException:
+            outcome.forget()  # a run that was there before is not watched by a start that was refused
+            raise
         return outcome
 
-    async def resume(self, workflow_id: str, reason: str | None, timeout_s: float | None) -> None:
-        """Let a parked run go on.
+    async def ask(self, command: Command, timeout_s: float | None) -> Reply:
+        """Send a command and wait for what it comes to.
+
+        Args:
+            command: The command; for `AskWorkflow` and `WatchValue` the answer is waited for, for others that it is
+                accepted.
+            timeout_s: Longest wait in seconds; None waits for ever.
 
         Raises:
-            CommandRefused: It is not parked, or its history is broken.
+            CommandRefused: It was refused; the class says why.
             WorkflowNotFound: No run has that id.
-            ResultTimeout: No worker answered in time.
+            ResultTimeout: No answer in time.
+            EngineClosed: The engine was closed meanwhile.
+            LogError: The command could not be written.
         """
-        check_id(workflow_id)
-        outcome = self._outcomes.get(workflow_id)
-        if outcome is not None:
-            outcome.reply, outcome.watched = None, False
-        command = ResumeWorkflow(
-            command_id=self._next_id(),
-            workflow_id=workflow_id,
-            reply_to=self.client_id,
-            requested_at=self._clock(),
-            requested_by=self._requested_by,
-            reason=reason,
-        )
-        await self._ask(command, timeout_s)
+        if self._closed is not None:
+            raise self._closed
+        loop = asyncio.get_running_loop()
+        question = Question(command, loop.create_future())
+        self._asked[command.command_id] = question
+        timers: list[asyncio.TimerHandle] = []
+        if timeout_s is not None:
+            timers.append(loop.call_later(timeout_s, question.give_up, timeout_s))
+        if isinstance(command, WatchValue):
+            timers.append(loop.call_later(LOOK_AFTER_S, self._look_for_value, question, command))
+        try:
+            await self._put(question)
+            reply = await question.reply
+        finally:
+            del self._asked[command.command_id]
+            question.reply.cancel()
+            for timer in timers:
+                timer.cancel()
+        if reply.status == "refused":
+            raise_refusal(reply)
+        return reply
 
     async def wait(self, outcome: Outcome, timeout_s: float | None) -> Reply:
         """Wait for a run's end.
@@ -232,8 +238,8 @@ class Client:
             ResultTimeout: It has not ended in time. It goes on.
             EngineClosed: The engine was closed meanwhile.
         """
-        if outcome.reply is not None and outcome.reply.status == "parked":
-            outcome.reply, outcome.watched = None, False  # it may have been resumed since
+        if outcome.reply is not None and outcome.reply.status not in {"completed", "refused"}:
+            outcome.forget()  # it may have been resumed since
         if timeout_s is None:
             return await self._wait(outcome)
         try:
@@ -250,8 +256,10 @@ class Client:
             if self._closed is not None:
                 raise self._closed
             if not outcome.watched:
+                command = WatchWorkflow(**self.envelope(outcome.workflow_id))
                 outcome.watched, outcome.heard = True, False
-                await self._send(self._watch(outcome.workflow_id))
+                outcome.question = command.command_id
+                await self._send(command)
                 asyncio.get_running_loop().call_later(LOOK_AFTER_S, self._look, outcome)
             elif outcome.failure is not None:
                 failure, outcome.failure, outcome.watched = outcome.failure, None, False
@@ -266,6 +274,37 @@ class Client:
             raise_refusal(reply)
         return reply
 
+    # Asking again -----------------------------------------------------------------------------------------
+
+    def _ask_again(self) -> None:
+        """Every `ask_again_s`: what was asked a whole round ago and not answered is asked again.
+
+        After 2, 4, 8, ... rounds: a worker that is behind is not helped by more to do.
+        """
+        loop = asyncio.get_running_loop()
+        self._round = loop.call_later(self._ask_again_s, self._ask_again)
+        for question in list(self._asked.values()):
+            question.age += 1
+            if _is_due(question.age):
+                self._in_background(self._put(question))
+        for outcome in list(self._outcomes.values()):
+            if outcome.waiters:
+                outcome.age += 1
+                if _is_due(outcome.age):
+                    outcome.watched = False
+                    outcome.wake()
+
+    async def _put(self, question: Question) -> None:
+        """Put a question to the log: send it, again where it may come twice, or else look what became of it."""
+        command, offset = question.command, question.offset
+        if question.sent == 0 or isinstance(command, Repeatable):
+            question.sent += 1
+            question.offset = await self._send(command)
+        elif offset is not None:
+            reply = await order_reply(self.log, command, offset)
+            if reply is not None:
+                question.settle(reply)
+
     def _look(self, outcome: Outcome) -> None:
         """Nobody has answered for a while: perhaps no worker runs. An ended run's result stands in the log."""
         if outcome.reply is None and not outcome.heard and self._closed is None:
@@ -273,63 +312,28 @@ class Client:
 
     async def _look_up(self, outcome: Outcome) -> None:
         partition = partition_of(outcome.workflow_id, self.log.partitions)
-        lookup = Lookup(outcome.workflow_id, self.client_id, "")
-        reply = await read_ending(self.log, partition, lookup)
+        reply = await read_ending(self.log, partition, Lookup(outcome.workflow_id, "", ""))
         if reply.status != "unknown" and outcome.reply is None:
             outcome.told(reply)
 
-    def _next_id(self) -> str:
-        """A command id: unique because the client's is."""
-        self._questions += 1
-        return f"{self.client_id}/{self._questions}"
+    def _look_for_value(self, question: Question, command: WatchValue) -> None:
+        async def look() -> None:
+            reply = await known_value(self.log, command)
+            if reply is not None:
+                question.settle(reply)
 
-    def _watch(self, workflow_id: str) -> WatchWorkflow:
-        return WatchWorkflow(
-            command_id=self._next_id(),
-            workflow_id=workflow_id,
-            reply_to=self.client_id,
-            requested_at=self._clock(),
-            requested_by=self._requested_by,
-        )
+        if not question.heard and self._closed is None:
+            self._in_background(look())
 
-    async def _ask(self, command: Command, timeout_s: float | None) -> None:
-        """Send a command and wait until it is accepted."""
-        if self._closed is not None:
-            raise self._closed
-        loop = asyncio.get_running_loop()
-        question = _Question(command, loop.create_future())
-        self._asked[command.command_id] = question
-        timer = (
-            None if timeout_s is None else loop.call_later(timeout_s, question.give_up, timeout_s)
-        )
-        try:
-            await self._send(command)
-            reply = await question.reply
-        finally:
-            del self._asked[command.command_id]
-            question.reply.cancel()
-            if timer is not None:
-                timer.cancel()
-        if reply.status == "refused":
-            raise_refusal(reply)
-
-    def _ask_again(self) -> None:
-        """Every `ask_again_s`: what was asked a whole round ago and not answered is asked again."""
-        loop = asyncio.get_running_loop()
-        self._round = loop.call_later(self._ask_again_s, self._ask_again)
-        for question in list(self._asked.values()):
-            question.age += 1
-            # After 2, 4, 8, ... rounds: a worker that is behind is not helped by more to do. A resume is not sent
-            # twice, for it would be refused where only the first one's reply was lost.
-            due = question.age > 1 and question.age & (question.age - 1) == 0
-            if due and not isinstance(question.command, ResumeWorkflow):
-                self._in_background(self._send(question.command))
-        for outcome in list(self._outcomes.values()):
-            if outcome.waiters:
-                outcome.age += 1
-                if outcome.age > 1 and outcome.age & (outcome.age - 1) == 0:
-                    outcome.watched = False
-                    outcome.wake()
+    async def _refused_as_ended(self, question: Question, reply: Reply) -> None:
+        """A run that has ended takes nothing more, but what it took before counts: an answer to that was lost."""
+        command = question.command
+        before: Reply | None = None
+        if isinstance(command, AskWorkflow):
+            before = await question_reply(self.log, command)
+        elif isinstance(command, StartWorkflow | SendMessage):
+            before = await message_reply(self.log, command)
+        question.settle(before or reply)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -343,10 +347,10 @@ class Client:
                 "a question could not be asked again, another try follows: %s", task.exception()
             )
 
-    async def _send(self, command: Command) -> None:
+    async def _send(self, command: Command) -> int:
         entry = encode_command(command)
         partition = partition_of(command.workflow_id, self.log.partitions)
-        await self.log.append(Channel.COMMANDS, partition, [entry])
+        return (await self.log.append(Channel.COMMANDS, partition, [entry]))[0]
 
     # Hearing ----------------------------------------------------------------------------------------------
 
@@ -360,9 +364,8 @@ class Client:
     def halted(self, partition: int, error: LogError) -> None:
         """A partition of this process's worker can't go on: tell those who wait for its runs."""
         for question in self._asked.values():
-            there = partition_of(question.command.workflow_id, self.log.partitions) == partition
-            if there and not question.reply.done():
-                question.reply.set_exception(error)
+            if partition_of(question.command.workflow_id, self.log.partitions) == partition:
+                question.fail(error)
         for outcome in list(self._outcomes.values()):
             if partition_of(outcome.workflow_id, self.log.partitions) == partition:
                 outcome.failure = error
@@ -376,73 +379,41 @@ class Client:
 
     def _hear(self, reply: Reply) -> None:
         question = self._asked.get(reply.command_id)
-        if reply.status == "accepted" or (reply.status == "refused" and question is not None):
-            outcome = self._outcomes.get(reply.workflow_id)
-            if outcome is not None:
-                outcome.heard = True
-            if question is not None and not question.reply.done():
-                question.reply.set_result(reply)
-            return
-        if (
-            reply.status == "unknown" and question is not None
-        ):  # the owner has changed: ask the new one
-            if not isinstance(question.command, ResumeWorkflow):
-                question.age = 0
-                self._in_background(self._send(question.command))
-            return
         outcome = self._outcomes.get(reply.workflow_id)
-        if outcome is None:
+        if outcome is not None and outcome.question == reply.command_id:
+            outcome.heard = outcome.heard or reply.status == "accepted"
+        match reply.status:
+            case "accepted" | "refused" | "answered" | "value" if question is not None:
+                self._hear_answer(question, reply)
+            case "unknown" if question is not None:  # the owner has changed: ask the new one
+                question.age = 0
+                self._in_background(self._put(question))
+            case "accepted" | "answered" | "value":
+                pass
+            case "refused" if outcome is not None and outcome.question != reply.command_id:
+                pass  # another command's, whose caller has gone
+            case "unknown" if outcome is not None:
+                outcome.watched = False
+                outcome.wake()
+            case _ if outcome is not None:
+                outcome.told(reply)
+            case _:
+                pass
+
+    def _hear_answer(self, question: Question, reply: Reply) -> None:
+        question.heard = True
+        waits_on = isinstance(question.command, AskWorkflow | WatchValue)
+        if reply.status == "accepted" and waits_on:
             return
-        if reply.status == "unknown":
-            outcome.watched = False
-            outcome.wake()
+        may_have_come = question.sent > 1 or isinstance(question.command, SendMessage)
+        if is_refused_as_ended(reply) and may_have_come:
+            self._in_background(self._refused_as_ended(question, reply))
         else:
-            outcome.told(reply)
+            question.settle(reply)
 
 
-def check_id(workflow_id: str) -> None:
-    """Refuse ids that can't be keys.
-
-    Raises:
-        UsageError: The id is empty, too long, or holds control characters or surrogates.
-    """
-    if not workflow_id:
-        raise UsageError("a workflow id must not be empty: give a name that means this one run")
-    if len(workflow_id) > MAX_ID_LENGTH:
-        raise UsageError(
-            f"a workflow id has at most {MAX_ID_LENGTH} characters, this one has {len(workflow_id)}: "
-            f"{workflow_id[:40]!r}... Use a shorter key, or a digest of the long one"
-        )
-    if not workflow_id.isprintable():
-        raise UsageError(
-            f"workflow id {workflow_id!r} holds characters that can't be printed: use letters, digits, "
-            "punctuation and spaces"
-        )
-
-
-def raise_refusal(reply: Reply) -> NoReturn:
-    """Raise the error that a refusal names."""
-    raise _REFUSALS.get(reply.error_type or "", CommandRefused)(reply.error_message or "refused")
-
-
-def raise_failure(reply: Reply) -> NoReturn:
-    """Raise what a failed or parked run has to say."""
-    if reply.status == "parked":
-        raise WorkflowParked(reply.error_message or f"workflow {reply.workflow_id!r} is parked")
-    error = rebuild(
-        Failure(
-            reply.error_type or "",
-            reply.error_message or "",
-            reply.error_stack or "",
-            reply.payload,
-        )
-    )
-    if type(error) is StepError and reply.error_type != "refold.log.errors:StepError":
-        raise WorkflowError(
-            f"workflow {reply.workflow_id!r} failed with an error whose type can't be rebuilt here: {error}"
-        ) from error
-    error.add_note(f"workflow {reply.workflow_id!r} failed; see `refold show {reply.workflow_id}`")
-    raise error
+def _is_due(age: int) -> bool:
+    return age > 1 and age & (age - 1) == 0
 
 
 def _user() -> str | None:

@@ -42,6 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _HASH_BYTES = 8  # tells versions of one function apart; it is no proof of anything
+_MAX_VERSION = 2**63 - 1  # what the log's column holds
 
 
 class Workflow(Generic[P, R]):
@@ -49,6 +50,7 @@ class Workflow(Generic[P, R]):
 
     Attributes:
         name: The recorded name: runs that are under way find their code by it.
+        version: Which version of the code under that name this is: a run stays on the one that it was started with.
         fn: The function itself, to be called plainly.
         is_async: Whether it is `async def`.
         input_type: How its arguments are checked and recorded.
@@ -57,12 +59,16 @@ class Workflow(Generic[P, R]):
     """
 
     name: str
+    version: int
     is_async: bool
     result_type: PayloadType[R]
 
-    def __init__(self, fn: Callable[..., Any], name: str, frame: FrameType | None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], name: str, version: int, frame: FrameType | None
+    ) -> None:
         local = local_names(fn, frame)
         self.name = name
+        self.version = version
         self.fn = fn
         self.is_async = inspect.iscoroutinefunction(fn)
         self.input_type = InputType.of(fn, name, local)
@@ -72,12 +78,17 @@ class Workflow(Generic[P, R]):
         functools.update_wrapper(cast("Callable[..., Any]", self), fn, updated=())
 
     def __repr__(self) -> str:
-        return f"<workflow {self.name!r} at {self.source}>"
+        version = "" if self.version == 1 else f" version {self.version}"
+        return f"<workflow {self.name!r}{version} at {self.source}>"
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Module and qualified name: two definitions with the same key are one that was redefined."""
-        return self.fn.__module__, self.fn.__qualname__
+    def key(self) -> "Key":
+        """What it is among all definitions: two with the same key are one that was redefined.
+
+        The recorded name and version are part of it: the `def` of version 2 may shadow that of version 1, which is
+        still needed, and a function that makes workflows makes all of them with one qualified name.
+        """
+        return self.fn.__module__, self.fn.__qualname__, self.name, self.version
 
     @functools.cached_property
     def code_hash(self) -> str:
@@ -163,14 +174,18 @@ def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]:
 @overload
 def workflow(fn: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None) -> WorkflowDecorator: ...
-def workflow(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> object:
+def workflow(*, name: str | None = None, version: int = 1) -> WorkflowDecorator: ...
+def workflow(
+    fn: Callable[..., Any] | None = None, /, *, name: str | None = None, version: int = 1
+) -> object:
     """Make a function a durable workflow: an ordinary `def` or `async def` whose outside work is in steps.
 
     Args:
         fn: The function, where the decorator is used without parentheses.
         name: The recorded name; the function's own where not given. Runs that are under way find their code by it, so
             a function that may be renamed has a name of its own.
+        version: 1, 2, 3, ...: several versions under one name stand beside each other. A new run takes the newest,
+            and a run that is under way stays on the one that it was started with.
 
     Returns:
         A `Workflow`, to be started with `Engine.start`.
@@ -180,13 +195,26 @@ def workflow(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
     """
 
     def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
-        return _define(fn, name, calling_frame())
+        return _define(fn, name, version, calling_frame())
 
-    return decorate if fn is None else _define(fn, name, calling_frame())
+    _check_version(version)
+    return decorate if fn is None else _define(fn, name, version, calling_frame())
+
+
+def _check_version(version: object) -> None:
+    if (
+        isinstance(version, bool)
+        or not isinstance(version, int)
+        or not 1 <= version <= _MAX_VERSION
+    ):
+        raise DefinitionError(
+            f"@workflow(version={version!r}): a version is a whole number from 1 upwards. Count up by one for code "
+            f"that runs of the last version can't go on with."
+        )
 
 
 def _define(
-    fn: Callable[..., Any], name: str | None, frame: FrameType | None
+    fn: Callable[..., Any], name: str | None, version: int, frame: FrameType | None
 ) -> Workflow[..., Any]:
     function = require_function(fn, "workflow", "@workflow")
     if function.__name__ == "<lambda>":
@@ -202,7 +230,7 @@ def _define(
     kind = (
         AsyncWorkflow[..., Any] if inspect.iscoroutinefunction(function) else SyncWorkflow[..., Any]
     )
-    defined = kind(function, recorded, frame)
+    defined = kind(function, recorded, version, frame)
     _declared[defined.key] = defined
     return defined
 
@@ -212,8 +240,11 @@ def _source_of(fn: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "unknown"
 
 
-_declared: dict[tuple[str, str], Workflow[..., Any]] = {}
-"""What `@workflow` has declared in this process, by module and qualified name; a redefinition replaces.
+Key = tuple[str, str, str, int]
+"""Module, qualified name, recorded name and version of a definition."""
+
+_declared: dict[Key, Workflow[..., Any]] = {}
+"""What `@workflow` has declared in this process; a redefinition replaces.
 
 A list of declarations, as `sys.modules` is one of imports, and no shared state: it is written when a module is
 imported, and an engine copies it when it is made. No engine writes to it or sees another one in it.
@@ -221,17 +252,20 @@ imported, and an engine copies it when it is made. No engine writes to it or see
 
 
 class Catalogue(Mapping[str, Workflow[..., Any]]):
-    """An engine's workflows, by name. Looking up a name that two definitions share raises `DefinitionError`."""
+    """An engine's workflows, by name and version. As a mapping: from a name to its newest version.
+
+    Looking up a name and version that two definitions share raises `DefinitionError`.
+    """
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[tuple[str, str], Workflow[..., Any]]] = {}
+        self._by_name: dict[str, dict[int, dict[Key, Workflow[..., Any]]]] = {}
 
     @classmethod
     def of(cls, workflows: Iterable[Workflow[..., Any]]) -> "Catalogue":
         """The catalogue of the given workflows.
 
         Raises:
-            DefinitionError: Two of them have one name.
+            DefinitionError: Two of them have one name and version.
         """
         catalogue = cls()
         for definition in workflows:
@@ -242,36 +276,69 @@ class Catalogue(Mapping[str, Workflow[..., Any]]):
     def declared(cls) -> "Catalogue":
         """The catalogue of all that this process has declared so far.
 
-        Two workflows with one name are no error here, for one of them may be in a module that has nothing to do with
-        this engine; looking that name up is.
+        Two workflows with one name and version are no error here, for one of them may be in a module that has nothing
+        to do with this engine; looking that name up is.
         """
         catalogue = cls()
-        for key, definition in list(_declared.items()):
-            catalogue._by_name.setdefault(definition.name, {})[key] = definition
+        for definition in list(_declared.values()):
+            catalogue._named(definition)[definition.key] = definition
         return catalogue
 
     def add(self, definition: Workflow[..., Any]) -> None:
         """Take in one more; a redefinition of the same function replaces it.
 
         Raises:
-            DefinitionError: Another workflow has its name. Nothing was changed.
+            DefinitionError: Another workflow has its name and version. Nothing was changed.
         """
-        named = self._by_name.get(definition.name, {})
+        named = self._by_name.get(definition.name, {}).get(definition.version, {})
         if any(key != definition.key for key in named):
-            raise _ambiguous(definition.name, [*named.values(), definition])
-        self._by_name[definition.name] = {definition.key: definition}
+            raise _ambiguous([*named.values(), definition])
+        self._named(definition)[definition.key] = definition
+
+    def find(self, name: str, version: int | None = None) -> Workflow[..., Any]:
+        """The workflow of that name and version.
+
+        Args:
+            name: The recorded name.
+            version: None for the newest that is here.
+
+        Raises:
+            KeyError: There is none; its argument says so in a sentence, with what there is.
+            DefinitionError: There are several.
+        """
+        versions = self._by_name.get(name)
+        if versions is None:
+            raise KeyError(self._no_name(name))
+        if version is None:
+            version = max(versions)
+        definitions = versions.get(version)
+        if definitions is None:
+            raise KeyError(self._no_version(name, version))
+        if len(definitions) > 1:
+            raise _ambiguous(list(definitions.values()))
+        return next(iter(definitions.values()))
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of that name, oldest first; empty where there are none."""
+        return sorted(self._by_name.get(name, ()))
+
+    def definitions(self) -> list[Workflow[..., Any]]:
+        """Every version of every workflow."""
+        return [
+            definition
+            for versions in self._by_name.values()
+            for definitions in versions.values()
+            for definition in definitions.values()
+        ]
 
     def __getitem__(self, name: str) -> Workflow[..., Any]:
-        """The workflow of that name.
+        """The newest version of the workflow of that name.
 
         Raises:
             KeyError: There is none.
             DefinitionError: There are several.
         """
-        definitions = list(self._by_name[name].values())
-        if len(definitions) > 1:
-            raise _ambiguous(name, definitions)
-        return definitions[0]
+        return self.find(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
@@ -282,10 +349,34 @@ class Catalogue(Mapping[str, Workflow[..., Any]]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def _named(self, definition: Workflow[..., Any]) -> dict[Key, Workflow[..., Any]]:
+        versions = self._by_name.setdefault(definition.name, {})
+        return versions.setdefault(definition.version, {})
 
-def _ambiguous(name: str, definitions: list[Workflow[..., Any]]) -> DefinitionError:
+    def _no_name(self, name: str) -> str:
+        known = ", ".join(map(self._with_versions, sorted(self._by_name))) or "none"
+        return (
+            f"workflow {name!r} is not registered with the worker, which knows: {known}. "
+            "Check the name, or start a worker that has it"
+        )
+
+    def _no_version(self, name: str, version: int) -> str:
+        return (
+            f"version {version} of workflow {name!r} is not registered with the worker, which knows: "
+            f"{self._with_versions(name)}. Start a worker that has it, with @workflow(version={version}) in its code"
+        )
+
+    def _with_versions(self, name: str) -> str:
+        versions = self.versions(name)
+        word = "version" if len(versions) == 1 else "versions"
+        return f"{name} ({word} {', '.join(map(str, versions))})"
+
+
+def _ambiguous(definitions: list[Workflow[..., Any]]) -> DefinitionError:
+    name, version = definitions[0].name, definitions[0].version
     places = " and ".join(dict.fromkeys(definition.source for definition in definitions))
     return DefinitionError(
-        f"The name {name!r} means several workflows: {places}. Give one of them another name, @workflow(name=...), or "
+        f"The name {name!r} means several workflows of version {version}: {places}. Give one of them another name, "
+        f"@workflow(name=...), or, where it is newer code for the same, another version, @workflow(version=...); or "
         f"list an engine's workflows: Engine(..., workflows=[...])."
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from refold.engine.failures import Failure
 from refold.engine.operations import StepCall
-from refold.log.commands import Reply
+from refold.log.commands import Command, Reply
 
 
 class Launch(NamedTuple):
@@ -37,14 +37,30 @@ class Answer(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """Find in the log how a closed run ended, and tell the client: the owner keeps recent results only."""
+    """Find in the log how a closed run ended, and tell the client: the owner keeps recent results only.
+
+    With `key`, find what the run published under it.
+    """
 
     workflow_id: str
     client_id: str
     command_id: str
+    key: str | None = None
 
 
-Effect = Launch | Answer | Lookup
+class Post(NamedTuple):
+    """Send a command to another workflow.
+
+    Args:
+        number: How many the partition has posted with this one, since its beginning.
+        command: The command.
+    """
+
+    number: int
+    command: Command
+
+
+Effect = Launch | Answer | Lookup | Post
 
 
 @dataclass(frozen=True, slots=True)

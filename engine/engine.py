@@ -10,102 +10,38 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, overload
 
-from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
-from refold.engine.client import Client, Outcome, check_id, raise_failure
+from refold.engine.access import Access
+from refold.engine.bridge import Bridge
+from refold.engine.bulk import BulkOrders
+from refold.engine.client import Client
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.guard import GuardMode
-from refold.engine.payload import PayloadType, check_size
+from refold.engine.handle import Handle
+from refold.engine.names import check_id
+from refold.engine.operator import Operator
+from refold.engine.payload import PayloadType
 from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
 from refold.engine.runs import CodeRuns
-from refold.engine.scope import current
+from refold.engine.selection import Runs
+from refold.engine.starts import Starts
+from refold.engine.stats import Stats, Tally, stats_of
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import Worker, WorkerSettings, wall_clock
-from refold.log.errors import EngineClosed, LogError, UsageError
+from refold.log.errors import LogError, UsageError
 from refold.log.events import Event, Unreadable
 from refold.log.protocol import Log
 from refold.log.urls import open_log
 
 R = TypeVar("R")
-T = TypeVar("T")
-A1 = TypeVar("A1")
-A2 = TypeVar("A2")
-A3 = TypeVar("A3")
-A4 = TypeVar("A4")
 
 MAX_WORKFLOW_THREADS = 256
 """Threads for `def` workflows. A parked thread costs about 50 kB; more than these wait for their turn."""
 
 
-class Handle(Generic[R]):
-    """A run, by its id. Made by `Engine.start` and `Engine.handle`; `await handle` gives the result in async code."""
-
-    def __init__(self, engine: "Engine", outcome: Outcome, result_type: PayloadType[R]) -> None:
-        self._engine = engine
-        self._outcome = outcome
-        self._result_type = result_type
-
-    def __repr__(self) -> str:
-        return f"<Handle of workflow {self.id!r}>"
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self._outcome.workflow_id
-
-    def result(self, timeout_s: float | None = None) -> R:
-        """Wait for the run's end and return what it returned.
-
-        Args:
-            timeout_s: Longest wait in seconds; None waits for ever.
-
-        Raises:
-            ResultTimeout: It had not ended in time. It goes on.
-            WorkflowParked: It waits for a person.
-            WorkflowNotFound: There is no such run.
-            Exception: What the workflow raised, as the same type where that can be rebuilt, else `WorkflowError`.
-        """
-        return self._engine._wait(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
-            self.result_async(timeout_s), "result_async()"
-        )
-
-    async def result_async(self, timeout_s: float | None = None) -> R:
-        """`result` for async code, with a timeout."""
-        return await self._engine._run(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
-            self._result(timeout_s)
-        )
-
-    async def _result(self, timeout_s: float | None) -> R:
-        reply = await self._engine._client.wait(  # pyright: ignore[reportPrivateUsage]  # one module, one idea
-            self._outcome, timeout_s
-        )
-        if reply.status != "completed":
-            raise_failure(reply)
-        return self._result_type.decode(reply.payload or "null")
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return self.result_async().__await__()
-
-    def status(self) -> WorkflowInfo:
-        """How the run stands, read from the log.
-
-        Raises:
-            WorkflowNotFound: There is no such run.
-        """
-        return self._engine.status(self.id)
-
-    def history(self) -> Sequence[Event | Unreadable]:
-        """The run's events, in order.
-
-        Raises:
-            WorkflowNotFound: There is no such run.
-        """
-        return self._engine.history(self.id)
-
-
-class Engine:
+class Engine(Starts, BulkOrders):
     """Runs durable workflows over a log, and is the client that starts them.
 
     Args:
@@ -115,8 +51,8 @@ class Engine:
         name: The worker's name in events; host and process id where not given.
         threads: Most `def` steps that run at once.
         guard: What happens when workflow code reaches outside: "raise", "warn" or "off".
-        max_payload_bytes: Largest JSON of an input or result.
-        start_timeout_s: How long `start` waits for a worker to accept, in seconds.
+        max_payload_bytes: Largest JSON of an input, result, message or question.
+        start_timeout_s: How long starts, messages and orders wait for a worker to accept, in seconds.
         drain_s: How long closing waits for steps under way, in seconds.
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
@@ -150,12 +86,16 @@ class Engine:
         )
         self._guard: GuardMode = guard
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
-        self._start_timeout_s = start_timeout_s
         self._clock = clock
         self._with_worker = worker
+        self._registered = catalogue if worker else None
+        self._bridge = Bridge()
         self._client = Client(self._log, clock)
+        operator = Operator(self._client, start_timeout_s)
+        self._access = Access(
+            self._bridge, self._client, operator, max_payload_bytes, start_timeout_s
+        )
         self._worker: Worker | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     # Opening and closing ----------------------------------------------------------------------------------
@@ -174,7 +114,7 @@ class Engine:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        loop, thread = self._loop, self._thread
+        loop, thread = self._bridge.loop, self._thread
         if loop is None or thread is None:
             return
         self._thread = None  # a second close finds nothing to do
@@ -192,13 +132,13 @@ class Engine:
         await self._close()
 
     def _refuse_reopening(self) -> None:
-        if self._loop is not None:
+        if self._bridge.loop is not None:
             raise UsageError(
                 "this engine has been opened already: make a new Engine for the same log"
             )
 
     async def _open(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._bridge.loop = asyncio.get_running_loop()
         try:
             await self._log.open()
             await self._client.open()
@@ -242,178 +182,6 @@ class Engine:
         thread.join()
         loop.close()
 
-    # Starting ---------------------------------------------------------------------------------------------
-
-    @overload
-    def start(
-        self, workflow: Bound[R], /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    def start(
-        self, workflow: Takes0[R], /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    def start(
-        self, workflow: Takes1[A1, R], a1: A1, /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    def start(
-        self,
-        workflow: Takes2[A1, A2, R],
-        a1: A1,
-        a2: A2,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    @overload
-    def start(
-        self,
-        workflow: Takes3[A1, A2, A3, R],
-        a1: A1,
-        a2: A2,
-        a3: A3,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    @overload
-    def start(
-        self,
-        workflow: Takes4[A1, A2, A3, A4, R],
-        a1: A1,
-        a2: A2,
-        a3: A3,
-        a4: A4,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    def start(
-        self,
-        workflow: Any,  # the overloads say what it is
-        /,
-        *args: object,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[Any]:
-        """Start a run; the same start again gets the run that there is.
-
-        Args:
-            workflow: A workflow, followed by its positional arguments; or `workflow.bind(...)` with its input.
-            args: The workflow's arguments.
-            id: The run's id: there is exactly one run of an id, for ever. Generated where not given.
-            confirm: Wait until a worker has accepted the start. Without it, this returns when the command is
-                durable, and a refusal is heard from `result`.
-
-        Returns:
-            The run's handle.
-
-        Raises:
-            PayloadError: The input has no JSON form or does not fit the parameters. Nothing was written.
-            UsageError: The id can't be used, or this is called from workflow code or from a step.
-            WorkflowConflict: The id belongs to a run with another workflow or input.
-            UnknownWorkflow: The worker has no such workflow.
-            ResultTimeout: No worker answered within `start_timeout_s`. The command is durable all the same.
-        """
-        bound = self._bind(workflow, args)
-        return self._wait(self._start(bound, id, confirm), "start_async()")
-
-    @overload
-    async def start_async(
-        self, workflow: Bound[R], /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    async def start_async(
-        self, workflow: Takes0[R], /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    async def start_async(
-        self, workflow: Takes1[A1, R], a1: A1, /, *, id: str | None = None, confirm: bool = True
-    ) -> Handle[R]: ...
-    @overload
-    async def start_async(
-        self,
-        workflow: Takes2[A1, A2, R],
-        a1: A1,
-        a2: A2,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    @overload
-    async def start_async(
-        self,
-        workflow: Takes3[A1, A2, A3, R],
-        a1: A1,
-        a2: A2,
-        a3: A3,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    @overload
-    async def start_async(
-        self,
-        workflow: Takes4[A1, A2, A3, A4, R],
-        a1: A1,
-        a2: A2,
-        a3: A3,
-        a4: A4,
-        /,
-        *,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[R]: ...
-    async def start_async(
-        self,
-        workflow: Any,  # the overloads say what it is
-        /,
-        *args: object,
-        id: str | None = None,
-        confirm: bool = True,
-    ) -> Handle[Any]:
-        """`start` for async code."""
-        return await self._run(self._start(self._bind(workflow, args), id, confirm))
-
-    def _bind(
-        self, workflow: Bound[Any] | Workflow[..., Any], args: tuple[object, ...]
-    ) -> Bound[Any]:
-        """Check the input before anything is written."""
-        if isinstance(workflow, Bound):
-            bound = workflow
-        # Not every caller has a type checker.
-        elif isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-            bound = workflow.bind(*args)
-        else:
-            raise UsageError(
-                f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
-            )
-        check_size(
-            bound.payload,
-            self._settings.max_payload_bytes,
-            f"input of workflow '{bound.workflow.name}'",
-        )
-        return bound
-
-    async def _start(self, bound: Bound[R], workflow_id: str | None, confirm: bool) -> Handle[R]:
-        workflow = bound.workflow
-        if self._with_worker:
-            self._workflows.add(workflow)
-        outcome = await self._client.start(
-            workflow.name,
-            bound.payload,
-            workflow_id if workflow_id is not None else f"{workflow.name}-{uuid.uuid4().hex}",
-            timeout_s=self._start_timeout_s,
-            confirm=confirm,
-        )
-        return Handle(self, outcome, bound.result_type)
-
     # Asking -----------------------------------------------------------------------------------------------
 
     @overload
@@ -432,7 +200,7 @@ class Engine:
         """
         check_id(id)
         result_type = _ANY if workflow is None else workflow.result_type
-        return Handle(self, self._client.outcome(id), result_type)
+        return Handle(self._access, self._client.outcome(id), result_type)
 
     def status(self, id: str) -> WorkflowInfo:
         """How a run stands, read from the log.
@@ -440,11 +208,11 @@ class Engine:
         Raises:
             WorkflowNotFound: There is no such run.
         """
-        return self._wait(self.status_async(id), "status_async()")
+        return self._bridge.wait(self.status_async(id), "status_async()")
 
     async def status_async(self, id: str) -> WorkflowInfo:
         """`status` for async code."""
-        return await self._run(read_status(self._log, id))
+        return await self._bridge.run(read_status(self._log, id))
 
     def history(self, id: str) -> Sequence[Event | Unreadable]:
         """A run's events, in order.
@@ -452,37 +220,54 @@ class Engine:
         Raises:
             WorkflowNotFound: There is no such run.
         """
-        return self._wait(self.history_async(id), "history_async()")
+        return self._bridge.wait(self.history_async(id), "history_async()")
 
     async def history_async(self, id: str) -> Sequence[Event | Unreadable]:
         """`history` for async code."""
-        return await self._run(read_history(self._log, id))
+        return await self._bridge.run(read_history(self._log, id))
 
-    def list(self) -> Sequence[WorkflowInfo]:
-        """All runs, the latest started first. Reads the whole log."""
-        return self._wait(self.list_async(), "list_async()")
+    def list(self, where: Runs | None = None) -> Sequence[WorkflowInfo]:
+        """Runs, the latest started first. Reads the whole log.
 
-    async def list_async(self) -> Sequence[WorkflowInfo]:
+        Args:
+            where: Which; all where not given.
+        """
+        return self._bridge.wait(self.list_async(where), "list_async()")
+
+    async def list_async(self, where: Runs | None = None) -> Sequence[WorkflowInfo]:
         """`list` for async code."""
-        return await self._run(read_all(self._log))
+        infos = await self._bridge.run(read_all(self._log))
+        return infos if where is None else where.among(infos)
 
     def resume(self, id: str, *, reason: str | None = None) -> None:
-        """Let a parked run go on, after its cause has been mended.
+        """Let a run go on that is parked or paused, or has failed: as `Handle.resume`.
 
         Args:
             id: The run.
             reason: Why, for the audit.
-
-        Raises:
-            CommandRefused: It is not parked, or its history can't be followed.
-            WorkflowNotFound: There is no such run.
-            ResultTimeout: No worker answered within `start_timeout_s`.
         """
-        self._wait(self.resume_async(id, reason=reason), "resume_async()")
+        self._bridge.wait(self.resume_async(id, reason=reason), "resume_async()")
 
     async def resume_async(self, id: str, *, reason: str | None = None) -> None:
         """`resume` for async code."""
-        await self._run(self._client.resume(id, reason, self._start_timeout_s))
+        await self._bridge.run(self._access.operator.resume(id, reason))
+
+    def stats(self) -> Stats:
+        """What this process's worker has to do and has done, in numbers; counted now, in a pass over its open runs.
+
+        Raises:
+            EngineClosed: The engine is not open.
+        """
+        return self._bridge.wait(self.stats_async(), "stats_async()")
+
+    async def stats_async(self) -> Stats:
+        """`stats` for async code."""
+        return await self._bridge.run(self._stats())
+
+    async def _stats(self) -> Stats:
+        if self._worker is None:
+            return await stats_of([], Tally())
+        return await stats_of(self._worker.states(), self._worker.tally)
 
     @property
     def worker_name(self) -> str:
@@ -499,53 +284,5 @@ class Engine:
         """Partitions that this process's worker could not go on with (corrupt log), each with the reason."""
         return self._worker.halted if self._worker is not None else {}
 
-    # One path for blocking and async callers --------------------------------------------------------------
-
-    def _opened(self) -> asyncio.AbstractEventLoop:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            raise EngineClosed(
-                "the engine is not open: use it inside `with Engine(...)` or `async with`"
-            )
-        scope = current()
-        if scope is not None:
-            raise UsageError(
-                f"an engine was used inside workflow {scope.workflow_id!r}: workflow code and steps can't "
-                "start or ask for runs; return what is needed, and do it outside"
-            )
-        return loop
-
-    def _wait(self, work: Coroutine[Any, Any, T], instead: str) -> T:
-        """Run `work` on the engine's loop from another thread, and wait."""
-        try:
-            loop = self._opened()
-        except BaseException:
-            work.close()
-            raise
-        if _running_loop() is loop:
-            work.close()
-            raise UsageError(
-                f"this call would block the engine's own event loop: await {instead} there"
-            )
-        return asyncio.run_coroutine_threadsafe(work, loop).result()
-
-    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the engine's loop from any loop."""
-        try:
-            loop = self._opened()
-        except BaseException:
-            work.close()
-            raise
-        if _running_loop() is loop:
-            return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
-
 
 _ANY: PayloadType[Any] = PayloadType.of(Any, "result of a workflow")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

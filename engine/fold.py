@@ -11,9 +11,18 @@ Rules, in the order in which they are applied to a record:
 4. A record that can't be read breaks its workflow as well. What can't be read and belongs to no workflow was
    written by something that is not refold or by a newer release: with the current claim it stops the fold
    (`LogCorrupt`), with another or none it is ignored like a zombie's.
-5. A broken workflow stays open and is never run; its later events only move its position.
-6. After a terminal event a stream changes no more. What is kept of it is small: see `Closed`.
-7. A parked workflow still takes outcomes of steps that were under way: a recorded step never runs again.
+5. A broken workflow stays open and is never run; its later events only move its position, and are confirmed to whoever
+   sent what they record.
+6. After a terminal event a stream changes no more, until an operator reopens it. What is kept of it is small: see
+   `Closed`. A reopened run, like a fork, is `copying` until the last part of its history has come.
+7. A parked or paused workflow still takes outcomes of steps that were under way, messages and ends of children: a
+   recorded step never runs again, and nothing that was sent is lost.
+8. What one workflow wants of another follows from events: each command to be posted stands in the outbox from its
+   event on, until an event says that so many have been posted (`posted`). It may be posted twice; a second message
+   with one id, a second start by one operation, a second answer to one request change nothing.
+9. A workflow that is continued as new keeps its id, its position, its children, values, streams and the messages
+   that its code had not taken; outcomes of operations from before no longer reach its code.
+10. A rewound workflow forgets what the operation and all later ones came to; its children of those are cancelled.
 
 `evolve` has no clock, no randomness and no I/O. It consumes the state that it is given and returns it changed:
 a copy per event would make a history of n steps cost n squared. Whoever wants to keep an old state folds anew.
@@ -21,32 +30,68 @@ a copy per event would make a history of n steps cost n squared. Whoever wants t
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeVar
 
-from refold.engine.operations import Outcome
+from refold.engine import outbox
+from refold.engine.copied import Copied, read_copied
+from refold.engine.operations import Emitted, Numbering, Outcome
 from refold.log.codec import link_claim
+from refold.log.commands import Command
 from refold.log.errors import LogCorrupt
 from refold.log.events import (
+    AskAnswered,
+    AskReceived,
+    AttributesSet,
+    CancelSent,
+    ChildCompleted,
+    ChildFailed,
+    ChildRequested,
     CommandRefused,
+    DeliveryConfirmed,
+    DeliveryRefused,
     Event,
+    HistoryCopied,
+    MessageReceived,
+    MessageSent,
     PartitionClaimed,
+    PatchApplied,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StreamWritten,
     TimerFired,
     TimerStarted,
     Unreadable,
+    ValuePublished,
+    WorkflowCancelled,
+    WorkflowCancelRequested,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
     WorkflowParked,
+    WorkflowPaused,
+    WorkflowReopened,
     WorkflowResumed,
+    WorkflowRewound,
     WorkflowStarted,
+    WorkflowTerminated,
+    WorkflowWarned,
 )
 
 NO_CLAIM = -1
 NO_COMMAND = -1
+MAX_REMEMBERED = 10_000
+"""Message ids, and answers to questions, that an open run remembers: the latest ones. A repeat comes within seconds."""
+
+Sent = MessageSent | ChildRequested | CancelSent
+Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated
+T = TypeVar("T")
+Emission = AskAnswered | ValuePublished | StreamWritten | AttributesSet
 
 
 class Status(StrEnum):
@@ -54,8 +99,12 @@ class Status(StrEnum):
 
     RUNNING = "running"
     PARKED = "parked"
+    PAUSED = "paused"
+    COPYING = "copying"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    TERMINATED = "terminated"
 
 
 @dataclass(slots=True)
@@ -76,18 +125,63 @@ class Attempts:
 
 
 @dataclass(slots=True)
+class Exchange:
+    """What an open run has had to do with others: most have nothing, and are spared the memory.
+
+    Args:
+        requests: What it sent to other workflows and has no answer to, by operation number.
+        children: Children that have not ended, by operation number; detached ones are not among them.
+        values: What it has published, by key.
+        streams: The next index of each stream that it has written.
+        seen: Ids of the messages, questions and orders that have come, latest last, `MAX_REMEMBERED` at most.
+        asked: Questions that are not answered yet, by id.
+        answers: Answers by id, latest last, `MAX_REMEMBERED` at most.
+        patches: Changes of code whose new path it takes.
+        tags: Its tags where its code has set some; None where those of its start hold.
+        cancel: The last request to cancel; None where there was none.
+        parts: How many parts of a copied history have come.
+        copied: How many outcomes came with them.
+    """
+
+    requests: dict[int, Sent] = field(default_factory=dict[int, Sent])
+    children: dict[int, ChildRequested] = field(default_factory=dict[int, ChildRequested])
+    values: dict[str, ValuePublished] = field(default_factory=dict[str, ValuePublished])
+    streams: dict[str, int] = field(default_factory=dict[str, int])
+    seen: dict[str, None] = field(default_factory=dict[str, None])
+    asked: dict[str, AskReceived] = field(default_factory=dict[str, AskReceived])
+    answers: dict[str, AskAnswered] = field(default_factory=dict[str, AskAnswered])
+    patches: set[str] = field(default_factory=set[str])
+    tags: dict[str, str] | None = None
+    cancel: WorkflowCancelRequested | None = None
+    parts: int = 0
+    copied: int = 0
+
+
+_NO_EXCHANGE = Exchange()
+"""Of runs that have had nothing to do with others: for reading, never written to."""
+_PLAIN = Numbering()
+_NO_ATTEMPTS: Mapping[int, Attempts] = MappingProxyType({})
+
+
+@dataclass(slots=True)
 class WorkflowState:
     """An open run: all that is needed to bring it back.
 
     Args:
-        started: Its first event; None only for a broken stream that has none.
+        started: Its start, with the input and version that count since it was last continued as new; None only for
+            a broken stream that has none.
         position: The position that its next event gets.
-        status: `running` or `parked`.
+        status: `running`, `parked`, `paused` or `copying`.
+        first_started_at: When it was started, whatever was continued or reopened since.
+        input_digest: Digest of the input that it was first started with; None where that is `started`'s.
+        next_step: A number that no operation recorded so far has.
+        numbering: How its operations are numbered.
         outcomes: What a replay tells the code, in log order.
         resolved: Numbers of the operations that have an outcome.
         attempts: Failed attempts by operation number, of operations without outcome.
         timers: Timers that were started and have not fired.
-        parked: Why it is parked; None while it runs.
+        exchange: What it has had to do with others; shared and empty until there is something.
+        parked: Why it is parked; None where it is not.
         broken: Why its stream can't be folded (rules 3 and 4); None where it can.
         updated_at: `recorded_at` of its last event.
     """
@@ -96,12 +190,50 @@ class WorkflowState:
     position: int
     status: Status
     updated_at: int
-    outcomes: list[Outcome] = field(default_factory=list[Outcome])
-    resolved: set[int] = field(default_factory=set[int])
-    attempts: dict[int, Attempts] = field(default_factory=dict[int, Attempts])
+    first_started_at: int
+    input_digest: bytes | None = None
+    next_step: int = 0
+    numbering: Numbering = _PLAIN
+    outcomes: Sequence[Outcome] = ()
+    resolved: Set[int] = frozenset()
+    attempts: Mapping[int, Attempts] = field(default_factory=lambda: _NO_ATTEMPTS)
     timers: dict[int, TimerStarted] = field(default_factory=dict[int, TimerStarted])
+    exchange: Exchange = field(default_factory=lambda: _NO_EXCHANGE)
     parked: WorkflowParked | None = None
     broken: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Its tags now."""
+        if self.exchange.tags is not None:
+            return self.exchange.tags
+        return (self.started.attributes if self.started is not None else None) or {}
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Put an outcome at the end. A run that has none yet has no list either: most sleepers have none."""
+        if isinstance(self.outcomes, list):
+            self.outcomes.append(outcome)
+        else:
+            self.outcomes = [*self.outcomes, outcome]
+
+    def resolve(self, step: int) -> None:
+        """Note that an operation has its outcome."""
+        if isinstance(self.resolved, set):
+            self.resolved.add(step)
+        else:
+            self.resolved = {*self.resolved, step}
+
+    def own_attempts(self) -> dict[int, Attempts]:
+        """`attempts`, to be written to."""
+        if not isinstance(self.attempts, dict):
+            self.attempts = dict(self.attempts)
+        return self.attempts
+
+    def own_exchange(self) -> Exchange:
+        """`exchange`, to be written to."""
+        if self.exchange is _NO_EXCHANGE:
+            self.exchange = Exchange()
+        return self.exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +241,15 @@ class Closed:
     """What stays of a run that has ended: enough to answer a second start and to find its result in the log."""
 
     workflow: str
+    version: int
     input_digest: bytes
     status: Status
     position: int
     started_at: int
     ended_at: int
+    parent_id: str | None
+    parent_step: int | None
+    attributes: dict[str, str] | None
 
 
 @dataclass(slots=True)
@@ -124,6 +260,8 @@ class PartitionState:
         claim: Offset of the current claim; -1 before the first.
         owner: Worker that made it.
         command: Offset of the last command consumed; -1 for none.
+        posted: How many commands to other workflows are known to have been posted.
+        outbox: Commands to other workflows that are not known to have been posted, oldest first.
         chain: Head of the hash chain over accepted events.
         open: Runs that have not ended, by workflow id.
         closed: Runs that have, by workflow id.
@@ -132,6 +270,8 @@ class PartitionState:
     claim: int = NO_CLAIM
     owner: str = ""
     command: int = NO_COMMAND
+    posted: int = 0
+    outbox: deque[Command] = field(default_factory=deque[Command])
     chain: bytes = bytes(32)
     open: dict[str, WorkflowState] = field(default_factory=dict[str, WorkflowState])
     closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
@@ -156,6 +296,9 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
     if event.claim != state.claim:
         return state
     state.command = max(state.command, event.command)
+    while state.posted < event.posted and state.outbox:
+        state.outbox.popleft()
+        state.posted += 1
     if isinstance(event, PartitionClaimed):
         state.claim = offset
         state.owner = event.worker
@@ -163,6 +306,8 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
         return state
     state.chain = event.chain
     if isinstance(event, CommandRefused):
+        if event.parent_step is not None:
+            state.outbox.append(outbox.confirm(event))
         return state
     workflow_id = event.workflow_id
     if workflow_id is None:
@@ -175,6 +320,11 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
         _first_event(state, workflow_id, event)
     elif workflow.broken is not None:
         workflow.position += 1
+        if (
+            isinstance(event, MessageReceived | WorkflowCancelRequested)
+            and event.parent_step is not None
+        ):
+            state.outbox.append(outbox.confirm(event))  # it is recorded: the sender need not wait
     elif event.position != workflow.position:
         _break(
             workflow, f"event {event.kind} has position {event.position}, not {workflow.position}"
@@ -190,32 +340,55 @@ def _transition(
     state: PartitionState, workflow_id: str, workflow: WorkflowState, event: Event
 ) -> None:
     match event:
-        case StepCompleted() | StepFailed():
-            if event.step in workflow.resolved:
-                _break(workflow, f"step {event.step} '{event.name}' has a second outcome")
-            else:
-                workflow.resolved.add(event.step)
-                workflow.outcomes.append(event)
-                workflow.attempts.pop(event.step, None)
+        case (
+            StepCompleted() | StepFailed() | TimerFired() | DeliveryConfirmed() | DeliveryRefused()
+        ):
+            _answered(workflow, event)
         case StepAttemptFailed():
             _attempt_failed(workflow, event)
         case TimerStarted():
+            _number(workflow, event.step)
             workflow.timers[event.step] = event
-        case TimerFired():
-            if workflow.timers.pop(event.step, None) is None:
-                _break(workflow, f"timer {event.step} '{event.name}' fired and was not running")
-            else:
-                workflow.resolved.add(event.step)
-                workflow.outcomes.append(event)
-        case WorkflowCompleted():
-            _close(state, workflow_id, workflow, event, Status.COMPLETED)
-        case WorkflowFailed():
-            _close(state, workflow_id, workflow, event, Status.FAILED)
+        case MessageSent() | ChildRequested() | CancelSent():
+            _sent(state, workflow, event)
+        case (
+            MessageReceived()
+            | AskReceived()
+            | ChildCompleted()
+            | ChildFailed()
+            | WorkflowCancelRequested()
+        ):
+            _came_in(state, workflow, event)
+        case AskAnswered() | ValuePublished() | StreamWritten() | AttributesSet():
+            _emitted(workflow, event)
+        case PatchApplied():
+            workflow.own_exchange().patches.add(event.name)
+        case WorkflowCompleted() | WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated():
+            _close(state, workflow_id, workflow, event)
+        case _:
+            _controlled(state, workflow, event)
+
+
+def _controlled(state: PartitionState, workflow: WorkflowState, event: Event) -> None:
+    """Events by which a run is halted, goes on, or begins anew."""
+    match event:
         case WorkflowParked():
+            _number(workflow, (event.next_step or 0) - 1)
             workflow.status = Status.PARKED
             workflow.parked = event
+        case WorkflowPaused():
+            _number(workflow, (event.next_step or 0) - 1)
+            workflow.status = Status.PAUSED
         case WorkflowResumed():
-            _resume(workflow)
+            _go_on(workflow)
+        case WorkflowContinued():
+            _continue(workflow, event)
+        case WorkflowRewound():
+            _rewind(state, workflow, event)
+        case HistoryCopied() if workflow.status is Status.COPYING:
+            _copy(workflow, event)
+        case WorkflowWarned():
+            pass
         case _:
             _break(
                 workflow, f"event {event.kind} at position {event.position} can't follow a start"
@@ -223,12 +396,20 @@ def _transition(
 
 
 def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
-    if workflow_id in state.closed:  # rule 6
-        return
+    closed = state.closed.get(workflow_id)
+    if closed is not None:
+        if isinstance(event, WorkflowReopened) and event.position == closed.position:
+            _reopen(state, workflow_id, closed, event)
+        return  # rule 6
     if isinstance(event, WorkflowStarted) and event.position == 0:
-        state.open[workflow_id] = WorkflowState(event, 1, Status.RUNNING, event.recorded_at)
+        status = Status.RUNNING if event.source_id is None else Status.COPYING
+        at = event.recorded_at
+        state.open[workflow_id] = WorkflowState(event, 1, status, at, at)
+        if event.parent_step is not None:
+            state.outbox.append(outbox.confirm(event))
         return
-    workflow = WorkflowState(None, (event.position or 0) + 1, Status.PARKED, event.recorded_at)
+    at = event.recorded_at
+    workflow = WorkflowState(None, (event.position or 0) + 1, Status.PARKED, at, at)
     _break(
         workflow,
         f"the stream begins with {event.kind} at position {event.position}, not with its start",
@@ -236,46 +417,302 @@ def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
     state.open[workflow_id] = workflow
 
 
+def _number(workflow: WorkflowState, step: int) -> None:
+    if step >= workflow.next_step:
+        workflow.next_step = step + 1
+
+
+def _answered(
+    workflow: WorkflowState,
+    event: StepCompleted | StepFailed | TimerFired | DeliveryConfirmed | DeliveryRefused,
+) -> None:
+    step = event.step
+    if step in workflow.resolved:
+        _break(workflow, f"operation {step} '{event.name}' has a second outcome")
+        return
+    if isinstance(event, TimerFired) and workflow.timers.pop(step, None) is None:
+        _break(workflow, f"timer {step} '{event.name}' fired and was not running")
+        return
+    if isinstance(event, DeliveryConfirmed | DeliveryRefused):
+        if workflow.exchange.requests.pop(step, None) is None:
+            _break(workflow, f"operation {step} '{event.name}' has an answer and was not sent")
+            return
+        if isinstance(event, DeliveryRefused):
+            workflow.exchange.children.pop(step, None)
+    _number(workflow, step)
+    workflow.resolve(step)
+    workflow.add_outcome(event)
+    if workflow.attempts:
+        workflow.own_attempts().pop(step, None)
+
+
 def _attempt_failed(workflow: WorkflowState, event: StepAttemptFailed) -> None:
     if event.step in workflow.resolved:
         _break(workflow, f"step {event.step} '{event.name}' failed an attempt after its outcome")
         return
+    _number(workflow, event.step)
     attempts = workflow.attempts.get(event.step)
     if attempts is None:
         attempts = Attempts(event.name, 0, event.started_at, None)
-        workflow.attempts[event.step] = attempts
+        workflow.own_attempts()[event.step] = attempts
     attempts.failed += 1
     attempts.due_at = event.due_at
 
 
-def _resume(workflow: WorkflowState) -> None:
-    """A person has looked at it: attempts that were used up are given anew."""
+def _sent(state: PartitionState, workflow: WorkflowState, event: Sent) -> None:
+    _number(workflow, event.step)
+    exchange = workflow.own_exchange()
+    exchange.requests[event.step] = event
+    if isinstance(event, ChildRequested) and event.policy != "detached":
+        exchange.children[event.step] = event
+    state.outbox.append(outbox.send(event))
+
+
+def _came_in(
+    state: PartitionState,
+    workflow: WorkflowState,
+    event: MessageReceived | AskReceived | ChildCompleted | ChildFailed | WorkflowCancelRequested,
+) -> None:
+    exchange = workflow.own_exchange()
+    match event:
+        case MessageReceived() | AskReceived():
+            _remember(exchange.seen, event.message_id, None)
+            if isinstance(event, AskReceived):
+                exchange.asked[event.message_id] = event
+        case WorkflowCancelRequested():
+            exchange.cancel = event
+            if workflow.status is not Status.COPYING:
+                _go_on(workflow)
+            if event.parent_step is not None:
+                _remember(exchange.seen, f"{event.parent_id}/{event.parent_step}", None)
+            state.outbox.extend(_cancels(exchange, event, 0))
+        case ChildCompleted() | ChildFailed():
+            if exchange.children.pop(event.step, None) is None:
+                _break(workflow, f"the child of operation {event.step} ended and was not open")
+                return
+            if event.step < workflow.numbering.base:  # rule 9
+                return
+    workflow.add_outcome(event)
+    if (
+        isinstance(event, MessageReceived | WorkflowCancelRequested)
+        and event.parent_step is not None
+    ):
+        state.outbox.append(outbox.confirm(event))
+
+
+def _emitted(workflow: WorkflowState, event: Emission) -> None:
+    exchange = workflow.own_exchange()
+    match event:
+        case ValuePublished():
+            exchange.values[event.name] = event
+        case StreamWritten():
+            exchange.streams[event.name] = event.index + event.count
+            if event.attempt is not None:  # a step wrote it: the code knows nothing of it
+                return
+        case AttributesSet():
+            exchange.tags = {**workflow.attributes, **(event.attributes or {})}
+        case AskAnswered():
+            exchange.asked.pop(event.message_id, None)
+            _remember(exchange.answers, event.message_id, event)
+    if event.step in workflow.resolved:
+        _break(workflow, f"operation {event.step} '{event.name}' is recorded twice")
+        return
+    _number(workflow, event.step)
+    workflow.resolve(event.step)
+    workflow.add_outcome(Emitted(event.step, event.kind, event.name, event.position))
+
+
+def _go_on(workflow: WorkflowState) -> None:
+    """A person has looked at it, or wants it to end: attempts that were used up are given anew."""
     workflow.status = Status.RUNNING
     workflow.parked = None
     for step in [n for n, attempts in workflow.attempts.items() if attempts.due_at is None]:
-        del workflow.attempts[step]
+        del workflow.own_attempts()[step]
 
 
-def _close(
-    state: PartitionState,
-    workflow_id: str,
-    workflow: WorkflowState,
-    event: WorkflowCompleted | WorkflowFailed,
-    status: Status,
-) -> None:
+def _continue(workflow: WorkflowState, event: WorkflowContinued) -> None:
     started = workflow.started
     if started is None:
         _break(workflow, f"event {event.kind} in a stream without a start")
         return
+    if workflow.input_digest is None:
+        workflow.input_digest = digest_input(started.payload)
+    kept = frozenset(json.loads(event.detail))
+    workflow.outcomes = [o for o in workflow.outcomes if o.position in kept]
+    workflow.started = replace(
+        started,
+        payload=event.payload,
+        version=event.version,
+        code_version=event.code_version,
+        recorded_at=event.recorded_at,
+        attributes=workflow.attributes or None,
+    )
+    workflow.next_step = event.next_step
+    workflow.numbering = Numbering(event.next_step)
+    workflow.resolved = frozenset()
+    workflow.attempts = _NO_ATTEMPTS
+    workflow.timers.clear()
+    if workflow.exchange is not _NO_EXCHANGE:
+        exchange = workflow.exchange
+        exchange.requests.clear()
+        exchange.patches.clear()
+        exchange.cancel = None
+        exchange.asked = {n: ask for n, ask in exchange.asked.items() if ask.position in kept}
+
+
+def _rewind(state: PartitionState, workflow: WorkflowState, event: WorkflowRewound) -> None:
+    step = event.step
+    workflow.outcomes = kept_before(workflow.outcomes, step)
+    workflow.numbering = rewound(workflow.numbering, step, event.next_step)
+    workflow.next_step = event.next_step
+    workflow.resolved = {n for n in workflow.resolved if n < step}
+    workflow.attempts = {n: a for n, a in workflow.attempts.items() if n < step}
+    workflow.timers = {n: timer for n, timer in workflow.timers.items() if n < step}
+    if workflow.exchange is not _NO_EXCHANGE:
+        exchange = workflow.exchange
+        state.outbox.extend(_cancels(exchange, event, step))
+        exchange.requests = {n: sent for n, sent in exchange.requests.items() if n < step}
+        exchange.children = {n: child for n, child in exchange.children.items() if n < step}
+        exchange.cancel = None
+    _go_on(workflow)
+
+
+def kept_before(outcomes: Iterable[Outcome], step: int) -> list[Outcome]:
+    """What a run that is taken back to before operation `step` is told: outcomes of earlier operations, all inputs.
+
+    Requests to cancel that came after the last of those outcomes are left out: the run is to go on. Numbers are given
+    in the order of requests, so no earlier request depends on what is dropped.
+    """
+    kept = [o for o in outcomes if (number := getattr(o, "step", None)) is None or number < step]
+    last = max((i for i, o in enumerate(kept) if hasattr(o, "step")), default=-1)
+    return [o for i, o in enumerate(kept) if i < last or not isinstance(o, WorkflowCancelRequested)]
+
+
+def rewound(numbering: Numbering, step: int, next_step: int) -> Numbering:
+    """The numbering of a run that does `step` again under the number `next_step`."""
+    jumps = tuple(jump for jump in numbering.jumps if jump[1] <= step)
+    return Numbering(numbering.base, (*jumps, (step, next_step)))
+
+
+def has_step(workflow: WorkflowState, step: int) -> bool:
+    """Whether `step` is a number that the run, as it stands, may have given to an operation."""
+    numbering = workflow.numbering
+    return numbering.base <= step < workflow.next_step and not any(
+        at <= step < to for at, to in numbering.jumps
+    )
+
+
+def _copy(workflow: WorkflowState, event: HistoryCopied) -> None:
+    try:
+        copied: Copied = read_copied(event.payload)
+    except LogCorrupt as error:
+        _break(workflow, str(error))
+        return
+    if copied.numbering is not None:
+        workflow.numbering = copied.numbering
+        workflow.next_step = max(workflow.next_step, copied.next_step)
+    exchange = workflow.own_exchange()
+    # Before what has come in meanwhile: that is news to the code, when it has been told its history.
+    old, news = workflow.outcomes[: exchange.copied], workflow.outcomes[exchange.copied :]
+    workflow.outcomes = [*old, *copied.outcomes, *news]
+    exchange.copied += len(copied.outcomes)
+    exchange.parts += 1
+    for outcome in copied.outcomes:
+        number = getattr(outcome, "step", None)
+        if number is not None and not isinstance(outcome, ChildCompleted | ChildFailed):
+            workflow.resolve(number)
+            _number(workflow, number)
+    exchange.patches.update(copied.patches)
+    if copied.tags is not None:
+        exchange.tags = copied.tags
+    exchange.streams.update(copied.streams)
+    exchange.values.update(copied.values)
+    exchange.children.update(copied.children)
+    for message_id in copied.seen:
+        _remember(exchange.seen, message_id, None)
+    if event.name == "last":
+        workflow.status = Status.RUNNING
+
+
+def _reopen(
+    state: PartitionState, workflow_id: str, closed: Closed, event: WorkflowReopened
+) -> None:
+    started = WorkflowStarted(
+        workflow_id=workflow_id,
+        position=0,
+        recorded_at=event.started_at,
+        claim=event.claim,
+        command=event.command,
+        posted=event.posted,
+        worker=event.worker,
+        workflow=event.workflow,
+        payload=event.payload,
+        encoding=event.encoding,
+        version=event.version,
+        code_version=event.code_version,
+        attributes=event.attributes,
+        due_at=event.due_at,
+        parent_id=event.parent_id,
+        parent_step=event.parent_step,
+        policy=event.policy,
+    )
+    del state.closed[workflow_id]
+    state.open[workflow_id] = WorkflowState(
+        started,
+        closed.position + 1,
+        Status.COPYING,
+        event.recorded_at,
+        closed.started_at,
+        closed.input_digest,
+    )
+
+
+def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, event: Ended) -> None:
+    started = workflow.started
+    if started is None:
+        _break(workflow, f"event {event.kind} in a stream without a start")
+        return
+    state.outbox.extend(_cancels(workflow.exchange, event, 0))
+    if started.parent_step is not None and started.policy != "detached":
+        state.outbox.append(outbox.report(started, event))
     del state.open[workflow_id]
     state.closed[workflow_id] = Closed(
         started.workflow,
-        digest_input(started.payload),
-        status,
+        started.version,
+        workflow.input_digest or digest_input(started.payload),
+        _ENDINGS[event.kind],
         workflow.position,
-        started.recorded_at,
+        workflow.first_started_at,
         event.recorded_at,
+        started.parent_id,
+        started.parent_step,
+        workflow.attributes or None,
     )
+
+
+_ENDINGS = {
+    WorkflowCompleted.kind: Status.COMPLETED,
+    WorkflowFailed.kind: Status.FAILED,
+    WorkflowCancelled.kind: Status.CANCELLED,
+    WorkflowTerminated.kind: Status.TERMINATED,
+}
+
+
+def _cancels(
+    exchange: Exchange, event: Ended | WorkflowCancelRequested | WorkflowRewound, first: int
+) -> list[Command]:
+    """Commands that cancel the open children from operation `first` on: their parent ends, or is cancelled."""
+    return [
+        outbox.cancel_child(event, child)
+        for step, child in exchange.children.items()
+        if step >= first and child.policy == "cancel"
+    ]
+
+
+def _remember(memory: dict[str, T], key: str, value: T) -> None:
+    memory[key] = value
+    if len(memory) > MAX_REMEMBERED:
+        del memory[next(iter(memory))]
 
 
 def _break(workflow: WorkflowState, reason: str) -> None:
@@ -297,7 +734,7 @@ def _unreadable(state: PartitionState, event: Unreadable, offset: int) -> Partit
     if workflow is None:
         if event.workflow_id in state.closed:
             return state
-        workflow = WorkflowState(None, 0, Status.PARKED, 0)
+        workflow = WorkflowState(None, 0, Status.PARKED, 0, 0)
         state.open[event.workflow_id] = workflow
     workflow.position += 1
     if workflow.broken is None:
@@ -320,7 +757,9 @@ def digest(state: PartitionState) -> str:
 
 
 def _canonical(state: PartitionState) -> Iterable[list[object]]:
-    yield [state.claim, state.owner, state.command, state.chain.hex()]
+    yield [state.claim, state.owner, state.command, state.posted, state.chain.hex()]
+    for command in state.outbox:
+        yield _flat(command)
     for workflow_id, run in sorted(state.open.items()):
         yield [
             workflow_id,
@@ -328,9 +767,14 @@ def _canonical(state: PartitionState) -> Iterable[list[object]]:
             run.position,
             run.status,
             run.updated_at,
+            run.first_started_at,
+            run.input_digest.hex() if run.input_digest is not None else None,
+            run.next_step,
+            [run.numbering.base, *run.numbering.jumps],
             [_flat(outcome) for outcome in run.outcomes],
             sorted((n, a.name, a.failed, a.started_at, a.due_at) for n, a in run.attempts.items()),
             sorted((n, _flat(timer)) for n, timer in run.timers.items()),
+            _exchanged(run.exchange),
             _flat(run.parked),
             run.broken,
         ]
@@ -338,19 +782,42 @@ def _canonical(state: PartitionState) -> Iterable[list[object]]:
         yield [
             workflow_id,
             closed.workflow,
+            closed.version,
             closed.input_digest.hex(),
             closed.status,
             closed.position,
             closed.started_at,
             closed.ended_at,
+            closed.parent_id,
+            closed.parent_step,
+            closed.attributes,
         ]
 
 
-def _flat(event: Event | None) -> list[object]:
-    """An event as a list of its values, without its chain: that is set on events which were read, and not on the
-    owner's own; the state's head of the chain stands for all of them.
+def _exchanged(exchange: Exchange) -> list[object]:
+    return [
+        sorted((n, _flat(sent)) for n, sent in exchange.requests.items()),
+        sorted((n, _flat(child)) for n, child in exchange.children.items()),
+        sorted((key, _flat(value)) for key, value in exchange.values.items()),
+        sorted(exchange.streams.items()),
+        list(exchange.seen),
+        list(exchange.asked),
+        [(key, _flat(answer)) for key, answer in exchange.answers.items()],
+        sorted(exchange.patches),
+        exchange.tags,
+        _flat(exchange.cancel),
+        exchange.parts,
+        exchange.copied,
+    ]
+
+
+def _flat(value: Outcome | Event | Command | None) -> list[object]:
+    """An event or command as a list of its values, without its chain: that is set on events which were read, and not
+    on the owner's own; the state's head of the chain stands for all of them.
     """
-    if event is None:
+    if value is None:
         return []
-    names = [name for base in type(event).__mro__ for name in getattr(base, "__slots__", ())]
-    return [event.kind, *(getattr(event, name) for name in names if name != "chain")]
+    if isinstance(value, Emitted):
+        return list(value)
+    names = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
+    return [value.kind, *(getattr(value, name) for name in names if name != "chain")]

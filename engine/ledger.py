@@ -10,6 +10,8 @@ Rules:
    no second read of the log is needed. Where there is a gap, the shell reads it and shows it (`inspected`):
    zombies' records are ignored, a newer claim ends the ownership. So does any other record that the fold counts
    (somebody who is no worker wrote into the topic): our state is no longer what every reader has.
+4. A command to another workflow is such an effect. What former owners may have left unsent goes out first, and each
+   event says how many are known to have gone out.
 
 Source of the idea: fencing tokens as in Kleppmann's "How to do distributed locking", with the log's own order in
 place of a lock service.
@@ -18,7 +20,7 @@ place of a lock service.
 from collections.abc import Sequence
 from typing import TypedDict
 
-from refold.engine.effects import Effect
+from refold.engine.effects import Effect, Post
 from refold.engine.fold import PartitionState, evolve
 from refold.log.codec import decode_event, encode_event
 from refold.log.events import Event, Unreadable
@@ -33,6 +35,7 @@ class Header(TypedDict):
     recorded_at: int
     claim: int
     command: int
+    posted: int
     worker: str
 
 
@@ -47,6 +50,7 @@ class Ledger:
     def __init__(self, state: PartitionState, worker: str) -> None:
         self.state = state
         self.command = state.command
+        self.posted = state.posted
         self.lost_to: str | None = None
         self.made = 0  # entries made so far: the last one's sequence number
         self.confirmed = 0  # entries confirmed so far
@@ -54,7 +58,9 @@ class Ledger:
         self._claim = state.claim
         self.next_offset = state.claim + 1  # all before it is known
         self._entries: list[Entry] = []
-        self._ready: list[Effect] = []
+        self._ready: list[Effect] = [
+            Post(number, command) for number, command in enumerate(state.outbox, state.posted + 1)
+        ]
         self._held: dict[int, list[Effect]] = {}
 
     def header(self, workflow_id: str | None, position: int | None, recorded_at: int) -> Header:
@@ -65,16 +71,21 @@ class Ledger:
             "recorded_at": recorded_at,
             "claim": self._claim,
             "command": self.command,
+            "posted": self.posted,
             "worker": self._worker,
         }
 
     def record(self, event: Event) -> int:
         """Encode, fold and queue an event; returns its sequence number, for `hold`."""
-        entry, chain = encode_event(event, self.state.chain)
-        evolve(self.state, event, self.next_offset)  # the offset matters for claims alone
-        self.state.chain = chain
+        state = self.state
+        entry, chain = encode_event(event, state.chain)
+        before = state.posted + len(state.outbox)
+        evolve(state, event, self.next_offset)  # the offset matters for claims alone
+        state.chain = chain
         self._entries.append(entry)
         self.made += 1
+        for number in range(before + 1, state.posted + len(state.outbox) + 1):
+            self.hold(self.made, Post(number, state.outbox[number - state.posted - 1]))
         return self.made
 
     def hold(self, sequence: int, effect: Effect) -> None:

@@ -279,6 +279,17 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         handle.step = self._timers.start_timer(handle, due_at, _timer_name(callback), call_source())
         return handle
 
+    def call_when_due(
+        self, due_at: int, source: str, callback: Callable[[*_Args], object], *args: *_Args
+    ) -> asyncio.TimerHandle:
+        """Call back when a durable timer has fired, due at microseconds since 1970-01-01 UTC, after `timers.now_us`.
+
+        Seconds in a float, as asyncio counts them, do not tell every microsecond.
+        """
+        handle = DurableTimer(due_at / _MICROSECONDS, callback, args, self, None)
+        handle.step = self._timers.start_timer(handle, due_at, "sleep", source)
+        return handle
+
     def call_at(
         self,
         when: float,

@@ -8,25 +8,35 @@ Rules:
    the history ends is carried out, each with the attempts and the due time that are recorded for it.
 4. A run that can't go on (diverged, stuck, attempts used up where asked) is parked; nothing else stops. Steps of
    it that are under way are recorded when they are done, so that they need not run again.
-5. A run that waits for nothing but far timers is dropped from memory and replayed when one fires.
+5. A run that waits for nothing but far timers is dropped from memory and replayed when one fires. One that waits for
+   messages, children or answers is kept as long as there is room, since the next may come soon.
+6. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
+   recorded again.
+7. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
 """
 
 import json
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from heapq import heappop, heappush
-from typing import Protocol
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Final
 
-from refold.engine.effects import AttemptFailed, Launch, StepResult
+from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, facts_of, next_look
+from refold.engine.alarms import Alarms
+from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
 from refold.engine.failures import capture
-from refold.engine.fold import PartitionState, Status, WorkflowState
+from refold.engine.fold import PartitionState, Status
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
+    CallRequest,
+    Cancelled,
+    Continued,
     Diverged,
+    EmitRequest,
     Ending,
     Outcome,
     Raised,
-    Request,
     Returned,
     Run,
     StepRequest,
@@ -34,79 +44,39 @@ from refold.engine.operations import (
     TimerRequest,
 )
 from refold.engine.payload import check_size
+from refold.engine.requests import disagreement, emitted, sent
 from refold.engine.watchers import Watchers, ended_reply, parked_reply
 from refold.log.errors import PayloadError, PayloadTooLarge, UnknownWorkflow
 from refold.log.events import (
+    AskAnswered,
     Event,
+    PatchApplied,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StreamWritten,
     TimerFired,
     TimerStarted,
+    ValuePublished,
+    WorkflowCancelled,
+    WorkflowCancelRequested,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
     WorkflowParked,
+    WorkflowPaused,
     WorkflowResumed,
+    WorkflowRewound,
     WorkflowStarted,
+    WorkflowTerminated,
+    WorkflowWarned,
 )
 
+DEADLINE: Final = -1
+"""Stands for a run's deadline where others have the number of an operation."""
+CANCELLED: Final = "refold.log.errors:WorkflowCancelled"
+TERMINATED: Final = "refold.log.errors:WorkflowTerminated"
 MICROSECONDS = 1_000_000
-
-
-class Runs(Protocol):
-    """Makes runs: the owner's only link to the user's code."""
-
-    def code_version(self, workflow: str) -> str | None:
-        """What the run's start event says of the code; None where nothing is known."""
-        ...
-
-    def canonical(self, workflow: str, payload: str) -> str:
-        """The one text for an input, checked: defaults filled in, so that the same input compares equal.
-
-        Raises:
-            UnknownWorkflow: No workflow of that name is registered here.
-            PayloadError: It does not fit the workflow's parameters.
-        """
-        ...
-
-    def create(self, started: WorkflowStarted) -> Run:
-        """A run of the workflow that `started` names, not yet begun.
-
-        Raises:
-            UnknownWorkflow: No workflow of that name is registered here.
-            PayloadError: The input does not fit the workflow's parameters.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class OwnerSettings:
-    """Limits of an owner.
-
-    Args:
-        worker: Name of the worker, recorded in every event.
-        max_payload_bytes: Largest JSON of a workflow's result.
-        max_kept_result_bytes: Memory for results of ended runs; older ones are looked up in the log.
-        suspend_after_s: A run that waits for nothing but timers, the nearest of them at least this far away, is
-            dropped from memory and replayed when one fires. A minute makes the replay small beside the wait.
-    """
-
-    worker: str
-    max_payload_bytes: int = 900_000
-    max_kept_result_bytes: int = 32_000_000
-    suspend_after_s: float = 60.0
-
-
-@dataclass(slots=True)
-class Active:
-    """An open run that this owner works on: its fold, its code (None while suspended or parked), its effects."""
-
-    workflow_id: str
-    state: WorkflowState
-    run: Run | None = None
-    last_sequence: int = 0
-    in_flight: dict[int, int] = field(default_factory=dict[int, int])  # step -> attempt
-    armed: dict[int, int] = field(default_factory=dict[int, int])  # timer or retry -> due time
 
 
 class OpenRuns:
@@ -119,6 +89,7 @@ class OpenRuns:
         settings: Limits.
         runs: Makes runs from histories.
         random: Uniform in [0, 1), for the jitter of retries.
+        elapsed: A clock that only goes forward, in microseconds (`engine/alarms.py`).
     """
 
     def __init__(
@@ -130,6 +101,7 @@ class OpenRuns:
         settings: OwnerSettings,
         runs: Runs,
         random: Callable[[], float],
+        elapsed: Callable[[], int],
     ) -> None:
         self.waiting_for_code: dict[str, str] = {}  # workflow id -> name not registered here
         self._state = state
@@ -140,8 +112,9 @@ class OpenRuns:
         self._random = random
         self._active: dict[str, Active] = {}
         self._cancels: list[tuple[str, int]] = []
-        self._alarms: list[tuple[int, int, str, int]] = []  # due, tie-break, workflow id, step
-        self._alarm_count = 0
+        self._alarms = Alarms(elapsed)
+        self._idle: OrderedDict[str, Active] = OrderedDict()
+        self._again: deque[Active] = deque()  # continued as new, to be begun by the next tick
         self._suspend_after_us = round(settings.suspend_after_s * MICROSECONDS)
 
     def find(self, workflow_id: str) -> Active | None:
@@ -159,14 +132,15 @@ class OpenRuns:
         return active is not None and active.in_flight.get(launch.step) == launch.attempt
 
     def wake_at(self) -> int | None:
-        """When `tick` has something to do next, microseconds since 1970-01-01 UTC; None for never."""
-        return self._alarms[0][0] if self._alarms else None
+        """When `tick` has something to do next, by the clock that only goes forward; None for never."""
+        return 0 if self._again else self._alarms.wake_at()
 
     def recover(self, now: int) -> Iterator[None]:
         """Bring back every open run; yields after each so that the shell can let others work."""
         for workflow_id, state in list(self._state.open.items()):
             active = Active(workflow_id, state)
             self._active[workflow_id] = active
+            self._set_deadline(active, now)
             if state.status is Status.RUNNING:
                 self._revive(active, now)
             yield
@@ -178,22 +152,124 @@ class OpenRuns:
             The start's sequence number.
         """
         workflow_id = started.workflow_id or ""
-        run = self._runs.create(started)
         sequence = self._ledger.record(started)
-        active = Active(workflow_id, self._state.open[workflow_id], run, sequence)
+        active = Active(workflow_id, self._state.open[workflow_id], None, sequence)
         self._active[workflow_id] = active
-        run.start()
-        self._settle(active, now)
+        self._set_deadline(active, now)
+        if active.state.status is Status.RUNNING:
+            run = self._create(active, now)
+            if run is not None:
+                run.start()
+                self._settle(active, now)
         return sequence
 
-    def resume(self, active: Active, detail: dict[str, str | None], now: int) -> int:
-        """Let a parked run go on; returns the sequence number of the event that says so."""
-        header = self._header(active, now)
-        event = WorkflowResumed(**header, payload=json.dumps(detail), encoding="json")
+    def reopen(self, event: Event) -> int:
+        """Record that a run which had ended is open again; returns the event's sequence number."""
+        workflow_id = event.workflow_id or ""
+        sequence = self._ledger.record(event)
+        self._active[workflow_id] = Active(
+            workflow_id, self._state.open[workflow_id], None, sequence
+        )
+        return sequence
+
+    def copy(self, active: Active, event: Event, now: int) -> int:
+        """Record a part of a copied history, and go on after the last; returns the event's sequence number."""
         self._record(active, event)
+        sequence = active.last_sequence
+        if active.state.status is Status.RUNNING:
+            self._set_deadline(active, now)
+            self._revive(active, now)
+        return sequence
+
+    def header(self, active: Active, now: int) -> Header:
+        """Common fields of the next event of a stream; time never goes back within a stream."""
+        state = active.state
+        return self._ledger.header(active.workflow_id, state.position, max(now, state.updated_at))
+
+    def resume(self, active: Active, detail: Detail, now: int) -> int:
+        """Let a parked or paused run go on; returns the sequence number of the event that says so."""
+        self._record(
+            active,
+            WorkflowResumed(
+                **self.header(active, now), payload=json.dumps(detail), encoding="json"
+            ),
+        )
         sequence = active.last_sequence
         self._revive(active, now)
         return sequence
+
+    def pause(self, active: Active, detail: Detail, now: int) -> int:
+        """Halt a run; steps under way are recorded when they are done. Returns the event's sequence number."""
+        event = WorkflowPaused(
+            **self.header(active, now), payload=json.dumps(detail), next_step=active.next_step
+        )
+        self._record(active, event)
+        self._suspend(active)
+        return active.last_sequence
+
+    def rewind(self, active: Active, step: int, detail: Detail, now: int) -> int:
+        """Take a run back to before operation `step`; returns the event's sequence number."""
+        next_step = max(active.state.next_step, active.next_step or 0, step + 1)
+        event = WorkflowRewound(
+            **self.header(active, now), step=step, next_step=next_step, payload=json.dumps(detail)
+        )
+        self._suspend(active)
+        self._record(active, event)
+        sequence = active.last_sequence
+        for number in [number for number in active.in_flight if number >= step]:
+            del active.in_flight[number]
+            self._cancels.append((active.workflow_id, number))
+        self._revive(active, now)
+        return sequence
+
+    def terminate(self, active: Active, detail: Detail, now: int) -> int:
+        """End a run without asking its code; returns the event's sequence number."""
+        message = _who_and_why(f"workflow {active.workflow_id!r} was terminated", detail)
+        event = WorkflowTerminated(
+            **self.header(active, now),
+            error_type=TERMINATED,
+            error_message=message,
+            payload=json.dumps(detail),
+            next_step=active.next_step,
+        )
+        self._close(active, event)
+        return active.last_sequence
+
+    def tell(self, active: Active, event: Outcome, now: int) -> int:
+        """Record something for a run that came from outside, and tell its code unless it is halted.
+
+        Returns:
+            The event's sequence number.
+        """
+        assert not isinstance(event, tuple)  # an Emitted is no event
+        self._record(active, event)
+        sequence = active.last_sequence
+        self._told(active, event, now)
+        return sequence
+
+    def refusal(self, active: Active, name: str, payload: str, now: int) -> str | None:
+        """Why a run would refuse a question; None where it would take it, or can't be asked now."""
+        if active.run is None and active.state.status is Status.RUNNING:
+            self._revive(active, now)
+        return None if active.run is None else active.run.refusal(name, payload)
+
+    def wrote(self, launch: Launch, items: Items, now: int) -> None:
+        """Record what a step under way has written to a stream."""
+        active = self._active.get(launch.workflow_id)
+        if active is None or not self.wants(launch):
+            return
+        self._record(
+            active,
+            StreamWritten(
+                **self.header(active, now),
+                step=launch.step,
+                name=items.stream,
+                index=active.state.exchange.streams.get(items.stream, 0),
+                count=items.count,
+                payload=items.payload,
+                attempt=launch.attempt,
+            ),
+        )
 
     def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
         """Record what became of an attempt; one that nobody waits for any more is dropped."""
@@ -207,7 +283,7 @@ class OpenRuns:
         self._tell(
             active,
             StepCompleted(
-                **self._header(active, now),
+                **self.header(active, now),
                 step=launch.step,
                 name=launch.call.name,
                 payload=result.payload,
@@ -218,63 +294,97 @@ class OpenRuns:
         )
 
     def tick(self, now: int) -> None:
-        """Fire what is due: timers, and retries whose wait is over."""
-        while self._alarms and self._alarms[0][0] <= now:
-            due, _, workflow_id, step = heappop(self._alarms)
-            active = self._active.get(workflow_id)
-            if active is None or active.armed.get(step) != due:
+        """Fire what is due: timers, retries whose wait is over, deadlines."""
+        for _ in range(len(self._again)):
+            active = self._again.popleft()
+            still_open = (
+                self._active.get(active.workflow_id) is active
+            )  # what came since may end it
+            if still_open and active.run is None and active.state.status is Status.RUNNING:
+                self._revive(active, now)
+        while (rung := self._alarms.ring(now)) is not None:
+            workflow_id, step, due_at = rung
+            rings_for = self._active.get(workflow_id)
+            if rings_for is None:
+                continue
+            if step == DEADLINE:
+                self._deadline_passed(rings_for, due_at, now)
+            elif not rings_for.expects(step, due_at):
                 continue  # cancelled meanwhile
-            del active.armed[step]
-            timer = active.state.timers.get(step)
-            if timer is None:
-                self._retry(active, step)
+            elif (
+                rings_for.run is None
+            ):  # its code knows whether it still waits: then it rings again
+                self._revive(rings_for, now)
             else:
-                header = self._header(active, now)
-                self._tell(active, TimerFired(**header, step=step, name=timer.name), now)
+                rings_for.armed.pop(step, None)
+                self._due(rings_for, step, now)
 
     def close(self) -> None:
         """Drop all runs, with nothing recorded."""
         for active in self._active.values():
-            self._drop_run(active)
+            self._suspend(active)
         self._active.clear()
         self._alarms.clear()
+        self._again.clear()
 
     # Runs -------------------------------------------------------------------------------------------------
-
-    def _header(self, active: Active, now: int) -> Header:
-        """Common fields of a stream's next event; time never goes back within a stream."""
-        state = active.state
-        return self._ledger.header(active.workflow_id, state.position, max(now, state.updated_at))
 
     def _record(self, active: Active, event: Event) -> None:
         active.last_sequence = self._ledger.record(event)
 
-    def _tell(self, active: Active, outcome: Outcome, now: int) -> None:
-        """Record an outcome and tell the run, which is brought back first where it was suspended."""
+    def _tell(
+        self, active: Active, outcome: StepCompleted | StepFailed | TimerFired, now: int
+    ) -> None:
+        """Record an outcome and tell the run."""
         self._record(active, outcome)
+        self._told(active, outcome, now)
+
+    def _told(self, active: Active, outcome: Outcome, now: int) -> None:
+        """Tell a run what was just recorded; it is brought back first where it was suspended."""
+        if 0 < active.look_at <= len(active.state.outcomes):
+            self._look_at_history(active, now)
         if active.run is not None:
             active.run.deliver(outcome)
             self._settle(active, now)
         elif active.state.status is Status.RUNNING:
-            self._revive(active, now)  # the outcome is in its history by now
+            self._revive(active, now, news=1)  # it is the last of its history by now
 
-    def _revive(self, active: Active, now: int) -> None:
-        """Replay a run's history, silently, and go on from where it ends."""
-        started = active.state.started
+    def _create(self, active: Active, now: int) -> Run | None:
+        """Make the run of a workflow; None where that can't be done, which is noted or parks it."""
+        state = active.state
+        started = state.started
         if started is None:  # a broken stream: those are parked and never come here
-            return
+            return None
         try:
-            run = self._runs.create(started)
+            run = self._runs.create(facts_of(active.workflow_id, state), started.payload)
         except UnknownWorkflow:
-            self.waiting_for_code[active.workflow_id] = started.workflow
-            return
+            name = f"{started.workflow} version {started.version}"
+            self.waiting_for_code[active.workflow_id] = name
+            return None
         except PayloadError as error:
             self._park(active, "input", f"its input can't be read any more: {error}", None, now)
-            return
+            return None
         active.run = run
         active.armed.clear()
-        run.start()
-        run.deliver_all(active.state.outcomes)
+        active.look_at = next_look(len(state.outcomes), self._settings)
+        return run
+
+    def _revive(self, active: Active, now: int, news: int = 0) -> None:
+        """Replay a run's history, silently, and go on from where it ends.
+
+        Args:
+            active: The run.
+            now: Microseconds since 1970-01-01 UTC.
+            news: How many of the last outcomes no code has been told before.
+        """
+        run = self._create(active, now)
+        if run is None:
+            return
+        outcomes = active.state.outcomes
+        old = len(outcomes) - news
+        run.replay(outcomes[:old])
+        if news and run.ending is None:
+            run.deliver_all(outcomes[old:])
         self._settle(active, now)
 
     def _settle(self, active: Active, now: int) -> None:
@@ -286,21 +396,73 @@ class OpenRuns:
             active.armed.pop(step, None)
             if active.in_flight.pop(step, None) is not None:
                 self._cancels.append((active.workflow_id, step))
-        for request in () if run.ending is not None else run.take():
-            problem = _disagreement(active.state, request)
+        for name in run.take_patches():
+            self._record(active, PatchApplied(**self.header(active, now), name=name))
+        for request in run.take():
+            if isinstance(request, EmitRequest):
+                self._emit(active, run, request, now)
+                continue
+            if run.ending is not None:
+                continue
+            problem = disagreement(active.state, request)
             if problem is not None:
                 self._park_diverged(active, problem, now)
                 return
-            if isinstance(request, StepRequest):
-                self._request_step(active, request, now)
-            else:
-                self._request_timer(active, request, now)
+            self._request(active, request, now)
             if active.run is None:  # parked on the way
                 return
         if run.ending is not None:
             self._end(active, run.ending, now)
-        elif active.armed and not active.in_flight:
-            self._suspend_if_far(active, run, now)
+        else:
+            self._rest(active, run, now)
+
+    def _request(
+        self, active: Active, request: StepRequest | TimerRequest | CallRequest, now: int
+    ) -> None:
+        match request:
+            case StepRequest():
+                self._request_step(active, request, now)
+            case TimerRequest():
+                self._request_timer(active, request, now)
+            case _:
+                if request.step not in active.state.exchange.requests:
+                    self._record(active, sent(request, self.header(active, now)))
+
+    def _emit(self, active: Active, run: Run, request: EmitRequest, now: int) -> None:
+        """Record what the code emits, and tell those who wait for it."""
+        event = emitted(request, self.header(active, now), active.state)
+        self._record(active, event)
+        answers: list[Answer] = []
+        if isinstance(event, ValuePublished):
+            answers = self._watchers.published(event)
+        elif isinstance(event, AskAnswered):
+            answers = self._watchers.answered(event)
+        for answer in answers:
+            self._ledger.hold(active.last_sequence, answer)
+        run.emitted(request.step)
+
+    def _look_at_history(self, active: Active, now: int) -> None:
+        """Say that a history grows, in time; park its run where it has grown too long to go on unasked."""
+        length, settings = len(active.state.outcomes), self._settings
+        full = active.look_at % settings.park_at_history == 0
+        active.look_at = next_look(length, settings)
+        if active.state.status is not Status.RUNNING:
+            return
+        if full:
+            message = (
+                f"its history has {length:,} entries, and a run that goes on for ever should use "
+                "continue_as_new(). Nothing is lost: resume it to let it go on for as long again"
+            )
+            self._park(active, "history_full", message, {"length": length}, now)
+            return
+        message = (
+            f"the history of workflow {active.workflow_id!r} has {length:,} entries; at a multiple of "
+            f"{settings.park_at_history:,} it is parked. Use continue_as_new() before that"
+        )
+        warned = WorkflowWarned(
+            **self.header(active, now), name="history_grows", error_message=message
+        )
+        self._record(active, warned)
 
     def _request_step(self, active: Active, request: StepRequest, now: int) -> None:
         step = request.step
@@ -310,7 +472,7 @@ class OpenRuns:
         if attempts is None:
             self._launch(active, request, 1, None)
         elif attempts.due_at is not None:
-            self._arm(active, step, attempts.due_at)
+            self._arm(active, step, attempts.due_at, now)
         else:  # used up: the owner before us died between that event and the next
             self._park_used_up(active, step, request.name, "see the last attempt", now)
 
@@ -318,18 +480,61 @@ class OpenRuns:
         timer = active.state.timers.get(request.step)
         if timer is None:
             timer = TimerStarted(
-                **self._header(active, now),
+                **self.header(active, now),
                 step=request.step,
                 name=request.name,
                 due_at=request.due_at,
             )
             self._record(active, timer)
-        self._arm(active, request.step, timer.due_at)
+        self._arm(active, request.step, timer.due_at, now)
 
-    def _arm(self, active: Active, step: int, due_at: int) -> None:
+    def _arm(self, active: Active, step: int, due_at: int, now: int) -> None:
         active.armed[step] = due_at
-        self._alarm_count += 1
-        heappush(self._alarms, (due_at, self._alarm_count, active.workflow_id, step))
+        self._alarms.set(due_at, now, active.workflow_id, step)
+
+    def _due(self, active: Active, step: int, now: int) -> None:
+        """The time of a timer or a retry has come."""
+        timer = active.state.timers.get(step)
+        if timer is None:
+            self._retry(active, step)
+        elif active.state.status is Status.RUNNING:
+            fired = TimerFired(**self.header(active, now), step=step, name=timer.name)
+            self._tell(active, fired, now)
+
+    def _set_deadline(self, active: Active, now: int) -> None:
+        started = active.state.started
+        copying = active.state.status is Status.COPYING
+        if started is not None and started.due_at is not None and not copying:
+            self._alarms.set(started.due_at, now, active.workflow_id, DEADLINE)
+
+    def _deadline_passed(self, active: Active, due_at: int, now: int) -> None:
+        state = active.state
+        cancel = state.exchange.cancel
+        if state.broken is not None or (cancel is not None and cancel.name == "deadline"):
+            return
+        deadline = datetime.fromtimestamp(due_at / MICROSECONDS, UTC).isoformat()
+        detail = {"requested_by": None, "reason": deadline}
+        self.cancel(active, detail, name="deadline", now=now)
+
+    def cancel(
+        self,
+        active: Active,
+        detail: Detail,
+        *,
+        name: str,
+        now: int,
+        parent_id: str | None = None,
+        parent_step: int | None = None,
+    ) -> int:
+        """Ask a run to cancel, also one that is parked or paused; returns the event's sequence number."""
+        event = WorkflowCancelRequested(
+            **self.header(active, now),
+            name=name,
+            payload=json.dumps(detail),
+            parent_id=parent_id,
+            parent_step=parent_step,
+        )
+        return self.tell(active, event, now)
 
     def _launch(
         self, active: Active, request: StepRequest, attempt: int, first_started_at: int | None
@@ -358,7 +563,7 @@ class OpenRuns:
         failure, retry = result.failure, launch.call.options.retry
         due_at = self._next_attempt(launch, result, now)
         used_up = due_at is None and (retry is None or result.retryable)
-        header = self._header(active, now)
+        header = self.header(active, now)
         encoding = "json" if failure.payload is not None else None
         if due_at is None and not (used_up and launch.call.options.on_exhausted == "park"):
             failed = StepFailed(
@@ -390,7 +595,7 @@ class OpenRuns:
         )
         self._record(active, attempt)
         if due_at is not None:
-            self._arm(active, launch.step, due_at)
+            self._arm(active, launch.step, due_at, now)
         elif active.state.status is Status.RUNNING:
             error = f"{failure.error_type}: {failure.error_message}"
             self._park_used_up(active, launch.step, launch.call.name, error, now)
@@ -416,6 +621,16 @@ class OpenRuns:
                 self._return(active, ending, now)
             case Raised():
                 self._fail(active, ending, now)
+            case Cancelled():
+                event = WorkflowCancelled(
+                    **self.header(active, now),
+                    error_type=CANCELLED,
+                    error_message=ending.message,
+                    next_step=active.next_step,
+                )
+                self._close(active, event)
+            case Continued():
+                self._continue(active, ending, now)
             case Diverged():
                 self._park_diverged(active, ending, now)
             case Stuck():
@@ -426,36 +641,72 @@ class OpenRuns:
             what = f"result of workflow {active.workflow_id!r}"
             check_size(ending.payload, self._settings.max_payload_bytes, what)
         except PayloadTooLarge as error:
-            failure = capture(error)
-            raised = Raised(
-                failure.error_type,
-                failure.error_message,
-                failure.error_stack or "",
-                failure.payload,
-            )
-            self._fail(active, raised, now)
+            self._fail(active, _raised(error), now)
             return
-        self._close(active, WorkflowCompleted(**self._header(active, now), payload=ending.payload))
+        completed = WorkflowCompleted(
+            **self.header(active, now), payload=ending.payload, next_step=active.next_step
+        )
+        self._close(active, completed)
 
     def _fail(self, active: Active, ending: Raised, now: int) -> None:
         event = WorkflowFailed(
-            **self._header(active, now),
+            **self.header(active, now),
             error_type=ending.error_type,
             error_message=ending.error_message,
             error_stack=ending.error_stack,
             payload=ending.payload,
             encoding="json" if ending.payload is not None else None,
+            next_step=active.next_step,
         )
         self._close(active, event)
 
-    def _close(self, active: Active, event: WorkflowCompleted | WorkflowFailed) -> None:
+    def _continue(self, active: Active, ending: Continued, now: int) -> None:
+        """Begin afresh, with the newest code that takes the input."""
+        started = active.state.started
+        assert started is not None, "a run was made of it"
+        version, payload = started.version, ending.payload
+        try:
+            check_size(payload, self._settings.max_payload_bytes, "input of continue_as_new()")
+        except PayloadTooLarge as error:
+            self._fail(active, _raised(error), now)
+            return
+        try:
+            newest = self._runs.resolve(started.workflow, None)
+            payload = self._runs.canonical(started.workflow, newest, payload)
+            version = newest
+        except (UnknownWorkflow, PayloadError):
+            pass  # the new code takes another input: the run stays with its own
+        event = WorkflowContinued(
+            **self.header(active, now),
+            payload=payload,
+            next_step=max(active.next_step or 0, active.state.next_step),
+            detail=json.dumps(ending.kept),
+            version=version,
+            code_version=self._runs.code_version(started.workflow, version),
+        )
         self._record(active, event)
-        self._drop_run(active)
+        self._suspend(active)
+        self._cancels.extend((active.workflow_id, step) for step in active.in_flight)
+        active.in_flight.clear()
+        self._again.append(active)
+        asked = set(active.state.exchange.asked)
+        for answer in self._watchers.disappointed(active.workflow_id, asked):
+            self._ledger.hold(active.last_sequence, answer)
+
+    def _close(
+        self,
+        active: Active,
+        event: WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated,
+    ) -> None:
+        self._record(active, event)
+        self._suspend(active)
         self._cancels.extend((active.workflow_id, step) for step in active.in_flight)
         del self._active[active.workflow_id]
         reply = ended_reply(event)
         self._watchers.keep(active.workflow_id, reply)
         for answer in self._watchers.told(active.workflow_id, reply):
+            self._ledger.hold(active.last_sequence, answer)
+        for answer in self._watchers.disappointed(active.workflow_id):
             self._ledger.hold(active.last_sequence, answer)
 
     def _park_used_up(self, active: Active, step: int, name: str, error: str, now: int) -> None:
@@ -476,47 +727,56 @@ class OpenRuns:
         self._record(
             active,
             WorkflowParked(
-                **self._header(active, now),
+                **self.header(active, now),
                 name=name,
                 error_message=message,
                 payload=json.dumps(detail) if detail is not None else None,
                 encoding="json" if detail is not None else None,
+                next_step=active.next_step,
             ),
         )
-        self._drop_run(active)
+        self._suspend(active)
         reply = parked_reply(active.workflow_id, active.state)
         for answer in self._watchers.told(active.workflow_id, reply):
             self._ledger.hold(active.last_sequence, answer)
 
-    def _suspend_if_far(self, active: Active, run: Run, now: int) -> None:
-        """Drop a run from memory that only waits for timers, all of them far away."""
-        if min(active.armed.values()) - now < self._suspend_after_us:
-            return
-        if all(isinstance(request, TimerRequest) for request in run.pending.values()):
-            run.close()
-            active.run = None
+    # Rest -------------------------------------------------------------------------------------------------
 
-    def _drop_run(self, active: Active) -> None:
+    def _rest(self, active: Active, run: Run, now: int) -> None:
+        """Drop a run from memory that only waits: at once for far timers, else when there is no more room."""
+        waits = not active.in_flight and (
+            not active.armed or min(active.armed.values()) - now >= self._suspend_after_us
+        )
+        if not waits or any(isinstance(request, StepRequest) for request in run.pending.values()):
+            self._idle.pop(active.workflow_id, None)
+            return
+        if not run.waits_for_input and all(
+            isinstance(request, TimerRequest) for request in run.pending.values()
+        ):
+            self._suspend(active)
+            return
+        self._idle[active.workflow_id] = active
+        self._idle.move_to_end(active.workflow_id)
+        if len(self._idle) > self._settings.max_idle_runs:
+            _, longest = self._idle.popitem(last=False)
+            self._suspend(longest)
+
+    def _suspend(self, active: Active) -> None:
+        """Drop a run from memory; its alarms stay set, and what comes for it brings it back."""
         if active.run is not None:
             active.run.close()
             active.run = None
         active.armed.clear()
+        self._idle.pop(active.workflow_id, None)
 
 
-def _disagreement(state: WorkflowState, request: Request) -> Diverged | None:
-    """How an open request differs from what is recorded, without outcome, under its number."""
-    step = request.step
-    attempts, timer = state.attempts.get(step), state.timers.get(step)
-    is_step = isinstance(request, StepRequest)
-    if (attempts is None or (is_step and attempts.name == request.name)) and (
-        timer is None or not is_step
-    ):
-        return None
-    return Diverged(
-        step,
-        timer.position if timer is not None else None,
-        f"step '{attempts.name}'" if attempts is not None else "a timer",
-        f"step '{request.name}'" if is_step else "a timer",
-        request.source,
-        "the workflow's code was changed while the run was open",
+def _raised(error: Exception) -> Raised:
+    failure = capture(error)
+    return Raised(
+        failure.error_type, failure.error_message, failure.error_stack or "", failure.payload
     )
+
+
+def _who_and_why(what: str, detail: Detail) -> str:
+    by, reason = detail.get("requested_by"), detail.get("reason")
+    return what + (f" by {by}" if by else "") + (f": {reason}" if reason else "")

@@ -6,31 +6,60 @@ and the simulator drives the very same code. `engine/ledger.py` holds the rules 
 effect may go out, `engine/open_runs.py` those for the runs; the rules for commands:
 
 1. One command causes at most one event, which carries the command's offset, so that after a crash it is either
-   done or taken up again, never half done.
+   done or taken up again, never half done. A start with a message causes two: the first does not carry the offset,
+   and a repeat finds the run and sends the message.
 2. Refusals are events too, so that no later owner accepts what a client was told is refused.
 3. The first start of an id wins, for ever; the same start again gets the run that there is.
-4. Once lost, an owner does nothing more. Its clients are told `unknown`, never a failure.
+4. What comes from another workflow's operation comes at least once and counts once: a message by its id, a start by
+   the operation that it comes from, an answer because the operation has none yet. A refusal is told to the operation.
+5. Once lost, an owner does nothing more. Its clients are told `unknown`, never a failure.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
-from refold.engine.effects import Answer, Effect, Launch, Lookup, StepResult
+from refold.engine.active import Active, Items, OwnerSettings, Runs
+from refold.engine.answers import Answers, not_found, refused_reply, who
+from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
+from refold.engine.exchanges import Exchanges
 from refold.engine.fold import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.ledger import Ledger
-from refold.engine.open_runs import Active, OpenRuns, OwnerSettings, Runs
-from refold.engine.watchers import Watchers, parked_reply
-from refold.log.commands import Command, Reply, ResumeWorkflow, StartWorkflow, WatchWorkflow
+from refold.engine.open_runs import OpenRuns
+from refold.engine.orders import Control, why_refused
+from refold.engine.watchers import Watchers, parked_reply, value_reply
+from refold.log.commands import (
+    AskWorkflow,
+    CancelWorkflow,
+    Command,
+    ConfirmDelivery,
+    CopyHistory,
+    ForkWorkflow,
+    PauseWorkflow,
+    ReopenWorkflow,
+    Reply,
+    ReportChild,
+    ResumeWorkflow,
+    RewindWorkflow,
+    SendMessage,
+    StartWorkflow,
+    TerminateWorkflow,
+    WatchValue,
+    WatchWorkflow,
+)
 from refold.log.errors import CommandRefused as RefusedError
 from refold.log.errors import (
     InvalidInput,
     LogCorrupt,
     PayloadError,
-    RefoldError,
     UnknownWorkflow,
     WorkflowConflict,
-    WorkflowNotFound,
 )
-from refold.log.events import CommandRefused, Unreadable, WorkflowStarted
+from refold.log.events import (
+    HistoryCopied,
+    Unreadable,
+    WorkflowReopened,
+    WorkflowStarted,
+)
 from refold.log.protocol import Entry, Record
 
 __all__ = ["Owner", "OwnerSettings", "Runs"]
@@ -45,18 +74,19 @@ class Owner:
         settings: Limits, and the worker's name.
         runs: Makes runs from histories.
         random: Uniform in [0, 1), for the jitter of retries.
+        elapsed: A clock that only goes forward, in microseconds from any beginning.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each a plain part of the owner
         self,
         partition: int,
         state: PartitionState,
         settings: OwnerSettings,
         runs: Runs,
         random: Callable[[], float],
+        elapsed: Callable[[], int],
     ) -> None:
         self.state = state
-        self._partition = partition
         self._runs = runs
         self._ledger = Ledger(state, settings.worker)
         self._watchers = Watchers(settings.max_kept_result_bytes)
@@ -67,7 +97,10 @@ class Owner:
             settings=settings,
             runs=runs,
             random=random,
+            elapsed=elapsed,
         )
+        self._answers = Answers(self._ledger, partition)
+        self._exchanges = Exchanges(state, self._open, self._watchers, self._answers)
 
     # What the shell asks for ------------------------------------------------------------------------------
 
@@ -84,7 +117,7 @@ class Owner:
         return self._open.take_cancels()
 
     def wake_at(self) -> int | None:
-        """When `tick` has something to do next, microseconds since 1970-01-01 UTC; None for never."""
+        """When `tick` has something to do next, by the clock `elapsed`; None for never."""
         return self._open.wake_at()
 
     def wants(self, launch: Launch) -> bool:
@@ -129,20 +162,56 @@ class Owner:
         self._ledger.command = offset
         match command:
             case StartWorkflow():
-                self._start(command, now)
+                self._start(command, offset, now)
             case WatchWorkflow():
                 self._watch(command)
-            case ResumeWorkflow():
-                self._resume(command, now)
+            case WatchValue():
+                self._watch_value(command)
+            case SendMessage():
+                self._exchanges.send(command, now)
+            case AskWorkflow():
+                self._exchanges.ask(command, now)
+            case ConfirmDelivery():
+                self._exchanges.confirm(command, now)
+            case ReportChild():
+                self._exchanges.child_ended(command, now)
+            case CancelWorkflow():
+                self._exchanges.cancel(command, now)
             case Unreadable():
                 error = LogCorrupt(
                     f"the command at offset {offset} can't be read: {command.reason}"
                 )
-                self._refusal(command.workflow_id, "unreadable", error, now)
+                self._answers.refusal(command.workflow_id, "unreadable", error, now)
+            case _:
+                self._control(command, now)
+
+    def failed(
+        self, offset: int, command: Command | Unreadable, error: Exception, now: int
+    ) -> None:
+        """Refuse a command that could not be handled, twice, because of an error in refold itself."""
+        if offset <= self._ledger.command:
+            return
+        self._ledger.command = offset
+        problem = RefusedError(
+            f"the command could not be handled, which is a fault of refold: {error!r}. Nothing else stops; "
+            "please report it with the worker's log"
+        )
+        if isinstance(command, Unreadable):
+            self._answers.refusal(command.workflow_id, "unreadable", problem, now)
+        else:
+            self._answers.refuse(command, problem, now)
 
     def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
         """Record what became of an attempt; one that nobody waits for any more is dropped."""
         self._open.step_done(launch, result, now)
+
+    def wrote(self, launch: Launch, items: Items, now: int) -> None:
+        """Record what a step under way has written to a stream."""
+        self._open.wrote(launch, items, now)
+
+    def posted(self, number: int) -> None:
+        """Take note that the command with this number, and so all before it, have been posted."""
+        self._ledger.posted = max(self._ledger.posted, number)
 
     def tick(self, now: int) -> None:
         """Fire what is due: timers, and retries whose wait is over."""
@@ -159,77 +228,210 @@ class Owner:
     def abandon(self) -> list[Answer]:
         """Drop everything: the partition is lost or given up. Returns what the waiting clients are told."""
         self._open.close()
-        dropped = [effect for effect in self._ledger.drop() if not isinstance(effect, Launch)]
+        dropped = [e for e in self._ledger.drop() if not isinstance(e, Launch | Post)]
         return [*self._watchers.abandoned(), *map(_unknown, dropped)]
 
-    # Commands ---------------------------------------------------------------------------------------------
+    # Starts -----------------------------------------------------------------------------------------------
 
-    def _start(self, command: StartWorkflow, now: int) -> None:
+    def _start(self, command: StartWorkflow, offset: int, now: int) -> None:
         workflow_id = command.workflow_id
-        problem: RefoldError | None = None
-        payload = command.payload
-        try:
-            payload = self._runs.canonical(command.workflow, payload)
-        except UnknownWorkflow as error:
-            problem = error
-        except PayloadError as error:
-            problem = InvalidInput(str(error))
         existing = self.state.open.get(workflow_id) or self.state.closed.get(workflow_id)
         if existing is not None:
-            self._start_again(command, payload, existing, now)
-        elif problem is not None:
-            self._refuse(command, problem, now)
-        else:
-            started = WorkflowStarted(
-                **self._ledger.header(workflow_id, 0, now),
-                workflow=command.workflow,
-                payload=payload,
-                encoding=command.encoding,
-                code_version=self._runs.code_version(command.workflow),
-                attributes=command.attributes,
-            )
-            sequence = self._open.begin(started, now)
-            self._accept(command, sequence)
-            self._watch_for(workflow_id, command.reply_to, command.command_id)
-
-    def _start_again(
-        self, command: StartWorkflow, payload: str, existing: WorkflowState | Closed, now: int
-    ) -> None:
-        """The first start of an id wins; the same start again gets the run that there is."""
-        workflow_id = command.workflow_id
-        if isinstance(existing, Closed):
-            workflow, same = existing.workflow, existing.input_digest == digest_input(payload)
-        elif existing.started is None:
-            workflow, same = "unknown (its history is broken)", False
-        else:
-            workflow, same = existing.started.workflow, existing.started.payload == payload
-        if not same or workflow != command.workflow:
-            self._refuse(command, _conflict(command, workflow), now)
+            self._start_again(command, existing, now)
             return
-        active = self._open.find(workflow_id)
-        self._accept(command, active.last_sequence if active is not None else self._ledger.made)
+        try:
+            version = self._runs.resolve(command.workflow, command.version)
+            payload = self._runs.canonical(command.workflow, version, command.payload)
+        except UnknownWorkflow as error:
+            self._answers.refuse(command, error, now)
+            return
+        except PayloadError as error:
+            self._answers.refuse(command, InvalidInput(str(error)), now)
+            return
+        if command.name is not None:
+            self._ledger.command = offset - 1  # rule 1: the message's event carries it
+        started = WorkflowStarted(
+            **self._ledger.header(workflow_id, 0, now),
+            workflow=command.workflow,
+            payload=payload,
+            encoding=command.encoding,
+            version=version,
+            code_version=self._runs.code_version(command.workflow, version),
+            attributes=command.attributes,
+            due_at=command.due_at,
+            parent_id=command.parent_id,
+            parent_step=command.parent_step,
+            policy=command.policy,
+        )
+        sequence = self._open.begin(started, now)
+        if command.name is not None:
+            self._ledger.command = offset
+            self._message_with_start(command, now)
+            return
+        self._answers.accept(command, sequence)
         self._watch_for(workflow_id, command.reply_to, command.command_id)
 
-    def _accept(self, command: Command, sequence: int) -> None:
-        if command.reply_to is not None:
-            reply = Reply(
-                command_id=command.command_id, workflow_id=command.workflow_id, status="accepted"
+    def _start_again(
+        self, command: StartWorkflow, existing: WorkflowState | Closed, now: int
+    ) -> None:
+        """The first start of an id wins; the same start again gets the run that there is."""
+        if isinstance(existing, Closed):
+            workflow, version, input_digest = (
+                existing.workflow,
+                existing.version,
+                existing.input_digest,
             )
-            self._ledger.hold(sequence, Answer(command.reply_to, reply))
+            parent = existing.parent_id, existing.parent_step
+        elif existing.started is None:
+            self._answers.refuse(
+                command, _conflict(command, "unknown (its history is broken)"), now
+            )
+            return
+        else:
+            started = existing.started
+            workflow, version = started.workflow, started.version
+            input_digest = existing.input_digest or digest_input(started.payload)
+            parent = started.parent_id, started.parent_step
+        if command.parent_step is not None:
+            if parent != (command.parent_id, command.parent_step):
+                error = WorkflowConflict(
+                    f"workflow id {command.workflow_id!r} is taken by a run that this operation did not "
+                    "start: give the child another id"
+                )
+                self._answers.refuse(command, error, now)
+            return  # rule 4: the start by that very operation has been answered
+        if workflow == command.workflow and command.name is not None:
+            self._message_with_start(command, now)
+        elif workflow == command.workflow and input_digest == self._digest(command, version):
+            active = self._open.find(command.workflow_id)
+            self._answers.accept(
+                command, active.last_sequence if active is not None else self._ledger.made
+            )
+            self._watch_for(command.workflow_id, command.reply_to, command.command_id)
+        else:
+            self._answers.refuse(command, _conflict(command, workflow), now)
+
+    def _digest(self, command: StartWorkflow, version: int) -> bytes:
+        """Digest of a second start's input, in the form that the first one's was recorded in."""
+        try:
+            payload = self._runs.canonical(command.workflow, version, command.payload)
+        except (UnknownWorkflow, PayloadError):
+            payload = command.payload
+        return digest_input(payload)
+
+    def _message_with_start(self, command: StartWorkflow, now: int) -> None:
+        message = SendMessage(
+            command_id=command.command_id,
+            workflow_id=command.workflow_id,
+            reply_to=command.reply_to,
+            requested_at=command.requested_at,
+            requested_by=command.requested_by,
+            name=command.name or "",
+            payload=command.message or "null",
+            message_id=command.message_id or command.command_id,
+        )
+        is_open = command.workflow_id in self.state.open
+        self._exchanges.send(message, now)
+        if is_open:  # else that was a refusal; it may have ended by this very message
+            self._watch_for(command.workflow_id, command.reply_to, command.command_id)
+
+    # Orders -----------------------------------------------------------------------------------------------
+
+    def _control(self, command: Control, now: int) -> None:
+        """What an operator orders. It is refused where it does not apply."""
+        active = self._open.find(command.workflow_id)
+        problem = why_refused(command, active, self.state, self._runs)
+        if problem is not None:
+            self._answers.refuse(command, problem, now)
+            return
+        match command:
+            case ReopenWorkflow() | ForkWorkflow():
+                self._answers.accept(command, self._begin_copy(command, active, now))
+            case _:
+                if active is not None:  # else `why_refused` says so
+                    self._answers.accept(command, self._carry_out(command, active, now))
+
+    def _carry_out(
+        self,
+        command: TerminateWorkflow | PauseWorkflow | ResumeWorkflow | RewindWorkflow | CopyHistory,
+        active: Active,
+        now: int,
+    ) -> int:
+        """Do what is ordered; returns the sequence number of the event that says so."""
+        match command:
+            case ResumeWorkflow():
+                return self._open.resume(active, who(command), now)
+            case PauseWorkflow():
+                return self._open.pause(active, who(command), now)
+            case RewindWorkflow():
+                return self._open.rewind(active, command.step, who(command), now)
+            case TerminateWorkflow():
+                return self._open.terminate(active, who(command), now)
+            case CopyHistory():
+                if command.position < active.state.exchange.parts:  # it has come already
+                    return active.last_sequence
+                copied = HistoryCopied(
+                    **self._open.header(active, now),
+                    payload=command.payload,
+                    encoding=command.encoding,
+                    name=command.name,
+                )
+                return self._open.copy(active, copied, now)
+
+    def _begin_copy(
+        self, command: ReopenWorkflow | ForkWorkflow, active: Active | None, now: int
+    ) -> int:
+        workflow_id, name = command.workflow_id, command.workflow
+        if active is not None:  # the same fork again
+            return active.last_sequence
+        version = self._runs.resolve(name, command.version)
+        code_version = self._runs.code_version(name, version)
+        if isinstance(command, ForkWorkflow):
+            payload = self._runs.canonical(name, version, command.payload)
+            started = WorkflowStarted(
+                **self._ledger.header(workflow_id, 0, now),
+                workflow=name,
+                payload=payload,
+                version=version,
+                code_version=code_version,
+                attributes=command.attributes,
+                source_id=command.source_id,
+                step=command.step,
+            )
+            return self._open.begin(started, now)
+        at = max(now, self.state.closed[workflow_id].ended_at)  # time never goes back in a stream
+        reopened = WorkflowReopened(
+            **self._ledger.header(workflow_id, command.position, at),
+            step=command.step,
+            detail=json.dumps(who(command)),
+            workflow=name,
+            payload=command.payload,
+            started_at=command.started_at,
+            version=version,
+            code_version=code_version,
+            attributes=command.attributes,
+            due_at=command.due_at,
+            parent_id=command.parent_id,
+            parent_step=command.parent_step,
+            policy=command.policy,
+        )
+        return self._open.reopen(reopened)
+
+    # Watching ---------------------------------------------------------------------------------------------
 
     def _watch(self, command: WatchWorkflow) -> None:
         state = self.state.open.get(command.workflow_id)
         if state is not None or command.workflow_id in self.state.closed:
-            if state is not None and state.status is Status.RUNNING:
+            if state is not None and state.status is not Status.PARKED:
                 # The end may be far: the client knows that somebody listens. Not before the run's start is safe.
-                self._accept(command, self._ledger.made)
+                self._answers.accept(command, self._ledger.made)
             self._watch_for(command.workflow_id, command.reply_to, command.command_id)
         elif command.reply_to is not None:
-            error = WorkflowNotFound(
-                f"no workflow has the id {command.workflow_id!r}: start it first, or check the id"
-            )
             # It changes nothing, and a later start must not be hindered by it: a reply, no event.
-            self._ledger.hold(self._ledger.made, Answer(command.reply_to, _refused(command, error)))
+            error = not_found(command.workflow_id)
+            self._ledger.hold(
+                self._ledger.made, Answer(command.reply_to, refused_reply(command, error))
+            )
 
     def _watch_for(self, workflow_id: str, client_id: str | None, command_id: str) -> None:
         """Tell a client how a run ended: now if it has or is parked, else when it does."""
@@ -246,51 +448,27 @@ class Owner:
         else:
             self._watchers.add(workflow_id, client_id, command_id)
 
-    def _resume(self, command: ResumeWorkflow, now: int) -> None:
-        active = self._open.find(command.workflow_id)
-        problem = _why_not_resumable(command.workflow_id, active, self.state)
-        if active is None or problem is not None:
-            self._refuse(command, problem or RefusedError("nothing to resume"), now)
+    def _watch_value(self, command: WatchValue) -> None:
+        workflow_id, client_id = command.workflow_id, command.reply_to
+        state = self.state.open.get(workflow_id)
+        if client_id is None:
             return
-        detail = {"requested_by": command.requested_by, "reason": command.reason}
-        self._accept(command, self._open.resume(active, detail, now))
-
-    def _refuse(self, command: Command, error: RefoldError, now: int) -> None:
-        sequence = self._refusal(command.workflow_id, command.kind, error, now)
-        if command.reply_to is not None:
-            self._ledger.hold(sequence, Answer(command.reply_to, _refused(command, error)))
-
-    def _refusal(self, workflow_id: str | None, name: str, error: RefoldError, now: int) -> int:
-        return self._ledger.record(
-            CommandRefused(
-                **self._ledger.header(workflow_id, None, now),
-                partition=self._partition,
-                name=name,
-                error_type=_type_name(error),
-                error_message=str(error),
+        if state is not None:
+            value = state.exchange.values.get(command.name)
+            if value is not None:
+                self._answers.give(
+                    command, self._ledger.made, value_reply(value, command.command_id)
+                )
+                return
+            self._answers.accept(command, self._ledger.made)
+            self._watchers.add_for_value(workflow_id, command.name, client_id, command.command_id)
+        elif workflow_id in self.state.closed:
+            lookup = Lookup(workflow_id, client_id, command.command_id, command.name)
+            self._ledger.hold(self._ledger.made, lookup)
+        else:
+            self._answers.give(
+                command, self._ledger.made, refused_reply(command, not_found(workflow_id))
             )
-        )
-
-
-def _why_not_resumable(
-    workflow_id: str, active: Active | None, state: PartitionState
-) -> RefoldError | None:
-    if active is not None and active.state.broken is not None:
-        return RefusedError(
-            f"workflow {workflow_id!r} can't be resumed, its history is broken: {active.state.broken}"
-        )
-    if active is not None and active.state.status is Status.PARKED:
-        return None
-    if active is not None:
-        return RefusedError(
-            f"workflow {workflow_id!r} is running: only a parked run can be resumed"
-        )
-    closed = state.closed.get(workflow_id)
-    if closed is not None:
-        return RefusedError(
-            f"workflow {workflow_id!r} has ended ({closed.status}): nothing to resume"
-        )
-    return WorkflowNotFound(f"no workflow has the id {workflow_id!r}: nothing to resume")
 
 
 def _conflict(command: StartWorkflow, workflow: str) -> WorkflowConflict:
@@ -306,22 +484,8 @@ def _conflict(command: StartWorkflow, workflow: str) -> WorkflowConflict:
     )
 
 
-def _refused(command: Command, error: RefoldError) -> Reply:
-    return Reply(
-        command_id=command.command_id,
-        workflow_id=command.workflow_id,
-        status="refused",
-        error_type=_type_name(error),
-        error_message=str(error),
-    )
-
-
 def _unknown(effect: Answer | Lookup) -> Answer:
     """What a client is told in place of an answer that was held when the partition was lost: ask again."""
     asked = effect.reply if isinstance(effect, Answer) else effect
     reply = Reply(command_id=asked.command_id, workflow_id=asked.workflow_id, status="unknown")
     return Answer(effect.client_id, reply)
-
-
-def _type_name(error: RefoldError) -> str:
-    return f"{type(error).__module__}:{type(error).__qualname__}"

@@ -1,21 +1,24 @@
 """Reading runs straight from the log, for those who own nothing: status, history, list, and how a run ended."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from refold.engine.accepted import Accepted
+from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
-from refold.engine.fold import NO_CLAIM, PartitionState, Status, evolve
-from refold.engine.watchers import ended_reply, why_parked
+from refold.engine.fold import Ended, PartitionState, Status, evolve
+from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
+from refold.log.attributes import Tag, decode_attributes
 from refold.log.codec import decode_event
 from refold.log.commands import Reply
 from refold.log.errors import WorkflowNotFound
 from refold.log.events import (
     Event,
-    PartitionClaimed,
+    HistoryCopied,
     Unreadable,
-    WorkflowCompleted,
-    WorkflowFailed,
+    ValuePublished,
+    WorkflowReopened,
 )
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
@@ -30,11 +33,17 @@ class WorkflowInfo:
     Args:
         workflow_id: Its id.
         workflow: Name of its workflow; "?" where its first event can't be read.
-        status: `running`, `parked`, `completed` or `failed`.
+        status: `running`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
         started_at: When it was started (UTC).
         updated_at: When its last event was recorded (UTC).
         events: Number of events in its stream.
         reason: Why it is parked; None otherwise.
+        version: Version of its code.
+        code_version: Hash of that code at its start; None where it has ended, or is not known.
+        attributes: Its tags.
+        parent_id: The workflow that started it as a child.
+        deadline: When it is cancelled (UTC); None for never, or where it has ended.
+        patches: Changes of code whose new path it takes; empty where it has ended.
     """
 
     workflow_id: str
@@ -44,21 +53,23 @@ class WorkflowInfo:
     updated_at: datetime
     events: int
     reason: str | None = None
+    version: int = 1
+    code_version: str | None = None
+    attributes: Mapping[str, Tag] = field(default_factory=dict[str, Tag])
+    parent_id: str | None = None
+    deadline: datetime | None = None
+    patches: frozenset[str] = frozenset()
 
 
 async def accepted_events(
     log: Log, partition: int, workflow_id: str
 ) -> AsyncIterator[Event | Unreadable]:
     """The events of one stream that count, in order: zombies' are left out by the same rule as in the fold."""
-    claim = NO_CLAIM
+    accepted = Accepted()
     async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
         for record in batch:
-            event = decode_event(record)
-            if event.claim is not None and event.claim != claim:
-                continue
-            if isinstance(event, PartitionClaimed):
-                claim = record.offset
-            elif isinstance(event, Unreadable) or event.position is not None:
+            event = accepted.take(record)
+            if isinstance(event, Unreadable) or (event is not None and event.position is not None):
                 yield event
 
 
@@ -71,7 +82,7 @@ async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
     partition = partition_of(workflow_id, log.partitions)
     events = [event async for event in accepted_events(log, partition, workflow_id)]
     if not events:
-        raise _not_found(log, workflow_id)
+        raise not_found(log, workflow_id)
     return events
 
 
@@ -84,7 +95,7 @@ async def read_status(log: Log, workflow_id: str) -> WorkflowInfo:
     partition = partition_of(workflow_id, log.partitions)
     for info in _infos(await read_partition(log, partition, workflow_id)):
         return info
-    raise _not_found(log, workflow_id)
+    raise not_found(log, workflow_id)
 
 
 async def read_all(log: Log) -> list[WorkflowInfo]:
@@ -96,29 +107,73 @@ async def read_all(log: Log) -> list[WorkflowInfo]:
     return infos
 
 
+async def fold_range(  # noqa: PLR0917 - a range of a partition
+    log: Log,
+    partition: int,
+    state: PartitionState,
+    start: int,
+    stop: int | None = None,
+    workflow_id: str | None = None,
+) -> int:
+    """Fold a range of a partition's events into `state`.
+
+    Args:
+        log: An open log.
+        partition: Which of its partitions.
+        state: The fold of what comes before.
+        start: The first offset to fold.
+        stop: The offset to stop before; the end as of now where not given.
+        workflow_id: Fold this stream alone, and the partition's own events.
+
+    Returns:
+        The offset to go on from.
+    """
+    async for batch in log.read(Channel.EVENTS, partition, start, stop, key=workflow_id):
+        for record in batch:
+            evolve(state, decode_event(record), record.offset)
+        start = batch[-1].offset + 1
+    return start
+
+
 async def read_partition(
     log: Log, partition: int, workflow_id: str | None = None
 ) -> PartitionState:
     """The fold of a partition as of now, or of one stream in it where `workflow_id` is given."""
     state = PartitionState()
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
-        for record in batch:
-            state = evolve(state, decode_event(record), record.offset)
+    await fold_range(log, partition, state, 0, workflow_id=workflow_id)
     return state
 
 
 async def read_ending(log: Log, partition: int, lookup: Lookup) -> Reply:
     """The reply that tells how an ended run ended, found in the log."""
-    ending: WorkflowCompleted | WorkflowFailed | None = None
+    ending: Ended | None = None
     async for event in accepted_events(log, partition, lookup.workflow_id):
-        if isinstance(event, WorkflowCompleted | WorkflowFailed):
+        if isinstance(event, Ended):
             ending = event
+        elif isinstance(event, WorkflowReopened):
+            ending = None
     if ending is None:
         return Reply(command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown")
     return ended_reply(ending, lookup.command_id)
 
 
-def _not_found(log: Log, workflow_id: str) -> WorkflowNotFound:
+async def read_lookup(log: Log, partition: int, lookup: Lookup) -> Reply:
+    """What a client is told of a run that is not in memory: how it ended, or what it published."""
+    if lookup.key is None:
+        return await read_ending(log, partition, lookup)
+    published: ValuePublished | None = None
+    async for event in accepted_events(log, partition, lookup.workflow_id):
+        if isinstance(event, ValuePublished) and event.name == lookup.key:
+            published = event
+        elif isinstance(event, HistoryCopied):
+            published = read_copied(event.payload).values.get(lookup.key) or published
+    if published is None:
+        return no_value_reply(lookup.workflow_id, lookup.key, lookup.command_id)
+    return value_reply(published, lookup.command_id)
+
+
+def not_found(log: Log, workflow_id: str) -> WorkflowNotFound:
+    """The error for an id that the log has no run of."""
     return WorkflowNotFound(
         f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
         "or list the runs with `refold list`"
@@ -137,10 +192,18 @@ def _infos(state: PartitionState) -> list[WorkflowInfo]:
                 workflow_id,
                 started.workflow if started is not None else "?",
                 run.status,
-                utc(started.recorded_at if started is not None else run.updated_at),
+                utc(run.first_started_at),
                 utc(run.updated_at),
                 run.position,
                 reason,
+                version=started.version if started is not None else 1,
+                code_version=started.code_version if started is not None else None,
+                attributes=decode_attributes(run.attributes),
+                parent_id=started.parent_id if started is not None else None,
+                deadline=utc(started.due_at)
+                if started is not None and started.due_at is not None
+                else None,
+                patches=frozenset(run.exchange.patches),
             )
         )
     for workflow_id, closed in state.closed.items():
@@ -152,6 +215,9 @@ def _infos(state: PartitionState) -> list[WorkflowInfo]:
                 utc(closed.started_at),
                 utc(closed.ended_at),
                 closed.position,
+                version=closed.version,
+                attributes=decode_attributes(closed.attributes or {}),
+                parent_id=closed.parent_id,
             )
         )
     return infos

@@ -1,89 +1,92 @@
-"""From a start event to a run of the user's code."""
+"""From what is recorded of a run to a run of the user's code."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from refold.engine.async_run import AsyncRun
-from refold.engine.definitions import Workflow
+from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.guard import GuardMode
-from refold.engine.operations import Run
+from refold.engine.operations import Run, RunFacts
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.errors import DefinitionError, UnknownWorkflow
-from refold.log.events import WorkflowStarted
 
 
 class CodeRuns:
     """Makes runs of registered workflows.
 
     Args:
-        workflows: The registered ones by name; what is added later is found as well.
+        workflows: The registered ones by name and version; what is added later is found as well.
         guard: What happens when workflow code reaches outside.
         slots: Threads for `def` workflows, shared by all owners of a worker.
     """
 
-    def __init__(
-        self, workflows: Mapping[str, Workflow[..., Any]], guard: GuardMode, slots: ThreadSlots
-    ) -> None:
+    def __init__(self, workflows: Catalogue, guard: GuardMode, slots: ThreadSlots) -> None:
         self._workflows = workflows
         self._guard: GuardMode = guard
         self._slots = slots
 
-    def code_version(self, workflow: str) -> str | None:
-        """The code's own hash, recorded with each run; None for a name that is not registered or not clear."""
+    def resolve(self, workflow: str, version: int | None) -> int:
+        """The version that a start gets: the one that it names, or the newest where it names none.
+
+        Raises:
+            UnknownWorkflow: It is not registered here; the message names what is.
+        """
+        return self._find(workflow, version).version
+
+    def code_version(self, workflow: str, version: int) -> str | None:
+        """The code's own hash, recorded with each run; None for what is not registered or not clear."""
         try:
-            return self._workflows[workflow].code_hash
+            return self._workflows.find(workflow, version).code_hash
         except (KeyError, DefinitionError):
             return None
 
-    def canonical(self, workflow: str, payload: str) -> str:
+    def canonical(self, workflow: str, version: int, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
 
         Raises:
-            UnknownWorkflow: No workflow of that name is registered here.
-            PayloadError: It does not fit the workflow's parameters.
-        """
-        return self._find(workflow).input_type.canonical(payload)
-
-    def create(self, started: WorkflowStarted) -> Run:
-        """A run of the workflow that `started` names, not yet begun.
-
-        Raises:
-            UnknownWorkflow: No workflow of that name is registered here.
+            UnknownWorkflow: No such workflow is registered here.
             PayloadError: The input does not fit the workflow's parameters.
         """
-        workflow = self._find(started.workflow)
-        args, kwargs = workflow.input_type.decode(started.payload)
+        return self._find(workflow, version).input_type.canonical(payload)
+
+    def create(self, facts: RunFacts, payload: str) -> Run:
+        """A run of the workflow and version that `facts` name, not yet begun.
+
+        Args:
+            facts: What the run knows of itself.
+            payload: JSON of its input.
+
+        Raises:
+            UnknownWorkflow: No such workflow is registered here.
+            PayloadError: The input does not fit the workflow's parameters.
+        """
+        workflow = self._find(facts.workflow, facts.version)
+        args, kwargs = workflow.input_type.decode(payload)
         if workflow.is_async:
             return AsyncRun(
                 workflow.fn,
                 args,
                 kwargs,
-                workflow_id=started.workflow_id or "",
-                started_at_us=started.recorded_at,
+                facts=facts,
                 result_type=workflow.result_type,
+                encode_input=workflow.input_type.encode,
                 guard=self._guard,
             )
         return SyncRun(
             workflow.fn,
             args,
             kwargs,
-            workflow_id=started.workflow_id or "",
-            started_at_us=started.recorded_at,
+            facts=facts,
             result_type=workflow.result_type,
+            encode_input=workflow.input_type.encode,
             guard=self._guard,
             slots=self._slots,
         )
 
-    def _find(self, name: str) -> Workflow[..., Any]:
+    def _find(self, name: str, version: int | None) -> Workflow[..., Any]:
         try:
-            workflow = self._workflows.get(name)
-        except DefinitionError as error:  # two workflows have that name
+            return self._workflows.find(name, version)
+        except DefinitionError as error:  # two workflows have that name and version
             raise UnknownWorkflow(str(error)) from error
-        if workflow is None:
-            known = ", ".join(sorted(self._workflows)) or "none"
-            raise UnknownWorkflow(
-                f"workflow {name!r} is not registered with the worker, which knows: {known}. "
-                "Check the name, or start a worker that has it"
-            )
-        return workflow
+        except KeyError as error:
+            raise UnknownWorkflow(str(error.args[0])) from error

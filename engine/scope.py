@@ -1,14 +1,14 @@
 """What the running code is part of: a workflow's run, a step's attempt, or neither; and what it may ask of it.
 
 One context variable says which. The deterministic helpers for workflow code stand here too: `now`, `random`,
-`uuid4` and `sleep` answer from history alone, so a replay sees the same values.
+`uuid4`, `sleep` and `sleep_until` answer from history alone, so a replay sees the same values.
 """
 
 import asyncio
 import hashlib
 import math
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 from uuid import UUID
 
+from refold.engine.loop import LAST_DUE_US
 from refold.engine.operations import DurableScope
 from refold.log.errors import UsageError
 
@@ -33,6 +34,14 @@ class Suspended(BaseException):
     """
 
 
+class ContinueAsNew(BaseException):
+    """A run asks to begin afresh with the input `payload` (JSON): workflow code must let this pass, as `Suspended`."""
+
+    def __init__(self, payload: str) -> None:
+        super().__init__("the workflow begins afresh: nothing may catch this")
+        self.payload = payload
+
+
 class StepContext:
     """What a step can know about the attempt that it is.
 
@@ -42,9 +51,19 @@ class StepContext:
         step: Operation number of the step within the workflow, from 0.
         attempt: Which attempt this is, from 1.
         deadline: When this attempt times out (UTC); None where it has no limit.
+        write: Adds an item, as JSON, to one of the workflow's streams; None where nobody takes it.
     """
 
-    __slots__ = ("_cancelled", "_gate", "_namespace", "attempt", "deadline", "step", "workflow_id")
+    __slots__ = (
+        "_cancelled",
+        "_gate",
+        "_namespace",
+        "_write",
+        "attempt",
+        "deadline",
+        "step",
+        "workflow_id",
+    )
 
     def __init__(
         self,
@@ -54,8 +73,10 @@ class StepContext:
         step: int,
         attempt: int,
         deadline: datetime | None = None,
+        write: Callable[[str, str], None] | None = None,
     ) -> None:
         self._namespace = namespace
+        self._write = write
         self.workflow_id = workflow_id
         self.step = step
         self.attempt = attempt
@@ -96,6 +117,23 @@ class StepContext:
         if self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
             self._gate.release()  # lets the next waiter through
         return self._cancelled
+
+    def write(self, stream: str, item: str) -> None:
+        """Add an item to a stream of the workflow's; for `Stream.write`.
+
+        Args:
+            stream: Its name.
+            item: The item's JSON.
+
+        Raises:
+            UsageError: The attempt has nobody who takes it.
+        """
+        if self._write is None:
+            raise UsageError(
+                f"stream {stream!r} was written to in step {self.step} of workflow {self.workflow_id!r}, which no"
+                " worker carries out: write from workflow code, or run the step in an engine"
+            )
+        self._write(stream, item)
 
     def cancel(self) -> None:
         """Tell the attempt that its outcome is not waited for. For whoever runs the step."""
@@ -161,7 +199,7 @@ def step_context() -> StepContext:
     )
 
 
-def _workflow_scope(what: str, elsewhere: str) -> DurableScope:
+def workflow_scope(what: str, elsewhere: str) -> DurableScope:
     """The run that the caller is part of, or an error that says what to use instead of `what`."""
     scope = _scope.get()
     if scope is None:
@@ -174,14 +212,49 @@ def _workflow_scope(what: str, elsewhere: str) -> DurableScope:
     return scope
 
 
+def async_scope(called: str, twin: str, elsewhere: str) -> DurableScope:
+    """The `async def` workflow that the caller is part of.
+
+    Args:
+        called: The call, for the message.
+        twin: Its form for `def` workflows.
+        elsewhere: What to do outside of a workflow.
+
+    Raises:
+        UsageError: The caller is a `def` workflow, or no workflow code.
+    """
+    scope = workflow_scope(called, elsewhere)
+    if scope.mode == "sync":
+        raise UsageError(
+            f"workflow {scope.workflow_id!r} is a plain `def`, which can't await {called}: call {twin} there, without"
+            " await"
+        )
+    return scope
+
+
+def sync_scope(called: str, twin: str, elsewhere: str) -> DurableScope:
+    """The `def` workflow that the caller is part of; arguments as of `async_scope`.
+
+    Raises:
+        UsageError: The caller is an `async def` workflow, or no workflow code.
+    """
+    scope = workflow_scope(called, elsewhere)
+    if scope.mode == "async":
+        raise UsageError(
+            f"workflow {scope.workflow_id!r} is `async def`, and {called} would block it: write `await {twin}`, which"
+            " lets its other tasks go on"
+        )
+    return scope
+
+
 def now() -> datetime:
     """The workflow's time, UTC: when the last event that the code has seen was recorded. The same on replay.
 
     Raises:
         UsageError: The caller is not workflow code.
     """
-    scope = _workflow_scope("now()", "use datetime.now(UTC) there")
-    return _EPOCH + timedelta(microseconds=scope.now_us)
+    scope = workflow_scope("now()", "use datetime.now(UTC) there")
+    return datetime_of(scope.now_us)
 
 
 def random() -> Random:
@@ -190,7 +263,7 @@ def random() -> Random:
     Raises:
         UsageError: The caller is not workflow code.
     """
-    return _workflow_scope("random()", "use the random module there").random
+    return workflow_scope("random()", "use the random module there").random
 
 
 def uuid4() -> UUID:
@@ -201,7 +274,7 @@ def uuid4() -> UUID:
     Raises:
         UsageError: The caller is not workflow code.
     """
-    scope = _workflow_scope("uuid4()", "use uuid.uuid4() there")
+    scope = workflow_scope("uuid4()", "use uuid.uuid4() there")
     return UUID(int=scope.random.getrandbits(128), version=4)
 
 
@@ -224,11 +297,7 @@ def sleep(delay: timedelta | float) -> Coroutine[Any, Any, None]:
     Raises:
         UsageError: The delay is negative or not finite, or the caller is not an `async def` workflow.
     """
-    scope = _workflow_scope("sleep()", "use asyncio.sleep or time.sleep there")
-    if scope.mode == "sync":
-        raise UsageError(
-            f"workflow {scope.workflow_id!r} is a plain `def`: call sleep_sync({delay!r}), without await"
-        )
+    async_scope("sleep()", f"sleep_sync({delay!r})", "use asyncio.sleep or time.sleep there")
     return asyncio.sleep(_seconds(delay))
 
 
@@ -241,10 +310,59 @@ def sleep_sync(delay: timedelta | float) -> None:
     Raises:
         UsageError: The delay is negative or not finite, or the caller is not a `def` workflow.
     """
-    scope = _workflow_scope("sleep_sync()", "use time.sleep there")
-    if scope.mode == "async":
-        raise UsageError(
-            f"workflow {scope.workflow_id!r} is `async def`: write `await sleep({delay!r})`, which lets its"
-            " other tasks go on"
-        )
+    scope = sync_scope("sleep_sync()", f"sleep({delay!r})", "use time.sleep there")
     scope.sleep_sync(_seconds(delay))
+
+
+def sleep_until(when: datetime) -> Coroutine[Any, Any, None]:
+    """In an `async def` workflow: wait for a durable timer that is due at a time; not at all where that is past.
+
+    Args:
+        when: The time, with a time zone.
+
+    Raises:
+        UsageError: The time has no time zone, or the caller is not an `async def` workflow.
+    """
+    scope = async_scope(
+        "sleep_until()", "sleep_until_sync(...)", "use asyncio.sleep or time.sleep there"
+    )
+    return scope.sleep_until(microseconds_of(when, "sleep until"))
+
+
+def sleep_until_sync(when: datetime) -> None:
+    """In a `def` workflow: wait for a durable timer that is due at a time; not at all where that is past.
+
+    Args:
+        when: The time, with a time zone.
+
+    Raises:
+        UsageError: The time has no time zone, or the caller is not a `def` workflow.
+    """
+    scope = sync_scope("sleep_until_sync()", "sleep_until(...)", "use time.sleep there")
+    scope.sleep_until_sync(microseconds_of(when, "sleep until"))
+
+
+def microseconds_of(when: datetime, what: str) -> int:
+    """`when` in microseconds since 1970-01-01 UTC.
+
+    Args:
+        when: A time with a time zone.
+        what: What it is for, for messages.
+
+    Raises:
+        UsageError: It has no time zone, or is too late for a timer.
+    """
+    if when.utcoffset() is None:
+        raise UsageError(
+            f"can't {what} {when!r}: it has no time zone, so it means another time on each machine; give it one, such"
+            " as tzinfo=datetime.UTC"
+        )
+    time_us = (when - _EPOCH) // timedelta(microseconds=1)
+    if time_us > LAST_DUE_US:
+        raise UsageError(f"can't {what} {when!r}: that is at the very end of the year 9999")
+    return time_us
+
+
+def datetime_of(time_us: int) -> datetime:
+    """Microseconds since 1970-01-01 UTC as a datetime, UTC."""
+    return _EPOCH + timedelta(microseconds=time_us)

@@ -12,11 +12,14 @@ looks, as it begins, whether it is still wanted and whether the worker still kno
 import asyncio
 import contextlib
 import contextvars
+import functools
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from inspect import isawaitable
 
+from refold.engine.active import Items
 from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
 from refold.engine.failures import capture
 from refold.engine.payload import check_size
@@ -24,8 +27,13 @@ from refold.engine.scope import StepContext, enter_step
 from refold.log.errors import DefinitionError, StepTimeout
 
 MICROSECONDS = 1_000_000
+MAX_ITEM_BYTES = 100_000
+"""Largest JSON of one item of a stream: several go out together, and a record has room for about a megabyte."""
+MAX_BATCH_BYTES = 400_000
+"""Items that one step wrote to one stream go out together up to this size."""
 
 Report = Callable[[Launch, StepResult], None]
+Wrote = Callable[[Launch, Items], None]
 HandBack = Callable[[Launch], None]
 
 
@@ -48,6 +56,7 @@ class Steps:
 
     Args:
         report: Told of each result, on the event loop's thread.
+        wrote: Told of what steps write to streams, in order, on the event loop's thread.
         hand_back: Told of each launch that was not begun, because `may_begin` said no; it may be launched again.
         may_begin: Whether steps may begin now. Asked on the thread that the step would run on.
         pool: Runs `def` steps; shared by all owners of a worker.
@@ -56,10 +65,11 @@ class Steps:
         max_payload_bytes: Largest JSON of a result.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom to tell of what, and limits
         self,
         report: Report,
         hand_back: HandBack,
+        wrote: Wrote,
         *,
         may_begin: Callable[[], bool],
         pool: Executor,
@@ -69,6 +79,7 @@ class Steps:
     ) -> None:
         self._report = report
         self._hand_back = hand_back
+        self._wrote = wrote
         self._may_begin = may_begin
         self._pool = pool
         self._clock = clock
@@ -77,6 +88,7 @@ class Steps:
         self._loop = asyncio.get_running_loop()
         self._running: dict[tuple[str, int], _Attempt] = {}
         self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
+        self._written: deque[tuple[Launch, str, str]] = deque()  # with stream and item
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -96,6 +108,7 @@ class Steps:
             attempt=launch.attempt,
             deadline=deadline,
             namespace=self._namespace,
+            write=functools.partial(self._write, launch),
         )
         attempt = _Attempt(launch, context, now)
         self._running[launch.workflow_id, launch.step] = attempt
@@ -158,6 +171,7 @@ class Steps:
         self._end(attempt, result)
 
     def _time_out(self, attempt: _Attempt) -> None:
+        self._flush()
         if attempt.over:
             return
         self._finish(attempt)
@@ -174,6 +188,7 @@ class Steps:
 
     def _end(self, attempt: _Attempt, result: StepResult | None) -> None:
         """Report an attempt, or hand its launch back where it was not begun (None)."""
+        self._flush()  # what it wrote comes before its end
         if attempt.over:
             return
         self._finish(attempt)
@@ -189,6 +204,38 @@ class Steps:
         self._running.pop((attempt.launch.workflow_id, attempt.launch.step), None)
         if not self._running:
             self._idle.set()
+
+    def _flush(self) -> None:
+        """Report what steps have written since the last time, what one wrote to one stream together."""
+        written = self._written
+        batch: list[str] = []
+        size = 0
+        last: tuple[Launch, str] | None = None
+        while written:
+            launch, stream, item = written.popleft()
+            same = last is not None and last[0] is launch and last[1] == stream
+            if last is not None and (not same or size + len(item) > MAX_BATCH_BYTES):
+                self._report_items(*last, batch)
+                batch, size = [], 0
+            last = launch, stream
+            batch.append(item)
+            size += len(item)
+        if last is not None:
+            self._report_items(*last, batch)
+
+    def _report_items(self, launch: Launch, stream: str, items: list[str]) -> None:
+        attempt = self._running.get((launch.workflow_id, launch.step))
+        if attempt is not None and attempt.launch is launch:  # else it was cancelled or timed out
+            self._wrote(launch, Items(stream, "[" + ",".join(items) + "]", len(items)))
+
+    # On either -------------------------------------------------------------------------------------------
+
+    def _write(self, launch: Launch, stream: str, item: str) -> None:
+        check_size(item, MAX_ITEM_BYTES, f"item of stream '{stream}'")
+        self._written.append((launch, stream, item))
+        if len(self._written) == 1:  # else a wake-up is on its way that will find this one too
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._flush)
 
     # On a thread of the pool ------------------------------------------------------------------------------
 

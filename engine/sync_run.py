@@ -7,31 +7,34 @@ and takes what it had been told before, without a switch of threads for each, un
 """
 
 import logging
-import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
-from random import Random
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final
 
-from refold.engine.base_run import BaseRun, FailedStep
-from refold.engine.callsite import call_source, own_source
-from refold.engine.guard import Guard, GuardMode, arm, disarm
+from refold.engine.base_run import BaseRun, EncodeInput
+from refold.engine.callsite import call_source
+from refold.engine.guard import GuardMode
+from refold.engine.inbox import Message, Topic
 from refold.engine.loop import LAST_DUE_US
-from refold.engine.operations import Outcome, StepCall, StepRequest
+from refold.engine.matching import ANSWERED
+from refold.engine.operations import (
+    EmitRequest,
+    Emitted,
+    MakeCall,
+    Outcome,
+    Request,
+    RunFacts,
+    StepCall,
+    StepRequest,
+)
 from refold.engine.payload import PayloadType
-from refold.engine.scope import Suspended, enter_run
+from refold.engine.scope import Suspended
+from refold.engine.stay import UNANSWERED, Stay
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.errors import UsageError
-from refold.log.events import TimerFired
 
 STALL_REPORT_S: Final = 10.0
 """Code between two steps takes milliseconds. After this long it is reported: it holds up the whole worker."""
-
-REFUSALS: Final = 100
-"""Durable calls that a suspended run refuses by raising. The next one stops its thread for good: code that catches
-everything and tries again would otherwise never stop."""
 
 _MICROSECONDS: Final = 1_000_000
 
@@ -45,9 +48,9 @@ class SyncRun(BaseRun):
         function: The workflow's function.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        workflow_id: Id of the workflow.
-        started_at_us: When it started, in microseconds since 1970-01-01 UTC.
+        facts: What the run knows of itself.
         result_type: How its result becomes JSON.
+        encode_input: How the input becomes JSON with which it may continue as new.
         slots: Where it gets its thread from.
         guard: What to do about side effects in workflow code.
         stall_report_s: Seconds after which code that has not come back is reported, and again each time.
@@ -59,29 +62,67 @@ class SyncRun(BaseRun):
         args: Sequence[object],
         kwargs: Mapping[str, object],
         *,
-        workflow_id: str,
-        started_at_us: int,
+        facts: RunFacts,
         result_type: PayloadType[Any],
+        encode_input: EncodeInput,
         slots: ThreadSlots,
         guard: GuardMode = "raise",
         stall_report_s: float = STALL_REPORT_S,
     ) -> None:
-        super().__init__(workflow_id, started_at_us, result_type)
+        super().__init__(facts, result_type, encode_input, guard)
         self._function = function
         self._args = args
         self._kwargs = kwargs
         self._slots = slots
-        self._guard = None if guard == "off" else Guard(workflow_id, guard)
         self._stall_report_s = stall_report_s
-        self._told: list[Outcome] = []  # all so far: what a suspended run begins again with
-        self._stay: _Stay | None = None
+        self._history: list[Outcome] = []  # all told so far: what a suspended run begins again with
+        self._given: set[int] = set()  # what was taken before it began again is not given twice
+        self._given_up: set[int] = set()
+        self._stay: Stay | None = None
         self._closed = False
 
+    def _forget(self) -> None:
+        """Stand where the workflow began."""
+        super()._forget()
+        self._waits_for_input = False
+
     # Run --------------------------------------------------------------------------------------------------
+
+    @property
+    def waits_for_input(self) -> bool:
+        """Whether the code waits for a message, a question or the end of a child."""
+        return self._waits_for_input and self._ending is None
 
     def start(self) -> None:
         """Run the code from its beginning to its first wait."""
         self._begin()
+
+    def replay(self, history: Sequence[Outcome]) -> None:
+        """Instead of `start`, for a run that former owners have run: start it and tell its history."""
+        self._replaying = True
+        try:
+            self._history.extend(history)
+            self._begin()
+        finally:
+            self._replaying = False
+
+    def take(self) -> list[Request]:
+        """Requests that came up since the last `take` and are still pending, in number order."""
+        taken = super().take()
+        return [new for new in taken if new.step not in self._given] if self._given else taken
+
+    def take_cancelled(self) -> list[int]:
+        """Numbers of requests that the code has stopped waiting for since the last call."""
+        taken = [step for step in super().take_cancelled() if step not in self._given_up]
+        self._given_up.update(taken)
+        return taken
+
+    def emitted(self, step: int) -> None:
+        """Emission `step` is recorded."""
+        request = self._pending.get(step)
+        if isinstance(request, EmitRequest) and self._ending is None:
+            self._history.append(Emitted(step, request.kind, request.name, None))
+        super().emitted(step)
 
     def deliver(self, outcome: Outcome) -> None:
         """Tell the next outcome in log order, and run to the next wait."""
@@ -94,7 +135,7 @@ class SyncRun(BaseRun):
         if self._ending is not None:
             self._match_late(outcomes)
             return
-        self._told.extend(outcomes)
+        self._history.extend(outcomes)
         if self._stay is None:
             self._begin_again()
         else:
@@ -123,23 +164,24 @@ class SyncRun(BaseRun):
         """Drop the run: its thread is unwound, with nothing recorded and no effect."""
         self._closed = True
         self.suspend()
-        self._told.clear()
+        self._history.clear()
 
     # With the thread --------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        stay = _Stay(self, self._guard)
-        stay.feed.extend(self._told)
+        stay = Stay(self, self._guard)
+        stay.feed.extend(self._history)
         self._stay = stay
         self._slots.run(lambda: Context().run(stay.run), stay.to_caller.release)
         self._await_code(stay)
 
     def _begin_again(self) -> None:
-        """Run from the beginning with all that was told; the last of it answers the request that was waiting."""
+        """Run from the beginning with all that was told, to where the code stood, and on."""
+        self._given.update(self._pending.keys() - {request.step for request in self._new})
         self._forget()
         self._begin()
 
-    def _await_code(self, stay: "_Stay") -> None:
+    def _await_code(self, stay: "Stay") -> None:
         """Wait until the code waits, or has ended."""
         while not stay.to_caller.acquire(timeout=self._stall_report_s):
             _logger.warning(
@@ -153,21 +195,25 @@ class SyncRun(BaseRun):
             self._slots.waits(self)
             return
         self._stay = None
-        self._told.clear()
+        self._history.clear()
         self._match_late(stay.feed)
 
     def _match_late(self, outcomes: Iterable[Outcome]) -> None:
         """Outcomes that are told after the end: they must not be of requests that the code never made."""
         for outcome in outcomes:
-            self._match(outcome)
+            self._settle(outcome)
 
     # For the stay -----------------------------------------------------------------------------------------
 
     def ask(self, call: StepCall) -> int:
         """Number of the request that `call` becomes."""
-        return self._ask_step(call, call_source())
+        return self._ask(StepRequest(self._next, call, call_source()))
 
-    def ask_timer(self, delay_s: float) -> int:
+    def ask_call(self, make: MakeCall) -> int:
+        """Number of the request that `make` makes."""
+        return self._ask_call(make, call_source())
+
+    def ask_timer(self, delay_s: float, name: str) -> int:
         """Number of the request for a timer over `delay_s` seconds."""
         due_at = self._now_us + max(1, round(delay_s * _MICROSECONDS))
         if due_at > LAST_DUE_US:
@@ -175,24 +221,74 @@ class SyncRun(BaseRun):
                 f"workflow {self._workflow_id!r} asked for a timer over {delay_s!r} seconds, which is due"
                 " after the year 9999"
             )
-        return self._ask_timer(due_at, "sleep", call_source())
+        return self.ask_timer_at(due_at, name)
 
-    def settle(self, outcome: Outcome) -> object:
-        """What the code gets for an outcome: a result, a FailedStep, or None for a timer.
+    def ask_timer_at(self, due_at: int, name: str) -> int:
+        """Number of the request for a timer that is due at `due_at`, microseconds since 1970-01-01 UTC."""
+        return self._ask_timer(due_at, name, call_source())
+
+    def give_up(self, step: int) -> None:
+        """The code waits no longer for the outcome of request `step`."""
+        self._abandon(step)
+
+    def emit(self, make: Callable[[int, str], EmitRequest]) -> None:
+        """Make the emission that `make` makes."""
+        self._emit(make, call_source())
+
+    def message(self, topic: Topic) -> Message | None:
+        """Take the oldest message of a topic that the code was told by now."""
+        return self._inbox.take(topic)
+
+    def has_ended(self, step: int) -> bool:
+        """Whether the code was told by now that the child which request `step` started has ended."""
+        return self._inbox.end_of(step) is not None
+
+    def child_result(self, step: int, result_type: PayloadType[Any]) -> object:
+        """What the code gets for the end of a child: a result, or a FailedStep.
 
         Raises:
-            Suspended: The outcome does not fit, which has ended the run.
+            Suspended: The recorded result does not fit, which has ended the run.
         """
-        request = self._match(outcome)
-        value = None
-        if isinstance(request, StepRequest):
-            assert not isinstance(outcome, TimerFired)
-            value = self._result_of(request.call, outcome)
+        end = self._inbox.end_of(step)
+        assert end is not None, "the code waits for it first"
+        value = self._child_result(end, result_type)
         if self._ending is not None:
             raise Suspended
         return value
 
-    def end(self, stay: "_Stay", value: object, error: BaseException | None) -> None:
+    def wait_for_input(self, waits: bool) -> None:
+        """Note whether the code waits for what comes from outside."""
+        self._waits_for_input = waits
+
+    def cancel_message(self) -> str:
+        """Who asked the run to cancel, and why."""
+        return self._cancel_asked or "the workflow was cancelled"
+
+    def settle(self, outcome: Outcome) -> object:
+        """Take an outcome.
+
+        Returns:
+            What the code gets for its request: a result, a FailedStep, or None; `UNANSWERED` where it answers none.
+
+        Raises:
+            Suspended: The outcome does not fit, which has ended the run.
+        """
+        value = self._settle(outcome)
+        if self._ending is not None:
+            raise Suspended
+        return value
+
+    def _settle(self, outcome: Outcome) -> object:
+        if isinstance(outcome, ANSWERED):
+            request = self._match(outcome)
+            return UNANSWERED if request is None else self._value_of(request, outcome)
+        if isinstance(outcome, Emitted):
+            self._match_emitted(outcome)
+        else:
+            self._take_in(outcome)
+        return UNANSWERED
+
+    def end(self, stay: "Stay", value: object, error: BaseException | None) -> None:
         """The code has ended; what a stay that was unwound comes to does not count."""
         if stay.sealed or self._ending is not None:
             return
@@ -204,124 +300,3 @@ class SyncRun(BaseRun):
     def call(self) -> object:
         """Call the workflow's function."""
         return self._function(*self._args, **self._kwargs)
-
-
-class _Stay:
-    """One stay of the code on a thread: the run as that thread sees it (`operations.DurableScope`).
-
-    Its `feed` and the run's state are touched by the side alone whose turn it is.
-    """
-
-    def __init__(self, run: SyncRun, guard: Guard | None) -> None:
-        self.feed: deque[Outcome] = deque()
-        self.to_code = _held_lock()
-        self.to_caller = _held_lock()
-        self.sealed = False
-        self.over = False
-        self._run = run
-        self._guard = guard
-        self._ident = 0
-        self._refused = 0
-
-    @property
-    def mode(self) -> Literal["async", "sync"]:
-        """The workflow is a plain `def`."""
-        return "sync"
-
-    @property
-    def workflow_id(self) -> str:
-        """Id of the workflow."""
-        return self._run.workflow_id
-
-    @property
-    def now_us(self) -> int:
-        """Time of the last event that the run was told, in microseconds since 1970-01-01 UTC."""
-        return self._run.now_us
-
-    @property
-    def random(self) -> Random:
-        """The run's own random numbers."""
-        return self._run.random
-
-    def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:
-        """Refused: nothing in a `def` workflow could await it."""
-        raise UsageError(
-            f"step '{call.name}' was called to be awaited, in `def` workflow {self.workflow_id!r}"
-            f" ({call_source()}), which can't await; call its form for `def` workflows"
-        )
-
-    def perform_sync(self, call: StepCall) -> Any:
-        """Wait for a step and return its result."""
-        self._check()
-        self._run.ask(call)
-        value = self._wait()
-        if isinstance(value, FailedStep):
-            raise value.error
-        return value
-
-    def sleep_sync(self, delay_s: float) -> None:
-        """Wait for a durable timer."""
-        self._check()
-        if delay_s > 0:
-            self._run.ask_timer(delay_s)
-            self._wait()
-
-    def run(self) -> None:
-        """The thread's job: the whole of the code, from its beginning."""
-        self._ident = threading.get_ident()
-        enter_run(self)
-        if self._guard is not None:
-            arm(self._guard)
-        try:
-            self.run_workflow_code()
-        finally:
-            if self._guard is not None:
-                disarm()
-            self.over = True
-
-    def run_workflow_code(self) -> None:
-        """Call the workflow's function. `callsite.BOUNDARY` knows this by its name."""
-        try:
-            value = self._run.call()
-        except BaseException as error:  # noqa: BLE001 - however the function ended is recorded
-            self._run.end(self, None, error)
-        else:
-            self._run.end(self, value, None)
-
-    def source(self) -> str:
-        """`file:line` at which the code is now."""
-        return own_source(sys._current_frames().get(self._ident))  # pyright: ignore[reportPrivateUsage]
-
-    def _wait(self) -> object:
-        """Outcome of the request just made."""
-        while not self.feed:
-            self.to_caller.release()
-            self.to_code.acquire()
-            if self.sealed:
-                raise Suspended
-        return self._run.settle(self.feed.popleft())
-
-    def _check(self) -> None:
-        if threading.get_ident() != self._ident:
-            raise UsageError(
-                f"a durable call of `def` workflow {self.workflow_id!r} was made on another thread"
-                f" ({call_source()}); make it on the workflow's own"
-            )
-        if self.sealed or self._run.ending is not None:
-            self._refused += 1
-            if self._refused > REFUSALS:
-                self._stop_for_good()
-            raise Suspended
-
-    def _stop_for_good(self) -> NoReturn:
-        """Give the worker its turn and keep this thread from ever going on."""
-        self.to_caller.release()
-        while True:
-            self.to_code.acquire()
-
-
-def _held_lock() -> threading.Lock:
-    """A lock that its taker waits for until the other side releases it."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock

@@ -4,9 +4,17 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from refold.engine.effects import Answer, Effect, Lookup
-from refold.engine.fold import WorkflowState
-from refold.log.commands import Reply
-from refold.log.events import WorkflowCompleted, WorkflowFailed, WorkflowParked
+from refold.engine.fold import Ended, WorkflowState
+from refold.log.commands import Reply, ReplyStatus
+from refold.log.errors import WorkflowEnded
+from refold.log.events import (
+    AskAnswered,
+    ValuePublished,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowParked,
+)
 
 
 class Watchers:
@@ -19,6 +27,8 @@ class Watchers:
     def __init__(self, max_result_bytes: int) -> None:
         self._max_result_bytes = max_result_bytes
         self._waiting: dict[str, dict[str, str]] = {}  # workflow id -> client id -> command id
+        self._for_values: dict[str, dict[str, dict[str, str]]] = {}  # the same for each key
+        self._asking: dict[str, dict[str, str]] = {}  # workflow id -> question's id -> client id
         self._results: OrderedDict[str, Reply] = OrderedDict()
         self._result_bytes = 0
 
@@ -34,10 +44,53 @@ class Watchers:
             for client, command in waiting.items()
         ]
 
+    def add_for_value(self, workflow_id: str, key: str, client_id: str, command_id: str) -> None:
+        """Let a client hear what an open run publishes under `key`."""
+        keys = self._for_values.setdefault(workflow_id, {})
+        keys.setdefault(key, {})[client_id] = command_id
+
+    def published(self, event: ValuePublished) -> list[Answer]:
+        """The answers for all who wait for a value that was published; they wait no more."""
+        waiting = self._for_values.get(event.workflow_id or "", {}).pop(event.name, {})
+        return [Answer(client, value_reply(event, command)) for client, command in waiting.items()]
+
+    def add_question(self, workflow_id: str, question: str, client_id: str) -> None:
+        """Let a client hear the answer to its question, whose id is that of its command."""
+        self._asking.setdefault(workflow_id, {})[question] = client_id
+
+    def answered(self, event: AskAnswered) -> list[Answer]:
+        """The answer for the client that asked."""
+        client = self._asking.get(event.workflow_id or "", {}).pop(event.message_id, None)
+        return [] if client is None else [Answer(client, answer_reply(event))]
+
+    def disappointed(self, workflow_id: str, questions: set[str] | None = None) -> list[Answer]:
+        """What those hear whose questions, or awaited values, no answer will come to.
+
+        Args:
+            workflow_id: A run that has ended or was continued as new.
+            questions: The questions that may still be answered; None where the run has ended.
+        """
+        answers = [
+            Answer(client, _never(workflow_id, question, "without an answer to this question"))
+            for question, client in list(self._asking.get(workflow_id, {}).items())
+            if questions is None or question not in questions
+        ]
+        for answer in answers:
+            del self._asking[workflow_id][answer.reply.command_id]
+        if questions is None:
+            self._asking.pop(workflow_id, None)
+            for key, waiting in self._for_values.pop(workflow_id, {}).items():
+                answers.extend(
+                    Answer(client, no_value_reply(workflow_id, key, command))
+                    for client, command in waiting.items()
+                )
+        return answers
+
     def keep(self, workflow_id: str, reply: Reply) -> None:
         """Remember how a run ended, and forget the oldest results that no longer fit."""
+        before = self._results.pop(workflow_id, None)  # of a run that was reopened
         self._results[workflow_id] = reply
-        self._result_bytes += _size(reply)
+        self._result_bytes += _size(reply) - (0 if before is None else _size(before))
         while self._result_bytes > self._max_result_bytes:
             _, oldest = self._results.popitem(last=False)
             self._result_bytes -= _size(oldest)
@@ -51,16 +104,65 @@ class Watchers:
 
     def abandoned(self) -> list[Answer]:
         """What all who wait are told when the partition is lost: ask again."""
-        answers = [
-            Answer(client, Reply(command_id=command, workflow_id=workflow_id, status="unknown"))
-            for workflow_id, waiting in self._waiting.items()
-            for client, command in waiting.items()
-        ]
+        answers: list[Answer] = []
+        for workflow_id, waiting in self._waiting.items():
+            answers.extend(_unknown(workflow_id, waiting))
+        for workflow_id, keys in self._for_values.items():
+            for waiting in keys.values():
+                answers.extend(_unknown(workflow_id, waiting))
+        for workflow_id, asking in self._asking.items():
+            answers.extend(_unknown(workflow_id, {c: question for question, c in asking.items()}))
         self._waiting.clear()
+        self._for_values.clear()
+        self._asking.clear()
         return answers
 
 
-def ended_reply(event: WorkflowCompleted | WorkflowFailed, command_id: str = "") -> Reply:
+def _unknown(workflow_id: str, waiting: dict[str, str]) -> list[Answer]:
+    return [
+        Answer(client, Reply(command_id=command, workflow_id=workflow_id, status="unknown"))
+        for client, command in waiting.items()
+    ]
+
+
+def _never(workflow_id: str, command_id: str, what: str) -> Reply:
+    return Reply(
+        command_id=command_id,
+        workflow_id=workflow_id,
+        status="refused",
+        error_type=f"{WorkflowEnded.__module__}:{WorkflowEnded.__qualname__}",
+        error_message=f"workflow {workflow_id!r} has ended, or begun anew, {what}",
+    )
+
+
+def no_value_reply(workflow_id: str, key: str, command_id: str) -> Reply:
+    """The reply that tells that a run has ended and a value will never come."""
+    return _never(workflow_id, command_id, f"and has published nothing under the key {key!r}")
+
+
+def value_reply(event: ValuePublished, command_id: str) -> Reply:
+    """The reply that tells a published value."""
+    return Reply(
+        command_id=command_id,
+        workflow_id=event.workflow_id or "",
+        status="value",
+        payload=event.payload,
+    )
+
+
+def answer_reply(event: AskAnswered) -> Reply:
+    """The reply that tells the code's answer to a question."""
+    return Reply(
+        command_id=event.message_id,
+        workflow_id=event.workflow_id or "",
+        status="answered",
+        payload=event.payload,
+        error_type=event.error_type,
+        error_message=event.error_message,
+    )
+
+
+def ended_reply(event: Ended, command_id: str = "") -> Reply:
     """The reply that tells how a run ended."""
     workflow_id = event.workflow_id or ""
     if isinstance(event, WorkflowCompleted):
@@ -70,14 +172,23 @@ def ended_reply(event: WorkflowCompleted | WorkflowFailed, command_id: str = "")
             status="completed",
             payload=event.payload,
         )
+    if isinstance(event, WorkflowFailed):
+        return Reply(
+            command_id=command_id,
+            workflow_id=workflow_id,
+            status="failed",
+            payload=event.payload,
+            error_type=event.error_type,
+            error_message=event.error_message,
+            error_stack=event.error_stack,
+        )
+    status: ReplyStatus = "cancelled" if isinstance(event, WorkflowCancelled) else "terminated"
     return Reply(
         command_id=command_id,
         workflow_id=workflow_id,
-        status="failed",
-        payload=event.payload,
+        status=status,
         error_type=event.error_type,
         error_message=event.error_message,
-        error_stack=event.error_stack,
     )
 
 

@@ -14,13 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from refold.engine.effects import Answer, Effect, Launch, Lookup, StepResult
-from refold.engine.fold import PartitionState, evolve
+from refold.engine.active import Items
+from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
+from refold.engine.fold import PartitionState
 from refold.engine.owner import Owner, OwnerSettings, Runs
 from refold.engine.proof import Proof
-from refold.engine.reader import read_ending
+from refold.engine.reader import fold_range, read_lookup
+from refold.engine.stats import Tally
 from refold.engine.steps import Steps
-from refold.log.codec import decode_command, decode_event, encode_event, encode_reply
+from refold.log.codec import (
+    decode_command,
+    encode_command,
+    encode_event,
+    encode_reply,
+)
 from refold.log.commands import Reply
 from refold.log.errors import AppendUnknown, LogCorrupt, LogError, LogMismatch, LogUnavailable
 from refold.log.events import PartitionClaimed
@@ -32,6 +39,8 @@ MAX_UNCONFIRMED = 10_000
 """Records made and not yet durable above which a partition takes no further commands (back-pressure)."""
 MAX_SLEEP_S = 1.0
 """Longest sleep before the wall clock is looked at again: it may have been set meanwhile."""
+MAX_POSTS = 1_000
+"""Commands to other workflows that go out together."""
 RECOVERY_SLICE = 50
 """Runs that are replayed before others get the event loop."""
 LOST_PAUSE_S = 1.0
@@ -46,6 +55,14 @@ logger = logging.getLogger("refold.worker")
 def wall_clock() -> int:
     """Microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1000
+
+
+def elapsed_clock() -> int:
+    """Microseconds by a clock that nobody can set; on Linux it goes on while the machine is suspended."""
+    return time.clock_gettime_ns(_ELAPSED) // 1000
+
+
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,7 @@ class Worker:
         answer_locally: Offered each reply first; returns whether it was for a client of this process.
         halted: Told of a partition that can't go on (corrupt log, wrong topic), with the reason.
         clock: Wall clock, microseconds since 1970-01-01 UTC.
+        elapsed: A clock that only goes forward, in microseconds: alarms look at both.
     """
 
     def __init__(
@@ -87,13 +105,16 @@ class Worker:
         answer_locally: Callable[[str, Reply], bool],
         halted: Callable[[int, LogError], None],
         clock: Callable[[], int] = wall_clock,
+        elapsed: Callable[[], int] = elapsed_clock,
     ) -> None:
         self.log = log
         self.runs = runs
         self.settings = settings
         self.clock = clock
+        self.elapsed = elapsed
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="refold-step")
         self.random = random.SystemRandom().random
+        self.tally = Tally()
         self._answer_locally = answer_locally
         self._halted = halted
         self._halted_with: dict[int, LogError] = {}
@@ -122,6 +143,11 @@ class Worker:
     def halted(self) -> dict[int, LogError]:
         """Partitions that could not go on here, each with the reason."""
         return dict(self._halted_with)
+
+    def states(self) -> list[PartitionState]:
+        """The folds of the partitions that are owned, to be read on the worker's loop only."""
+        owners = [session.owner for session in self._sessions.values() if session.ready]
+        return [owner.state for owner in owners if owner is not None]
 
     async def start(self) -> None:
         """Join the group. Partitions come as they are assigned."""
@@ -214,6 +240,15 @@ class _Session:
         self._follow_from: int | None = None
         self._proof = Proof(worker.clock)
         self._handed_back: list[Effect] = []
+        self._failure: Exception | None = None
+        self._failed_at: tuple[int, Exception] | None = None  # offset of a command, and its error
+        self._outgoing: list[Post] = []
+        self._post_task: asyncio.Task[None] | None = None
+
+    @property
+    def owner(self) -> Owner | None:
+        """The state machine while the partition is owned."""
+        return self._owner
 
     def begin(self) -> None:
         """Take the partition up."""
@@ -226,8 +261,28 @@ class _Session:
             return
         now = self._worker.clock()
         for record in records:
-            owner.handle(record.offset, decode_command(record), now)
+            if not self._handle(owner, record, now):
+                return
         self._follow_from = records[-1].offset + 1
+        self._wake_up()
+
+    def _handle(self, owner: Owner, record: Record, now: int) -> bool:
+        """Consume a command. One that fails is tried again after a new beginning from the log, then refused."""
+        command = decode_command(record)
+        try:
+            if self._failed_at is not None and self._failed_at[0] == record.offset:
+                owner.failed(record.offset, command, self._failed_at[1], now)
+            else:
+                owner.handle(record.offset, command, now)
+        except Exception as error:  # noqa: BLE001 - told by `_pump`
+            self._failed_at = record.offset, error
+            self._fail(error)
+            return False
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        """An error in a callback: have the pump raise it, so that all begins again from the log."""
+        self._failure = error
         self._wake_up()
 
     async def drain(self, drain_s: float) -> None:
@@ -279,11 +334,12 @@ class _Session:
         settings = OwnerSettings(
             worker=worker.settings.name, max_payload_bytes=worker.settings.max_payload_bytes
         )
-        owner = Owner(self._partition, state, settings, worker.runs, worker.random)
+        owner = Owner(self._partition, state, settings, worker.runs, worker.random, worker.elapsed)
         self._owner = owner
         self._steps = Steps(
             self._step_done,
             self._not_begun,
+            self._wrote,
             may_begin=self._proof.is_fresh,
             pool=worker.pool,
             clock=worker.clock,
@@ -307,6 +363,9 @@ class _Session:
     async def _pump(self, owner: Owner, steps: Steps) -> None:
         while owner.lost_to is None:
             self._woken = False
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             owner.tick(self._worker.clock())
             await self._carry_out(owner, steps)
             if self._follow_from is not None and owner.unconfirmed < MAX_UNCONFIRMED:
@@ -324,6 +383,7 @@ class _Session:
     async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
         sent_at = self._proof.now()
         offsets = await self._log.append(Channel.EVENTS, self._partition, entries)
+        self._worker.tally.appended(entries)
         gap = owner.acked(offsets)
         if gap is not None:
             owner.inspected(await self._records(*gap), offsets)
@@ -350,10 +410,53 @@ class _Session:
                     steps.launch(effect)
             elif isinstance(effect, Answer):
                 answers.append(effect)
+            elif isinstance(effect, Post):
+                self._outgoing.append(effect)
             else:
                 self._look_up(effect)
         if answers:
             self._worker.answer(answers)
+        if self._outgoing and self._post_task is None:
+            self._post_task = asyncio.get_running_loop().create_task(self._post_all(owner))
+
+    async def _post_all(self, owner: Owner) -> None:
+        """Post commands to other workflows, in order; those to different partitions go out side by side."""
+        backoff_s = 0.05
+        try:
+            while self._outgoing and self._owner is owner:
+                posts = self._outgoing[:MAX_POSTS]
+                try:
+                    await self._post(posts)
+                except LogError as error:
+                    # Whatever was written is written again, in the same order: whoever gets it twice knows.
+                    logger.warning(
+                        "partition %d: messages to other workflows could not be sent, trying again: %s",
+                        self._partition,
+                        error,
+                    )
+                    await self._pause(backoff_s)
+                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                    continue
+                backoff_s = 0.05
+                del self._outgoing[: len(posts)]
+                owner.posted(posts[-1].number)
+        finally:
+            self._post_task = None
+
+    async def _post(self, posts: Sequence[Post]) -> None:
+        partitions = self._log.partitions
+        batches: dict[int, list[Entry]] = {}
+        for post in posts:
+            partition = partition_of(post.command.workflow_id, partitions)
+            batches.setdefault(partition, []).append(encode_command(post.command))
+        appends = (
+            self._log.append(Channel.COMMANDS, partition, entries)
+            for partition, entries in batches.items()
+        )
+        results = await asyncio.gather(*appends, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _probe(self, owner: Owner) -> None:
         """Ask the log whether the partition is still ours.
@@ -375,7 +478,7 @@ class _Session:
 
     def _look_up(self, lookup: Lookup) -> None:
         async def find() -> None:
-            reply = await read_ending(self._log, self._partition, lookup)
+            reply = await read_lookup(self._log, self._partition, lookup)
             self._worker.answer([Answer(lookup.client_id, reply)])
 
         task = asyncio.get_running_loop().create_task(find())
@@ -384,7 +487,16 @@ class _Session:
     def _step_done(self, launch: Launch, result: StepResult) -> None:
         owner = self._owner
         if owner is not None:
-            owner.step_done(launch, result, self._worker.clock())
+            try:
+                owner.step_done(launch, result, self._worker.clock())
+            except Exception as error:  # noqa: BLE001 - told by `_pump`
+                self._fail(error)
+            self._wake_up()
+
+    def _wrote(self, launch: Launch, items: Items) -> None:
+        owner = self._owner
+        if owner is not None:
+            owner.wrote(launch, items, self._worker.clock())
             self._wake_up()
 
     def _not_begun(self, launch: Launch) -> None:
@@ -394,7 +506,11 @@ class _Session:
 
     def _drop(self) -> None:
         self.ready = False
+        self._failure = None
         self._handed_back.clear()
+        self._outgoing.clear()
+        if self._post_task is not None:
+            self._post_task.cancel()
         owner, steps = self._owner, self._steps
         self._owner = self._steps = None
         if steps is not None:
@@ -422,13 +538,13 @@ class _Session:
             self._wake.set_result(None)
 
     async def _sleep(self, wake_at: int | None) -> None:
-        """Wait for something to happen, or for the time `wake_at`."""
+        """Wait for something to happen, or for the time `wake_at` of the clock that only goes forward."""
         loop = asyncio.get_running_loop()
         self._wake = loop.create_future()
         if wake_at is None:
             await self._wake
         else:
-            seconds = (wake_at - self._worker.clock()) / MICROSECONDS
+            seconds = (wake_at - self._worker.elapsed()) / MICROSECONDS
             timer = loop.call_later(max(0.0, min(seconds, MAX_SLEEP_S)), self._wake_up)
             try:
                 await self._wake
@@ -456,25 +572,20 @@ async def claim(log: Log, partition: int, worker: str, clock: Callable[[], int])
             "is no checkpoint: restore the log, or set its retention to unlimited before it is too late"
         )
     while True:
-        async for batch in log.read(Channel.EVENTS, partition, position):
-            for record in batch:
-                state = evolve(state, decode_event(record), record.offset)
-            position = batch[-1].offset + 1
+        position = await fold_range(log, partition, state, position)
         event = PartitionClaimed(
             workflow_id=None,
             position=None,
             recorded_at=clock(),
             claim=state.claim,
             command=state.command,
+            posted=state.posted,
             worker=worker,
             partition=partition,
         )
         entry, _ = encode_event(event, state.chain)
         (offset,) = await log.append(Channel.EVENTS, partition, [entry])
-        async for batch in log.read(Channel.EVENTS, partition, position, offset + 1):
-            for record in batch:
-                state = evolve(state, decode_event(record), record.offset)
-            position = batch[-1].offset + 1
+        position = await fold_range(log, partition, state, position, offset + 1)
         if state.claim == offset:
             return state
 

@@ -33,14 +33,36 @@ class CommandBase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWorkflow(CommandBase):
-    """Start a run of `workflow` with the JSON input `payload`; the first start of an id wins."""
+    """Start a run of `workflow` with the JSON input `payload`; the first start of an id wins.
+
+    Args:
+        workflow: Name of the workflow.
+        payload: JSON of the input.
+        version: Version of its code; None for the newest that the worker has.
+        attributes: The user's tags, as `log/attributes.py` writes them.
+        due_at: Deadline, microseconds since 1970-01-01 UTC; None for none.
+        parent_id: The workflow that starts it as a child; None where a client does.
+        parent_step: The operation by which it does.
+        policy: What becomes of a child when its parent ends (`events.OnParentEnd`).
+        name: Topic of a message that goes with it; None for no message. Where the run exists, it is sent to that.
+        message: JSON of the message.
+        message_id: The message's own id.
+    """
 
     kind: ClassVar[str] = "workflow.start"
 
     workflow: str
     payload: str
     encoding: str = JSON
+    version: int | None = None
     attributes: dict[str, str] | None = None
+    due_at: int | None = None
+    parent_id: str | None = None
+    parent_step: int | None = None
+    policy: str | None = None
+    name: str | None = None
+    message: str | None = None
+    message_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,19 +73,234 @@ class WatchWorkflow(CommandBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchValue(CommandBase):
+    """Tell `reply_to` what the run has published under the key `name`, now or when it does."""
+
+    kind: ClassVar[str] = "value.watch"
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendMessage(CommandBase):
+    """Send a message on the topic `name`. `parent_id` and `parent_step` name the operation of a workflow that sends."""
+
+    kind: ClassVar[str] = "message.send"
+
+    name: str
+    payload: str
+    message_id: str
+    encoding: str = JSON
+    parent_id: str | None = None
+    parent_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskWorkflow(CommandBase):
+    """Ask on the topic `name`; the code's answer comes as a reply. `command_id` names the question."""
+
+    kind: ClassVar[str] = "workflow.ask"
+
+    name: str
+    payload: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelWorkflow(CommandBase):
+    """Ask the run to cancel: its code may clean up first. `reason` is why, for the audit.
+
+    `name` is who asks: `request`, or `parent` where the parent ended or was cancelled. `parent_id` and `parent_step`
+    name the operation of a workflow that waits for the answer.
+    """
+
+    kind: ClassVar[str] = "workflow.cancel"
+
+    name: str = "request"
+    reason: str | None = None
+    parent_id: str | None = None
+    parent_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminateWorkflow(CommandBase):
+    """End the run without asking its code. `reason` is the operator's why, for the audit."""
+
+    kind: ClassVar[str] = "workflow.terminate"
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseWorkflow(CommandBase):
+    """Halt the run until it is resumed. `reason` is the operator's why, for the audit."""
+
+    kind: ClassVar[str] = "workflow.pause"
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeWorkflow(CommandBase):
-    """Let a parked run go on. `reason` is the operator's why, for the audit."""
+    """Let a parked or paused run go on. `reason` is the operator's why, for the audit."""
 
     kind: ClassVar[str] = "workflow.resume"
 
     reason: str | None = None
 
 
-Command = StartWorkflow | WatchWorkflow | ResumeWorkflow
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewindWorkflow(CommandBase):
+    """Take an open run back to before operation `step`."""
 
-COMMAND_CLASSES: tuple[type[Command], ...] = (StartWorkflow, WatchWorkflow, ResumeWorkflow)
+    kind: ClassVar[str] = "workflow.rewind"
 
-ReplyStatus = Literal["accepted", "refused", "completed", "failed", "parked", "unknown"]
+    step: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReopenWorkflow(CommandBase):
+    """Reopen a run that has ended; its history follows in `CopyHistory`.
+
+    Args:
+        position: The number of events that its stream had when the history was read: where it has changed since,
+            the command is refused.
+        step: The first operation that is done again; None where all that was recorded stays.
+        workflow, payload, version, attributes, due_at, parent_id, parent_step, policy, started_at: As at its start.
+    """
+
+    kind: ClassVar[str] = "workflow.reopen"
+
+    position: int
+    step: int | None
+    workflow: str
+    payload: str
+    started_at: int
+    encoding: str = JSON
+    version: int = 1
+    attributes: dict[str, str] | None = None
+    due_at: int | None = None
+    parent_id: str | None = None
+    parent_step: int | None = None
+    policy: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkWorkflow(CommandBase):
+    """Begin a fork of the workflow `source_id` under a new id; its history follows in `CopyHistory`.
+
+    Args:
+        step: The operation before which the copy ends; None for all of it.
+    """
+
+    kind: ClassVar[str] = "workflow.fork"
+
+    source_id: str
+    step: int | None
+    workflow: str
+    payload: str
+    encoding: str = JSON
+    version: int | None = None
+    attributes: dict[str, str] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyHistory(CommandBase):
+    """A part of the history of a fork or a reopened run.
+
+    Args:
+        position: Which part it is, from 0: one that comes twice counts once.
+        payload: JSON array, as `engine/copied.py` writes it.
+        name: `more`, or `last`.
+    """
+
+    kind: ClassVar[str] = "history.copy"
+
+    position: int
+    payload: str
+    name: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmDelivery(CommandBase):
+    """From one owner to another: what operation `step` of this workflow sent was recorded, or refused."""
+
+    kind: ClassVar[str] = "delivery.confirm"
+
+    step: int
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportChild(CommandBase):
+    """From one owner to another: how the child that operation `step` of this workflow started has ended.
+
+    It returned `payload`, or it failed with the error.
+    """
+
+    kind: ClassVar[str] = "child.report"
+
+    step: int
+    payload: str | None = None
+    encoding: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    error_stack: str | None = None
+
+
+Command = (
+    StartWorkflow
+    | WatchWorkflow
+    | WatchValue
+    | SendMessage
+    | AskWorkflow
+    | CancelWorkflow
+    | TerminateWorkflow
+    | PauseWorkflow
+    | ResumeWorkflow
+    | RewindWorkflow
+    | ReopenWorkflow
+    | ForkWorkflow
+    | CopyHistory
+    | ConfirmDelivery
+    | ReportChild
+)
+
+COMMAND_CLASSES: tuple[type[Command], ...] = (
+    StartWorkflow,
+    WatchWorkflow,
+    WatchValue,
+    SendMessage,
+    AskWorkflow,
+    CancelWorkflow,
+    TerminateWorkflow,
+    PauseWorkflow,
+    ResumeWorkflow,
+    RewindWorkflow,
+    ReopenWorkflow,
+    ForkWorkflow,
+    CopyHistory,
+    ConfirmDelivery,
+    ReportChild,
+)
+
+ReplyStatus = Literal[
+    "accepted",
+    "refused",
+    "completed",
+    "failed",
+    "cancelled",
+    "terminated",
+    "parked",
+    "answered",
+    "value",
+    "unknown",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +310,10 @@ class Reply:
     Args:
         command_id: The command that it answers; results of a run carry the command that began the watch.
         workflow_id: The workflow that it is about.
-        status: `accepted`/`refused` answer the command; `completed`/`failed`/`parked` tell how the run stands;
-            `unknown` says that this worker lost the partition: ask again.
-        payload: JSON of the result, or of the error's arguments.
+        status: `accepted`/`refused` answer the command; `completed`/`failed`/`cancelled`/`terminated`/`parked` tell
+            how the run stands; `answered` is the code's answer to a question, with an error where it has one;
+            `value` is a published value; `unknown` says that this worker lost the partition: ask again.
+        payload: JSON of the result, the answer or the value, or of the error's arguments.
         error_type: `module:qualname` of the error.
         error_message: Its message.
         error_stack: Its stack, as text.

@@ -16,9 +16,13 @@
     ├── CommandRefused             the partition's owner refused a command
     │   ├── WorkflowConflict       the id is taken by a run with another input
     │   ├── UnknownWorkflow        no worker that owns the partition knows the name
-    │   └── InvalidInput           the input does not fit the workflow's parameters
+    │   ├── InvalidInput           the input does not fit the workflow's parameters
+    │   ├── WorkflowEnded          the run has ended, so it takes no message, question or order any more
+    │   └── AskRefused             the workflow refused a question, before or after it was recorded
     ├── WorkflowNotFound           no run has that id
     ├── WorkflowParked             the run waits for a person
+    ├── WorkflowCancelled          the run was asked to cancel, and ended by it; raised inside `def` workflows as well
+    ├── WorkflowTerminated         the run was ended from outside, its code not asked
     ├── WorkflowError              the run failed with an error whose type can't be rebuilt here
     ├── StepError                  a step failed with an error whose type can't be rebuilt here
     ├── StepTimeout                an attempt, or all of them together, took too long
@@ -96,6 +100,25 @@ class UnknownWorkflow(CommandRefused):
 
 class InvalidInput(CommandRefused):
     """The input does not fit the workflow's parameters."""
+
+
+class WorkflowEnded(CommandRefused):
+    """The run has ended: it takes no message, question or order any more."""
+
+
+class AskRefused(CommandRefused):
+    """The workflow refused a question: its validator before it was recorded, or its code after."""
+
+
+class WorkflowCancelled(RefoldError):
+    """The run was asked to cancel and has ended by it.
+
+    In a `def` workflow that is asked to cancel, it is raised from the durable call that waits, or from the next one.
+    """
+
+
+class WorkflowTerminated(RefoldError):
+    """The run was ended from outside, its code not asked."""
 
 
 class WorkflowNotFound(RefoldError):

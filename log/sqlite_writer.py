@@ -32,8 +32,9 @@ Cell = str | bytes | int | None
 BUSY_WARNING_S = 10.0
 """A lock that another process has held for so long is worth a line in the log."""
 
-MIN_POLL_S, MAX_POLL_S = 0.001, 0.020
-"""Looks for other processes' records: soon after something happened, 50 times a second when all is quiet."""
+MIN_POLL_S, MAX_POLL_S = 0.001, 0.005
+"""Looks for other processes' records: soon after something happened, 200 times a second when all is quiet. That costs
+one or two per cent of a core, and lets a reader of a stream see an item after 5 ms rather than 12."""
 
 MAX_CHUNK_ROWS = 512
 """Rows in the longest INSERT: five variables each, far under SQLite's 32,766."""

@@ -1,9 +1,13 @@
 """The `refold` command: what there is, and where each part of it stands.
 
-    run, start              cli_run.py
-    worker                  cli_worker.py, worker_service.py
-    list, show, history     cli_read.py, timeline.py, timeline_view.py
-    resume, topics, version cli_admin.py
+    run, start                  cli_run.py, cli_start.py
+    worker                      cli_worker.py, worker_service.py, metrics.py
+    list                        cli_list.py; its filter, and that of bulk orders: cli_filter.py
+    show, history               cli_read.py, timeline.py, timeline_view.py
+    versions                    cli_versions.py, version_rows.py
+    send, ask, value, stream    cli_talk.py
+    cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
+    topics, version             cli_admin.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
 """
@@ -15,9 +19,14 @@ from typing import Annotated
 
 import typer
 
-from refold.services.cli_admin import create_topics, resume, topics, version
-from refold.services.cli_read import history, list_runs, show
-from refold.services.cli_run import run, start
+from refold.services.cli_admin import create_topics, topics, version
+from refold.services.cli_list import list_runs
+from refold.services.cli_orders import cancel, fork, pause, resume, rewind, terminate
+from refold.services.cli_read import history, show
+from refold.services.cli_run import run
+from refold.services.cli_start import start
+from refold.services.cli_talk import ask, send, stream, value
+from refold.services.cli_versions import versions
 from refold.services.cli_worker import worker
 from refold.services.exits import EXIT_CODES
 
@@ -38,7 +47,9 @@ The log is named by --url or the variable REFOLD_URL: sqlite:///FILE, or kafka:/
 
 _WORK = "Run workflows"
 _READ = "See what happened"
-_MEND = "Operate"
+_TALK = "Talk to runs"
+_STEER = "Steer runs, one or many"
+_MEND = "Set up"
 
 app = typer.Typer(
     name="refold",
@@ -79,6 +90,8 @@ _add(
     _WORK,
     "refold start orders:checkout 42 --id order-42",
     "refold start checkout --input '{\"order_id\": 42}' --no-wait",
+    "refold start orders:checkout 42 --deadline 2h --attribute customer=acme --attribute total=99.5",
+    "refold start orders:checkout 42 --id order-42 --message 'payment={\"amount\": 5}'",
 )
 _add(
     worker,
@@ -86,13 +99,15 @@ _add(
     _WORK,
     "refold worker orders --url sqlite:///orders.db",
     "refold worker orders billing:monthly --url kafka://broker:9092/shop",
+    "refold worker orders --metrics-port 9464",
 )
 _add(
     list_runs,
     "list",
     _READ,
-    "refold list --status parked",
-    "refold list --workflow checkout --limit 0 --json",
+    "refold list --status parked --status paused",
+    "refold list --status failed --workflow checkout --since 2h",
+    "refold list --attribute customer=acme --limit 0 --json",
 )
 _add(show, "show", _READ, "refold show order-42", "refold show order-42 --results --all")
 _add(
@@ -102,7 +117,66 @@ _add(
     "refold history order-42",
     "refold history order-42 --json | jq 'select(.kind == \"step.failed\")'",
 )
-_add(resume, "resume", _MEND, "refold resume order-42 --reason 'renamed the step back'")
+_add(
+    versions,
+    "versions",
+    _READ,
+    "refold versions",
+    "refold versions orders billing:monthly --url kafka://broker:9092/shop",
+)
+_add(
+    send,
+    "send",
+    _TALK,
+    "refold send order-42 payment '{\"amount\": 5}'",
+    "refold send order-42 payment 5 --message-id invoice-7",
+)
+_add(ask, "ask", _TALK, 'refold ask order-42 address \'{"city": "Oslo"}\' --timeout 10')
+_add(value, "value", _TALK, "refold value order-42 progress --timeout 5")
+_add(
+    stream,
+    "stream",
+    _TALK,
+    "refold stream chat-7 tokens --raw",
+    "refold stream order-42 log --start 100 --json",
+)
+_add(
+    cancel,
+    "cancel",
+    _STEER,
+    "refold cancel order-42 --reason 'customer called'",
+    "refold cancel --workflow checkout --attribute customer=acme --dry-run",
+)
+_add(
+    pause,
+    "pause",
+    _STEER,
+    "refold pause order-42 --reason 'gateway is down'",
+    "refold pause --workflow checkout --yes --reason 'gateway is down'",
+)
+_add(
+    resume,
+    "resume",
+    _STEER,
+    "refold resume order-42 --reason 'renamed the step back'",
+    "refold resume --status parked --parked-for 'used up its attempts' --dry-run",
+    "refold resume --status failed --workflow checkout --since 1d --yes",
+)
+_add(terminate, "terminate", _STEER, "refold terminate order-42 --reason 'started by mistake'")
+_add(
+    rewind,
+    "rewind",
+    _STEER,
+    "refold rewind order-42 --step 3 --reason 'charged the wrong card'",
+    "refold rewind --workflow checkout --status failed --step 0 --dry-run",
+)
+_add(
+    fork,
+    "fork",
+    _STEER,
+    "refold fork order-42 --step 3 --id order-42-again",
+    "refold fork order-42 --version 2",
+)
 _add(version, "version", _MEND, "refold version")
 _add(
     create_topics,
@@ -133,8 +207,8 @@ def _refold(
 
 def main() -> None:
     """Entry point of the `refold` script and of `python -m refold`."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    for output in (sys.stdout, sys.stderr):
+        reconfigure = getattr(output, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(
                 errors="backslashreplace"

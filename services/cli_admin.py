@@ -1,4 +1,4 @@
-"""`refold resume`, `refold topics create` and `refold version`."""
+"""`refold topics create` and `refold version`."""
 
 import asyncio
 import platform
@@ -9,20 +9,10 @@ from urllib.parse import urlsplit
 import typer
 from rich.text import Text
 
-from refold.engine.client import Client, check_id
-from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
-from refold.log.protocol import Log
 from refold.log.urls import open_log
 from refold.services.exits import reported
-from refold.services.opening import (
-    ANSWER_TIMEOUT_S,
-    DEFAULT_URL,
-    Debug,
-    Url,
-    opened,
-    shared_log_at,
-)
+from refold.services.opening import DEFAULT_URL, Debug, Url
 from refold.services.terminal import to_reader, warn
 
 DEFAULT_PARTITIONS = 8
@@ -31,32 +21,6 @@ DEFAULT_PARTITIONS = 8
 topics = typer.Typer(
     help="The topics of a namespace on Kafka.", no_args_is_help=True, rich_markup_mode="rich"
 )
-
-
-def resume(
-    id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
-    *,
-    reason: Annotated[
-        str | None, typer.Option("--reason", help="Why, for whoever reads the history later.")
-    ] = None,
-    url: Url = DEFAULT_URL,
-    debug: Debug = False,
-) -> None:
-    """Let a parked run go on, after its cause has been mended and the mended code runs in a worker."""
-    with reported(debug):
-        check_id(id)
-        asyncio.run(_resume(shared_log_at(url, may_make=False), id, reason))
-        typer.echo(f"{id} goes on", err=True)
-
-
-async def _resume(log: Log, id_: str, reason: str | None) -> None:
-    async with opened(log):
-        client = Client(log, wall_clock)
-        await client.open()
-        try:
-            await client.resume(id_, reason, ANSWER_TIMEOUT_S)
-        finally:
-            client.close()
 
 
 def create_topics(

@@ -1,4 +1,4 @@
-"""`refold list`, `show` and `history`: what the log says, read beside whatever is running."""
+"""`refold show` and `history`: what the log says, read beside whatever is running."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,98 +9,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refold.engine.client import check_id
 from refold.engine.fold import Status
-from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
+from refold.engine.names import check_id
+from refold.engine.reader import WorkflowInfo, read_history, read_status
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
+from refold.services.cli_list import Json
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, opened, shared_log_at
-from refold.services.spans import ago, microseconds, moment, span
+from refold.services.spans import moment
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline import timeline_of
-from refold.services.timeline_json import event_json, info_json, timeline_json
-from refold.services.timeline_view import STATUS_STYLES, View, draw
-
-DEFAULT_LIMIT = 50
-"""Runs that `refold list` shows: the latest, on a screen or two."""
+from refold.services.timeline_json import event_json, timeline_json
+from refold.services.timeline_view import View, draw
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead, for programs.")]
-
-
-def list_runs(
-    *,
-    status: Annotated[
-        Status | None, typer.Option("--status", help="Only runs that stand so.")
-    ] = None,
-    workflow: Annotated[
-        str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="The latest so many; 0 for all.")
-    ] = DEFAULT_LIMIT,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    debug: Debug = False,
-) -> None:
-    """List the runs in the log, the latest first."""
-    with reported(debug):
-        infos = [
-            info
-            for info in asyncio.run(_read_all(url))
-            if (status is None or info.status is status)
-            and (workflow is None or info.workflow == workflow)
-        ]
-        shown = infos[:limit] if limit else infos
-        if json:
-            for info in shown:
-                print_json(info_json(info))
-            return
-        filtered = status is not None or workflow is not None
-        _print_list(to_reader(), shown, len(infos), wall_clock(), filtered=filtered)
-
-
-async def _read_all(url: str) -> list[WorkflowInfo]:
-    async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_all(log)
-
-
-def _print_list(
-    console: Console, shown: Sequence[WorkflowInfo], found: int, now: int, *, filtered: bool
-) -> None:
-    if not shown:
-        console.print(
-            Text("no run is like that" if filtered else "there are no runs yet", style="dim")
-        )
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("ID", overflow="fold")
-    table.add_column("WORKFLOW", overflow="fold")
-    table.add_column("STATUS", no_wrap=True)
-    table.add_column("STARTED", no_wrap=True, justify="right")
-    table.add_column("TOOK", no_wrap=True, justify="right")
-    table.add_column("EVENTS", no_wrap=True, justify="right")
-    for info in shown:
-        table.add_row(*_cells(info, now))
-    console.print(table)
-    if found > len(shown):
-        more = f"{found - len(shown):,} more: --limit 0 shows all"
-        console.print(Text(more, style="dim"))
-
-
-def _cells(info: WorkflowInfo, now: int) -> tuple[Text, ...]:
-    started, updated = microseconds(info.started_at), microseconds(info.updated_at)
-    open_ = info.status in {Status.RUNNING, Status.PARKED}
-    took = f"{span(max(0, now - started))} so far" if open_ else span(updated - started)
-    return (
-        Text(printable(info.workflow_id), style="bold"),
-        Text(printable(info.workflow)),
-        Text(info.status.value, style=STATUS_STYLES[info.status.value]),
-        Text(ago(started, now)),
-        Text(took, style="dim" if open_ else ""),
-        Text(f"{info.events:,}"),
-    )
 
 
 def show(
@@ -191,10 +114,16 @@ def _print_events(console: Console, events: Sequence[Event | Unreadable]) -> Non
     console.print(table)
 
 
+_HALTING = frozenset(
+    f"workflow.{what}"
+    for what in ("parked", "paused", "cancel_requested", "cancelled", "terminated", "warned")
+)
+
+
 def _kind_style(event: Event) -> str:
     if event.kind.endswith("failed"):
         return "red"
-    return "yellow" if event.kind == "workflow.parked" else ""
+    return "yellow" if event.kind in _HALTING else ""
 
 
 def _what(event: Event) -> str:

@@ -1,4 +1,4 @@
-"""`refold run` and `refold start`: workflows from the command line."""
+"""`refold run`: a workflow in this process, from the command line."""
 
 import asyncio
 import signal
@@ -11,38 +11,24 @@ import typer
 from rich.text import Text
 
 from refold.engine.bound import Bound
-from refold.engine.client import Client, check_id
 from refold.engine.engine import Engine
-from refold.engine.fold import Status
-from refold.engine.payload import check_size
+from refold.engine.fold import Ended, Status
+from refold.engine.names import check_id
 from refold.engine.worker import wall_clock
-from refold.log.errors import EngineClosed, LogError, ResultTimeout, UsageError, WorkflowParked
+from refold.log.errors import EngineClosed, LogError, WorkflowParked
 from refold.log.events import WorkflowCompleted, WorkflowFailed
 from refold.log.protocol import Log
-from refold.services.arguments import bind, plain_object, read_input
+from refold.services.arguments import bind, read_input
 from refold.services.exits import ExitCode, print_error, reported
 from refold.services.leftover import leave_steps_behind
 from refold.services.loading import load_workflow
-from refold.services.opening import (
-    ANSWER_TIMEOUT_S,
-    DEFAULT_URL,
-    Debug,
-    Url,
-    log_at,
-    opened,
-    shared_log_at,
-)
+from refold.services.opening import DEFAULT_URL, Debug, Url, log_at
 from refold.services.progress import ProgressDisplay
 from refold.services.spans import span
 from refold.services.stream import follow
 from refold.services.terminal import note, print_json, printable, to_person
 from refold.services.timeline import error_line
 from refold.services.timeline_json import json_value
-
-MAX_PAYLOAD_BYTES = 900_000
-"""The engine's default limit, for input that no engine sees before it is sent."""
-
-Ending = WorkflowCompleted | WorkflowFailed
 
 Input = Annotated[
     str | None,
@@ -125,7 +111,7 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
 
 async def _ending(
     engine: Engine, log: Log, bound: Bound[Any], run_id: str, display: ProgressDisplay
-) -> Ending:
+) -> Ended:
     """Start the run, or attach to it, and tell its events until the one that ends it.
 
     Raises:
@@ -162,85 +148,34 @@ async def _outcome_known(result: Awaitable[object]) -> Exception | None:
     return None
 
 
-async def _tell_until_end(log: Log, run_id: str, display: ProgressDisplay) -> Ending:
+async def _tell_until_end(log: Log, run_id: str, display: ProgressDisplay) -> Ended:
+    ended: Ended | None = None
+    caught_up = False
     async with aclosing(follow(log, run_id)) as events:
         async for event in events:
-            display.tell(event)
-            if isinstance(event, WorkflowCompleted | WorkflowFailed):
-                return event
+            if event is None:
+                caught_up = True
+            else:
+                display.tell(event)
+                ended = event if isinstance(event, Ended) else None  # a reopened run goes on
+            if caught_up and ended is not None:
+                return ended
     raise EngineClosed(f"the log was closed while workflow {run_id!r} was running")
 
 
-def _conclude(ending: Ending, run_id: str, display: ProgressDisplay, *, quiet: bool) -> ExitCode:
+def _conclude(ending: Ended, run_id: str, display: ProgressDisplay, *, quiet: bool) -> ExitCode:
     if isinstance(ending, WorkflowCompleted):
         if not quiet:
             took = span(max(0, ending.recorded_at - display.started_at))
             note(f"completed: {display.done:,} steps, {took} since its start")
         print_json(json_value(ending.payload), pretty=True)
         return ExitCode.OK
-    stack = (ending.error_stack or "").rstrip()
-    if stack:
-        to_person().print(Text(printable(stack), style="dim"))
-    print_error(
-        f"workflow {run_id!r} failed: {error_line(ending.error_type, ending.error_message)}"
-    )
-    return ExitCode.FAILED
-
-
-def start(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:WORKFLOW|NAME",
-            help="The workflow's code, which checks the input; or only its name.",
-        ),
-    ],
-    words: Words = None,
-    *,
-    input_json: Input = None,
-    id: RunId = None,
-    url: Url = DEFAULT_URL,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until a worker has accepted it.")
-    ] = True,
-    debug: Debug = False,
-) -> None:
-    """Ask for a workflow to be started by a worker, and print the run's id.
-
-    Nothing runs here. The request is in the log before this returns: with --no-wait it need not find a worker.
-    """
-    with reported(debug):
-        name, payload = _request(target, read_input(input_json), words or ())
-        check_size(payload, MAX_PAYLOAD_BYTES, f"input of workflow {name!r}")
-        run_id = id if id is not None else f"{name}-{uuid.uuid4().hex[:12]}"
-        check_id(run_id)
-        log = shared_log_at(url, may_make=True)
-        try:
-            asyncio.run(_send_start(log, name, payload, run_id, wait=wait))
-        except ResultTimeout:
-            typer.echo(run_id)  # the command is durable: the id is what it will be found by
-            raise
-        typer.echo(run_id)
-
-
-def _request(target: str, input_json: str | None, words: list[str] | tuple[()]) -> tuple[str, str]:
-    """Name and input of the workflow to start."""
-    if ":" in target or target.endswith(".py"):
-        workflow = load_workflow(target)
-        return workflow.name, bind(workflow, input_json, words).payload
-    if words:
-        raise UsageError(
-            f"{target!r} is only a name, so the order of its parameters is not known here: give --input "
-            f"'{{...}}', or name the code, as in module:{target}"
+    if isinstance(ending, WorkflowFailed):
+        if stack := (ending.error_stack or "").rstrip():
+            to_person().print(Text(printable(stack), style="dim"))
+        print_error(
+            f"workflow {run_id!r} failed: {error_line(ending.error_type, ending.error_message)}"
         )
-    return target, plain_object(input_json)
-
-
-async def _send_start(log: Log, name: str, payload: str, run_id: str, *, wait: bool) -> None:
-    async with opened(log):
-        client = Client(log, wall_clock)
-        await client.open()
-        try:
-            await client.start(name, payload, run_id, timeout_s=ANSWER_TIMEOUT_S, confirm=wait)
-        finally:
-            client.close()
+    else:
+        print_error(ending.error_message)  # who ended it, and why
+    return ExitCode.FAILED

@@ -21,8 +21,11 @@ from refold.log.errors import (
     RefoldError,
     ResultTimeout,
     UsageError,
+    WorkflowCancelled,
+    WorkflowError,
     WorkflowNotFound,
     WorkflowParked,
+    WorkflowTerminated,
 )
 from refold.services.terminal import printable, to_person
 
@@ -45,11 +48,11 @@ class ExitCode(IntEnum):
 
 _MEANINGS = (
     (ExitCode.OK, "done; the workflow completed"),
-    (ExitCode.FAILED, "the workflow failed"),
+    (ExitCode.FAILED, "the workflow failed, was cancelled or terminated"),
     (ExitCode.USAGE, "wrong usage: option, module, workflow, or input"),
     (ExitCode.PARKED, "the workflow is parked: it waits for a person"),
     (ExitCode.LOG, "the log can't be reached, is missing, or is damaged"),
-    (ExitCode.REFUSED, "refused: unknown id or workflow, or a conflict"),
+    (ExitCode.REFUSED, "refused: unknown id, workflow or version, a conflict, or no yes"),
     (ExitCode.TIMEOUT, "no answer in time; what was asked for goes on"),
     (ExitCode.INTERRUPTED, "interrupted (Ctrl-C)"),
 )
@@ -66,6 +69,9 @@ _CODES: tuple[tuple[type[RefoldError], ExitCode], ...] = (
     (DefinitionError, ExitCode.USAGE),
     (PayloadError, ExitCode.USAGE),
     (WorkflowParked, ExitCode.PARKED),
+    (WorkflowCancelled, ExitCode.FAILED),
+    (WorkflowTerminated, ExitCode.FAILED),
+    (WorkflowError, ExitCode.FAILED),
     (LogError, ExitCode.LOG),
     (EngineClosed, ExitCode.LOG),
     (CommandRefused, ExitCode.REFUSED),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, cast
 
-from refold.engine.definitions import Catalogue, Workflow
+from refold.engine.definitions import Catalogue, Key, Workflow
 from refold.engine.step_definitions import AsyncStep, SyncStep
 from refold.log.errors import UsageError
 
@@ -18,6 +18,8 @@ AnyWorkflow = Workflow[..., Any]
 
 def load_workflow(target: str) -> AnyWorkflow:
     """The one workflow that `module:name`, `file.py:name` or, where it has just one, `module` names.
+
+    Where a module has one workflow in several versions, that is the newest.
 
     Raises:
         UsageError: The module can't be imported, or has no such workflow; says what it has.
@@ -31,8 +33,8 @@ def load_workflow(target: str) -> AnyWorkflow:
                 f"{target} is {_kind(value)}, not a workflow. {_what_is_there(module, found)}"
             )
         return value
-    if len(found) == 1:
-        return next(iter(found.values()))
+    if len({definition.name for definition in found.values()}) == 1:
+        return max(found.values(), key=lambda definition: definition.version)
     if not found:
         raise UsageError(f"which workflow? {_what_is_there(module, found)}")
     names = "\n".join(f"  {target}:{name}" for name in found)
@@ -42,19 +44,37 @@ def load_workflow(target: str) -> AnyWorkflow:
 def load_workflows(targets: Iterable[str]) -> list[AnyWorkflow]:
     """All workflows of some modules: `module`, `module:workflow`, or `module:list_of_workflows`.
 
+    Each comes with the other versions that its module has of it, for the runs that are still on those.
+
     Raises:
         UsageError: A module can't be imported, or there is nothing to run in it.
-        DefinitionError: Two workflows have one name.
+        DefinitionError: Two workflows have one name and version.
     """
-    loaded: dict[tuple[str, str], AnyWorkflow] = {}
+    loaded: dict[Key, AnyWorkflow] = {}
     for target in targets:
         module, attribute = _module_of(target)
         found = _workflows_in(module)
         chosen = _listed(target, module, attribute, found) if attribute else list(found.values())
         if not chosen:
             raise UsageError(f"there is nothing to run: {_what_is_there(module, found)}")
-        loaded.update({definition.key: definition for definition in chosen})
-    return list(Catalogue.of(loaded.values()).values())
+        for definition in chosen:
+            loaded.update({version.key: version for version in all_versions(definition)})
+    return Catalogue.of(loaded.values()).definitions()
+
+
+def all_versions(workflow: AnyWorkflow) -> list[AnyWorkflow]:
+    """The workflow, then the other versions of it that its module has declared.
+
+    One whose `def` a later version's has shadowed is in no variable of the module, and still needed.
+    """
+    others = [
+        other
+        for other in Catalogue.declared().definitions()
+        if other.name == workflow.name
+        and other.version != workflow.version
+        and other.fn.__module__ == workflow.fn.__module__
+    ]
+    return [workflow, *others]
 
 
 def _listed(
@@ -134,7 +154,7 @@ def _nearby(name: str) -> str:
 
 def _workflows_in(module: ModuleType) -> dict[str, AnyWorkflow]:
     """A module's workflows by the name that they have in it; one that has two names counts once."""
-    found: dict[tuple[str, str], tuple[str, AnyWorkflow]] = {}
+    found: dict[Key, tuple[str, AnyWorkflow]] = {}
     for name, value in vars(module).items():
         if _is_workflow(value):
             found.setdefault(value.key, (name, value))

@@ -12,20 +12,30 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextCol
 from rich.text import Text
 
 from refold.log.events import (
+    AskReceived,
+    ChildCompleted,
+    ChildFailed,
+    DeliveryRefused,
     Event,
+    MessageReceived,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
     TimerFired,
     TimerStarted,
     Unreadable,
+    WorkflowCancelRequested,
+    WorkflowContinued,
     WorkflowParked,
+    WorkflowPaused,
     WorkflowResumed,
+    WorkflowRewound,
     WorkflowStarted,
+    WorkflowWarned,
 )
 from refold.services.spans import MICROSECONDS, span
 from refold.services.terminal import one_line, printable
-from refold.services.timeline import error_line
+from refold.services.timeline_milestones import error_line, told
 
 MAX_LINES_A_SECOND = 20
 """More than these nobody can read, and printing would slow thousands of steps down; the others are counted."""
@@ -118,8 +128,40 @@ class ProgressDisplay:
                 self._line("◷", "cyan", f"{event.name} #{event.step} for {wait}", "")
             case TimerFired():
                 self._line("✓", "cyan", f"{event.name} #{event.step}", "")
-            case WorkflowParked() | WorkflowResumed():
-                self._line("‖", "yellow", event.kind.rpartition(".")[2], "")
+            case MessageReceived() | AskReceived() | ChildCompleted():
+                self._came(event)
+            case DeliveryRefused() | ChildFailed():
+                error = error_line(event.error_type, event.error_message)
+                self._line("✗", "red", f"{event.name} #{event.step}: {error}", "")
+            case _:
+                self._ordered(event)
+
+    def _came(self, event: MessageReceived | AskReceived | ChildCompleted) -> None:
+        if not self._may_tell(event):
+            return
+        match event:
+            case ChildCompleted():
+                self._line("✓", "blue", f"child {event.name} #{event.step}", "")
+            case AskReceived():
+                self._line("←", "blue", f"asked {event.name}", "")
+            case MessageReceived():
+                self._line("←", "blue", f"received {event.name}", "")
+
+    def _ordered(self, event: Event) -> None:
+        """What a person should not miss; values, streams and tags are for those who ask for them."""
+        match event:
+            case (
+                WorkflowParked()
+                | WorkflowPaused()
+                | WorkflowResumed()
+                | WorkflowCancelRequested()
+                | WorkflowRewound()
+                | WorkflowWarned()
+                | WorkflowContinued()
+            ):
+                row = told(event, event.position or 0)
+                value = "" if row.payload is None else f" {one_line(row.payload, 80)}"
+                self._line("‖", "yellow", f"{row.what} {row.text}{value}".rstrip(), "")
             case _:
                 pass
 
@@ -134,7 +176,7 @@ class ProgressDisplay:
 
     def _tell_skipped(self) -> None:
         if self._skipped:
-            self._line("…", "dim", f"and {self._skipped:,} more steps", "")
+            self._line("…", "dim", f"and {self._skipped:,} more", "")
         self._skipped = 0
 
     def _update_bar(self) -> None:

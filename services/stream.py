@@ -33,8 +33,11 @@ class StreamFilter:
         return event if event.workflow_id == self._workflow_id else None
 
 
-async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadable, None]:
+async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadable | None, None]:
     """The events of a run, from its first one on, for ever. Close the iterator to stop.
+
+    A None stands between those that were there when it began and those that come: only then is an ending the last
+    word, for a run that has ended may have been reopened.
 
     Args:
         log: An open log.
@@ -51,6 +54,7 @@ async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadabl
         for record in batch:
             if (event := stream.take(record)) is not None:
                 yield event
+    yield None
     async with aclosing(_tail(log, partition, end)) as records:
         async for record in records:
             if (event := stream.take(record)) is not None:

@@ -1,144 +1,54 @@
 """A run's history as a person would tell it: operations with their attempts, and what happened between them.
 
-Pure: events in, values out. `timeline_view.py` draws it. An operation is a step or a timer; its row begins where
+Pure: events in, values out (`timeline_rows.py`); `timeline_view.py` draws them. The row of an operation begins where
 its first attempt did. The log has no event for the beginning of an attempt (it would cost a write for every step), so a
 step that is under way for the first time has no row yet.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import cast
 
 from refold.log.events import (
+    AskAnswered,
+    AskReceived,
+    CancelSent,
+    ChildCompleted,
+    ChildFailed,
+    ChildRequested,
+    DeliveryConfirmed,
+    DeliveryRefused,
     Event,
-    EventBase,
+    HistoryCopied,
+    MessageSent,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StreamWritten,
     TimerFired,
     TimerStarted,
     Unreadable,
+    WorkflowCancelled,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
-    WorkflowParked,
-    WorkflowResumed,
-    WorkflowStarted,
+    WorkflowReopened,
+    WorkflowRewound,
+    WorkflowTerminated,
+)
+from refold.services.timeline_milestones import error_line, follow, told
+from refold.services.timeline_rows import (
+    Attempt,
+    Milestone,
+    Operation,
+    Row,
+    Sort,
+    State,
+    Stream,
+    Timeline,
 )
 
-
-class State(StrEnum):
-    """How an operation stands."""
-
-    DONE = "done"
-    FAILED = "failed"
-    RETRYING = "retrying"
-    USED_UP = "used up"
-    WAITING = "waiting"
-    DROPPED = "dropped"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt of a step.
-
-    Args:
-        number: 1 for the first.
-        started_at: Microseconds since 1970-01-01 UTC.
-        ended_at: When its outcome was recorded.
-        error: Type and message; None where it succeeded.
-    """
-
-    number: int
-    started_at: int
-    ended_at: int
-    error: str | None
-
-
-@dataclass(slots=True)
-class Operation:
-    """A step or a timer.
-
-    Args:
-        step: Its number in code order.
-        name: Name of the step, or of the timer.
-        position: Position of its first event in the stream.
-        started_at: When its first attempt began, or the timer was set; microseconds since 1970-01-01 UTC.
-        ended_at: When it had its outcome; None while it has none.
-        state: How it stands.
-        is_timer: Whether it is a timer.
-        due_at: When the timer, or the next attempt, is due; None where nothing is.
-        attempts: Its attempts in order, of a step.
-        worker: The worker that recorded its last event.
-        payload: JSON of a step's result.
-    """
-
-    step: int
-    name: str
-    position: int
-    started_at: int
-    ended_at: int | None
-    state: State
-    is_timer: bool
-    due_at: int | None
-    worker: str
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
-    payload: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Milestone:
-    """Something that happened to the run as a whole.
-
-    Args:
-        what: `started`, `taken over`, `parked`, `resumed`, `completed`, `failed`, `unreadable`.
-        position: Position of its event in the stream.
-        at: When, microseconds since 1970-01-01 UTC; None where it can't be read.
-        text: Details in words.
-    """
-
-    what: str
-    position: int
-    at: int | None
-    text: str
-
-
-Row = Operation | Milestone
-
-
-@dataclass(slots=True)
-class Timeline:
-    """A run's history.
-
-    Args:
-        workflow_id: The run.
-        workflow: Its workflow's name; "?" where the start can't be read.
-        started_at: Time of its first readable event, microseconds since 1970-01-01 UTC.
-        updated_at: Time of its last one.
-        events: Number of events.
-        rows: What happened, by when it began.
-        input: JSON of the arguments.
-        result: JSON of the result; None before it completed.
-        failure: The error that it failed with.
-        parked: Why it waits; None where it doesn't.
-    """
-
-    workflow_id: str
-    workflow: str = "?"
-    started_at: int = 0
-    updated_at: int = 0
-    events: int = 0
-    rows: list[Row] = field(default_factory=list[Row])
-    input: str | None = None
-    result: str | None = None
-    failure: WorkflowFailed | None = None
-    parked: WorkflowParked | None = None
-
-    @property
-    def operations(self) -> list[Operation]:
-        """The steps and timers."""
-        return [row for row in self.rows if isinstance(row, Operation)]
+__all__ = ["error_line", "timeline_of"]
 
 
 def timeline_of(workflow_id: str, history: Iterable[Event | Unreadable]) -> Timeline:
@@ -154,19 +64,19 @@ def timeline_of(workflow_id: str, history: Iterable[Event | Unreadable]) -> Time
     return teller.finish()
 
 
-def error_line(error_type: str, message: str) -> str:
-    """An error as one says it: the class without its module, and the message."""
-    name = error_type.rpartition(":")[2].rpartition(".")[2] or "error"
-    return f"{name}: {message}" if message else name
+_Tried = StepCompleted | StepFailed | StepAttemptFailed
+_Begun = TimerStarted | MessageSent | ChildRequested | CancelSent | AskReceived
+_Ended = (
+    TimerFired | DeliveryConfirmed | DeliveryRefused | ChildCompleted | ChildFailed | AskAnswered
+)
 
-
-def json_object(text: str | None) -> dict[str, object]:
-    """The members of a JSON object; none where it is something else."""
-    try:
-        value: object = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+_SORTS = {
+    TimerStarted: Sort.TIMER,
+    MessageSent: Sort.MESSAGE,
+    ChildRequested: Sort.CHILD,
+    CancelSent: Sort.CANCEL,
+    AskReceived: Sort.QUESTION,
+}
 
 
 class _Teller:
@@ -174,8 +84,10 @@ class _Teller:
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
-        self._operations: dict[int, Operation] = {}
+        self._operations: dict[int | str, Operation] = {}  # by number; a question by its id
+        self._streams: dict[str, Stream] = {}
         self._milestones: list[Milestone] = []
+        self._copied: Milestone | None = None  # the copy that is still coming
         self._worker: str | None = None
         self._ended = False
 
@@ -193,23 +105,32 @@ class _Teller:
         match event:
             case StepCompleted() | StepFailed() | StepAttemptFailed():
                 self._attempt(event, position)
-            case TimerStarted():
-                self._operations[event.step] = _timer(event, position)
-            case TimerFired():
-                self._fired(event)
+            case TimerStarted() | MessageSent() | ChildRequested() | CancelSent() | AskReceived():
+                self._begin(event, position)
+            case (
+                TimerFired()
+                | DeliveryConfirmed()
+                | DeliveryRefused()
+                | ChildCompleted()
+                | ChildFailed()
+                | AskAnswered()
+            ):
+                self._end(event)
+            case StreamWritten():
+                self._written(event, position)
+            case HistoryCopied():
+                self._copy(event, position)
             case _:
                 self._milestone(event, position)
 
     def finish(self) -> Timeline:
         """The timeline, its rows in the order in which they began."""
         if self._ended:
-            for operation in self._operations.values():
-                if operation.ended_at is None:
-                    operation.state, operation.due_at = State.DROPPED, None
+            self._drop_open()
         rows: list[tuple[int, int, Row]] = []
         last = self._timeline.started_at
         for row in self._in_order_of_events():
-            at = row.started_at if isinstance(row, Operation) else row.at
+            at = row.at if isinstance(row, Milestone) else row.started_at
             last = last if at is None else at
             rows.append((last, row.position, row))
         rows.sort(key=lambda entry: entry[:2])
@@ -217,30 +138,32 @@ class _Teller:
         return self._timeline
 
     def _in_order_of_events(self) -> list[Row]:
-        return sorted([*self._milestones, *self._operations.values()], key=lambda row: row.position)
+        rows: list[Row] = [*self._milestones, *self._operations.values(), *self._streams.values()]
+        return sorted(rows, key=lambda row: row.position)
 
     def _notice_worker(self, event: Event, position: int) -> None:
         if self._worker is not None and event.worker != self._worker:
             # Said to be when the new worker began what it recorded first, for that comes after it in the story.
-            at = min(event.recorded_at, getattr(event, "started_at", event.recorded_at))
+            began = event.started_at if isinstance(event, _Tried) else event.recorded_at
+            at = min(event.recorded_at, began)
             self._milestones.append(
                 Milestone("taken over", position, at, f"by worker {event.worker}")
             )
         self._worker = event.worker
 
-    def _attempt(
-        self, event: StepCompleted | StepFailed | StepAttemptFailed, position: int
-    ) -> None:
+    # Operations -----------------------------------------------------------------------------------------------
+
+    def _attempt(self, event: _Tried, position: int) -> None:
         operation = self._operations.get(event.step)
         if operation is None:
             operation = self._operations[event.step] = Operation(
+                sort=Sort.STEP,
                 step=event.step,
                 name=event.name,
                 position=position,
                 started_at=event.started_at,
                 ended_at=None,
                 state=State.RETRYING,
-                is_timer=False,
                 due_at=None,
                 worker=event.worker,
             )
@@ -256,55 +179,120 @@ class _Teller:
                 operation.due_at = event.due_at
                 operation.state = State.USED_UP if event.due_at is None else State.RETRYING
             case StepCompleted():
-                operation.state, operation.payload = State.DONE, event.payload
-                operation.ended_at, operation.due_at = event.recorded_at, None
+                operation.end(State.DONE, event.recorded_at)
+                operation.payload = event.payload
             case StepFailed():
-                operation.state = State.FAILED
-                operation.ended_at, operation.due_at = event.recorded_at, None
+                operation.end(State.FAILED, event.recorded_at)
 
-    def _fired(self, event: TimerFired) -> None:
-        timer = self._operations.get(event.step)
-        if timer is not None:
-            timer.state, timer.ended_at, timer.due_at = State.DONE, event.recorded_at, None
-            timer.worker = event.worker
+    def _begin(self, event: _Begun, position: int) -> None:
+        question = event.message_id if isinstance(event, AskReceived) else None
+        step = None if isinstance(event, AskReceived) else event.step
+        key = question if step is None else step
+        assert key is not None
+        self._operations[key] = Operation(
+            sort=_SORTS[type(event)],
+            step=step,
+            name=event.name,
+            position=position,
+            started_at=event.recorded_at,
+            ended_at=None,
+            state=State.WAITING,
+            due_at=event.due_at if isinstance(event, TimerStarted) else None,
+            worker=event.worker,
+            target_id=getattr(event, "target_id", None),
+            policy=event.policy if isinstance(event, ChildRequested) else None,
+        )
 
-    def _milestone(self, event: EventBase, position: int) -> None:
-        timeline = self._timeline
-        what, text = event.kind.rpartition(".")[2], ""
+    def _end(self, event: _Ended) -> None:
+        key = event.message_id if isinstance(event, AskAnswered) else event.step
+        operation = self._operations.get(key)
+        if operation is None or operation.state is State.UNDONE:
+            return
+        operation.worker = event.worker
         match event:
-            case WorkflowStarted():
-                timeline.workflow, timeline.input = event.workflow, event.payload
-                text = f"by worker {event.worker}"
-            case WorkflowParked():
-                timeline.parked, text = event, event.error_message
-            case WorkflowResumed():
-                timeline.parked, text = None, _why(event)
-            case WorkflowCompleted():
-                timeline.result, self._ended = event.payload, True
-            case WorkflowFailed():
-                timeline.failure, self._ended = event, True
-                text = error_line(event.error_type, event.error_message)
+            case DeliveryConfirmed() if (
+                operation.sort is Sort.CHILD and operation.policy != "detached"
+            ):
+                operation.state = State.RUNNING
+            case TimerFired() | DeliveryConfirmed():
+                operation.end(State.DONE, event.recorded_at)
+            case ChildCompleted():
+                operation.end(State.DONE, event.recorded_at)
+                operation.payload = event.payload
+            case AskAnswered():
+                self._answer(operation, event)
+            case DeliveryRefused() | ChildFailed():
+                error = error_line(event.error_type, event.error_message)
+                operation.end(State.FAILED, event.recorded_at, error)
+
+    def _answer(self, question: Operation, event: AskAnswered) -> None:
+        question.step, question.payload = event.step, event.payload
+        if event.error_type is None:
+            question.end(State.DONE, event.recorded_at)
+        else:
+            error = error_line(event.error_type, event.error_message or "")
+            question.end(State.FAILED, event.recorded_at, error)
+
+    def _drop_open(self) -> None:
+        """Nobody waits any more for what has no outcome."""
+        for operation in self._operations.values():
+            if operation.is_open:
+                operation.state, operation.due_at = State.DROPPED, None
+
+    def _undo(self, first: int) -> None:
+        """What this operation and later ones came to no longer counts."""
+        for key, operation in self._operations.items():
+            if isinstance(key, int) and key >= first:
+                operation.state, operation.due_at = State.UNDONE, None
+
+    # The run as a whole ---------------------------------------------------------------------------------------
+
+    def _written(self, event: StreamWritten, position: int) -> None:
+        stream = self._streams.get(event.name)
+        if stream is None:
+            at = event.recorded_at
+            stream = self._streams[event.name] = Stream(event.name, position, at, at, 0)
+        stream.ended_at = event.recorded_at
+        stream.items += event.count
+
+    def _copy(self, event: HistoryCopied, position: int) -> None:
+        if self._copied is None:
+            self._timeline.copied = 0
+            self._copied = Milestone("copied", position, event.recorded_at, "")
+            self._milestones.append(self._copied)
+        self._timeline.copied += _outcomes(event.payload)
+        outcomes = self._timeline.copied
+        coming = "" if event.name == "last" else ", more is coming"
+        noun = "outcome" if outcomes == 1 else "outcomes"
+        self._copied.text = f"{outcomes:,} {noun} of the history{coming}"
+        if event.name == "last":
+            self._copied = None
+
+    def _milestone(self, event: Event, position: int) -> None:
+        match event:
+            case WorkflowRewound():
+                self._undo(event.step)
+            case WorkflowReopened():
+                self._ended = False
+                if event.step is not None:
+                    self._undo(event.step)
+            case WorkflowContinued():
+                self._drop_open()
+            case (
+                WorkflowCompleted() | WorkflowFailed() | WorkflowCancelled() | WorkflowTerminated()
+            ):
+                self._ended = True
             case _:
-                what = event.kind
-        self._milestones.append(Milestone(what, position, event.recorded_at, text))
+                pass
+        follow(self._timeline, event)
+        self._milestones.append(told(event, position))
 
 
-def _timer(event: TimerStarted, position: int) -> Operation:
-    return Operation(
-        step=event.step,
-        name=event.name,
-        position=position,
-        started_at=event.recorded_at,
-        ended_at=None,
-        state=State.WAITING,
-        is_timer=True,
-        due_at=event.due_at,
-        worker=event.worker,
-    )
-
-
-def _why(event: WorkflowResumed) -> str:
-    detail = json_object(event.payload)
-    who, why = detail.get("requested_by"), detail.get("reason")
-    parts = [f"by {who}" if who else "", f"({why})" if why else ""]
-    return " ".join(part for part in parts if part)
+def _outcomes(payload: str) -> int:
+    """How many outcomes a part of a copied history holds (`engine/copied.py`): the objects with a kind."""
+    try:
+        part: object = json.loads(payload)
+    except ValueError:
+        return 0
+    items = cast("list[object]", part) if isinstance(part, list) else []
+    return sum(isinstance(item, dict) and "kind" in item for item in items)

@@ -36,7 +36,7 @@ class Duty:
 
     Args:
         url: The log, as the user gave it.
-        workflows: Names of the workflows that it runs.
+        workflows: Names of the workflows that it runs, with versions other than the first as in "checkout@2".
         drain_s: How long a stop waits for steps under way, in seconds.
     """
 

@@ -8,12 +8,15 @@ import refold
 from refold import Engine, Handle
 
 NAMES = """
-AppendUnknown Bound CommandRefused DefinitionError Engine EngineClosed Handle InvalidInput LogCorrupt LogError
-LogMismatch LogUnavailable PayloadError PayloadTooLarge RecordTooLarge RefoldError ResultTimeout Retry
-SideEffectError Status StepContext StepError StepTimeout Suspended TopicsMissing UnknownWorkflow UsageError Workflow
-WorkflowConflict WorkflowError WorkflowInfo WorkflowNotFound WorkflowParked now random run_step run_step_sync sleep
-sleep_sync step step_context uuid4 workflow
-""".split()  # noqa: SIM905 - a list of fifty strings is harder to read
+AppendUnknown AskRefused Bound BulkResult Child CommandRefused DefinitionError Engine EngineClosed Handle InvalidInput
+LogCorrupt LogError LogMismatch LogUnavailable PayloadError PayloadTooLarge RecordTooLarge RefoldError Request
+Requests ResultTimeout Retry RunInfo Runs SideEffectError Status StepContext StepError StepTimeout Stream Suspended
+TopicsMissing UnknownWorkflow UsageError Workflow WorkflowCancelled WorkflowConflict WorkflowEnded WorkflowError
+WorkflowInfo WorkflowNotFound WorkflowParked WorkflowTerminated cancel_workflow cancel_workflow_sync continue_as_new
+now patched publish random receive receive_sync requests run_child run_child_sync run_step run_step_sync send
+send_sync set_attributes sleep sleep_sync sleep_until sleep_until_sync start_child start_child_sync step step_context
+stream uuid4 workflow workflow_info
+""".split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]
 
@@ -33,19 +36,33 @@ def test_the_package_exports_exactly_these_names() -> None:
     assert [name for name in NAMES if not hasattr(refold, name)] == []
 
 
+BULK = ["cancel_all", "fork_all", "pause_all", "resume_all", "rewind_all", "terminate_all"]
+ORDERS = ["cancel", "fork", "pause", "resume", "rewind", "terminate"]
+
+
+def with_twins(names: list[str]) -> list[str]:
+    """The names, and those of the twins for async code."""
+    return [*names, *(f"{name}_async" for name in names)]
+
+
 def test_the_engine_has_exactly_these_methods() -> None:
-    twins = ["history", "list", "resume", "start", "status"]
-    assert public(Engine) == sorted(
-        [
-            *twins,
-            *(f"{name}_async" for name in twins),
-            "halted_partitions",
-            "handle",
-            "owned_partitions",
-            "worker_name",
-        ]
-    )
-    assert public(Handle) == ["history", "id", "result", "result_async", "status"]
+    twins = with_twins(["history", "list", "resume", "start", "stats", "status", *BULK])
+    properties = ["halted_partitions", "handle", "owned_partitions", "worker_name"]
+    shown = {name for kind in Engine.__mro__[:-1] for name in public(kind)}
+    assert sorted(shown) == sorted([*twins, *properties])
+
+
+def test_a_handle_has_exactly_these_methods() -> None:
+    asks = ["ask", "history", "result", "send", "status", "stream", "value"]
+    assert public(Handle) == sorted([*with_twins([*asks, *ORDERS]), "id"])
+
+
+def test_twins_take_the_same_parameters() -> None:
+    """Whoever moves to async code changes a name and adds an await."""
+    for kind, names in ((Handle, [*ORDERS, "ask", "send", "value", "stream"]), (Engine, BULK)):
+        for name in names:
+            assert parameters(getattr(kind, name)) == parameters(getattr(kind, f"{name}_async"))
+    assert parameters(Engine.start) == parameters(Engine.start_async)
 
 
 def test_parameters_keep_their_names() -> None:
@@ -61,11 +78,50 @@ def test_parameters_keep_their_names() -> None:
         "drain_s",
         "clock",
     ]
-    assert parameters(Engine.start) == ["workflow", "args", "id", "confirm"]
+    assert parameters(Engine.start) == [
+        "workflow",
+        "args",
+        "id",
+        "version",
+        "deadline",
+        "attributes",
+        "message",
+        "confirm",
+    ]
+    assert parameters(Engine.list) == ["where"]
     assert parameters(Handle[Any].result) == ["timeout_s"]
+    assert parameters(Handle[Any].send) == ["topic", "value", "message_id"]
+    assert parameters(Handle[Any].ask) == ["topic", "value", "answer_type", "timeout_s"]
+    assert parameters(Handle[Any].value) == ["key", "value_type", "timeout_s"]
+    assert parameters(Handle[Any].stream) == ["name", "item_type", "start"]
+    assert parameters(Handle[Any].cancel) == ["reason"]
+    assert parameters(Handle[Any].rewind) == ["step", "reason"]
+    assert parameters(Handle[Any].fork) == ["step", "id", "version", "reason"]
+    assert parameters(refold.Runs) == [
+        "status",
+        "workflow",
+        "version",
+        "attributes",
+        "reason",
+        "started_after",
+        "started_before",
+    ]
     assert parameters(refold.step) == ["fn", *STEP_OPTIONS]
     assert parameters(refold.run_step) == ["fn", "args", *STEP_OPTIONS]
-    assert parameters(refold.workflow) == ["fn", "name"]
+    assert parameters(refold.workflow) == ["fn", "name", "version"]
+    assert parameters(refold.send) == ["workflow_id", "topic", "value"]
+    assert parameters(refold.receive) == ["topic", "message_type", "timeout"]
+    assert parameters(refold.requests) == ["topic", "message_type", "validate"]
+    assert parameters(refold.publish) == ["key", "value"]
+    assert parameters(refold.start_child) == [
+        "workflow",
+        "args",
+        "id",
+        "version",
+        "on_parent_end",
+        "deadline",
+        "attributes",
+    ]
     assert parameters(refold.Retry) == ["attempts", "initial_s", "backoff", "max_s", "jitter", "on"]
 
 

@@ -19,13 +19,17 @@ from refold.log.events import (
     StepFailed,
     TimerFired,
     Unreadable,
+    WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowStarted,
+    WorkflowTerminated,
 )
 from refold.log.protocol import Channel, Log, Record
 
 NANOSECONDS = 1_000
+
+Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated
 
 
 class Begun(NamedTuple):
@@ -130,7 +134,7 @@ def _stream_problems(events: Sequence[Event]) -> list[str]:
     outcomes = [e.step for e in events if isinstance(e, StepCompleted | StepFailed | TimerFired)]
     if len(outcomes) != len(set(outcomes)):
         problems.append(f"a second outcome among those of operations {outcomes}")
-    ends = [isinstance(event, WorkflowCompleted | WorkflowFailed) for event in events]
+    ends = [isinstance(event, Ended) for event in events]
     if any(ends[:-1]):
         problems.append("something follows its end")
     return problems
@@ -182,9 +186,9 @@ def early(audited: Audited, lines: Sequence[Begun], workflow: str) -> list[str]:
         if not isinstance(started, WorkflowStarted) or started.workflow != workflow:
             continue
         for event in events:
-            after = (workflow_id, getattr(event, "step", -2) + 1)
-            if isinstance(event, StepCompleted) and first.get(after, event.recorded_at) < (
-                event.recorded_at
-            ):
+            if not isinstance(event, StepCompleted):
+                continue
+            after = (workflow_id, event.step + 1)
+            if first.get(after, event.recorded_at) < event.recorded_at:
                 problems.append(f"step {after} began before the one before it was recorded")
     return problems

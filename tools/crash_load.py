@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from crash_audit import Audited, Begun, Journal, audit, early, repeated, unfounded
+from crash_audit import Audited, Begun, Ended, Journal, audit, early, repeated, unfounded
+from crash_exchange import News, exchanged, news_in
 from crash_nursery import log_of
-from crash_shapes import Mark, Shape, sequential
+from crash_shapes import Mark, Shape, Visit, sequential
 from log_backend import PATIENCE_S
-from refold import Engine
+from refold import Engine, WorkflowCancelled
 from refold.engine.fold import digest
 from refold.engine.reader import read_partition
 from refold.log.events import StepCompleted
@@ -34,19 +35,29 @@ class Load:
         journal: What the steps write.
         random: What is started, and when a test kills.
         shapes: What may be started.
+        window: How many runs are open at a time, more or less, besides those that they start.
     """
 
     def __init__(
-        self, client: Engine, journal: Journal, random: Random, shapes: Sequence[Shape]
+        self,
+        client: Engine,
+        journal: Journal,
+        random: Random,
+        shapes: Sequence[Shape],
+        window: int = WINDOW,
     ) -> None:
         self.acknowledged: dict[str, tuple[Shape, int]] = {}
+        self.sent: dict[str, Sequence[str]] = {}
+        """Ids of the messages to each run that were acknowledged."""
         self._client = client
         self._journal = journal
         self._random = random
         self._shapes = shapes
         self._count = 0
         self._looked_at = 0  # lines of the journal
-        self._last_steps: dict[str, int] = {}  # of runs that are not known to have come to it
+        self._window = window
+        self._last_steps: dict[str, int | None] = {}  # of runs not known to have come to it
+        self._visits: set[asyncio.Task[None]] = set()
         self._confirming: set[asyncio.Task[str]] = set()
 
     async def until_begun(self, attempts: int, pid: int | None = None) -> None:
@@ -68,7 +79,7 @@ class Load:
 
     async def top_up(self) -> None:
         """Start runs until enough are open."""
-        missing = WINDOW - len(self._last_steps)
+        missing = self._window - len(self._last_steps)
         await asyncio.gather(*(self._start() for _ in range(missing)))
 
     async def start(self, shape: Shape, *, confirm: bool = False) -> str:
@@ -77,20 +88,29 @@ class Load:
         n = self._count
         run = f"{shape.workflow.name}-{n}"
         self._last_steps[run] = shape.last_step
-        await self._client.start_async(shape.workflow, n, id=run, confirm=confirm)
+        await self._client.start_async(shape.workflow.bind(n), id=run, confirm=confirm)
         self.acknowledged[run] = (shape, n)
+        if shape.visit is not None:
+            self._visits.add(asyncio.create_task(self._visit(run, shape, n, shape.visit)))
         return run
 
     async def finish(self) -> None:
-        """Wait for the starts that still wait to be accepted."""
+        """Wait for the starts that still wait to be accepted, and for the visits."""
         await asyncio.gather(*self._confirming)
+        await asyncio.gather(*self._visits)
+
+    async def _visit(self, run: str, shape: Shape, n: int, visit: Visit) -> None:
+        handle = self._client.handle(run, shape.workflow)
+        self.sent[run] = await visit(handle, n, Random(self._random.getrandbits(32)))
+        if shape.last_step is None:
+            del self._last_steps[run]
 
     def _look(self) -> list[Begun]:
         self._journal.new()
         lines = self._journal.lines[self._looked_at :]  # others read it on as well
         self._looked_at += len(lines)
         for line in lines:
-            if self._last_steps.get(line.workflow_id) == line.step:
+            if self._last_steps.get(line.workflow_id, -1) == line.step:
                 del self._last_steps[line.workflow_id]
         return lines
 
@@ -99,7 +119,7 @@ class Load:
         if chance < REPEATED and self.acknowledged:
             run = self._random.choice(list(self.acknowledged))
             shape, n = self.acknowledged[run]
-            await self._client.start_async(shape.workflow, n, id=run, confirm=False)
+            await self._client.start_async(shape.workflow.bind(n), id=run, confirm=False)
             return
         shape = self._random.choice(self._shapes)
         if chance > 1 - CONFIRMED:
@@ -114,7 +134,10 @@ async def results_of(client: Engine, load: Load) -> dict[str, list[Mark] | Excep
     async def result(run: str, shape: Shape) -> list[Mark] | Exception:
         try:
             return await client.handle(run, shape.workflow).result_async(PATIENCE_S)
-        except ValueError as error:  # what a run may fail with; anything else fails the test
+        except (
+            ValueError,
+            WorkflowCancelled,
+        ) as error:  # what a run may fail with; anything else fails the test
             return error
 
     runs = load.acknowledged
@@ -160,21 +183,40 @@ async def problems_of(
     """
     await load.finish()
     results = await results_of(client, load)
-    log = log_of(url)
-    await log.open()
-    try:
-        audited = await audit(log)
-    finally:
-        await log.close()
+    audited, news, still_open = await at_rest(url)
     journal.new()
     return audited, [
         *audited.problems,
+        *(f"{run} never ended" for run in still_open),
         *(f"{run} is lost" for run in load.acknowledged if run not in audited.streams),
         *wrong(load, results, audited),
         *repeated(audited, journal.lines),
         *unfounded(audited, journal.lines),
         *early(audited, journal.lines, sequential.name),
+        *exchanged(audited, news, load.sent),
     ]
+
+
+async def at_rest(url: str) -> tuple[Audited, News, Sequence[str]]:
+    """Wait until every run has ended, also those that nobody waits for.
+
+    Returns:
+        What the log says, what owners have told each other, and the runs for whose end there was no patience.
+    """
+    log = log_of(url)
+    await log.open()
+    end = asyncio.get_running_loop().time() + PATIENCE_S
+    try:
+        while True:
+            audited = await audit(log)
+            still_open = [
+                run for run, stream in audited.streams.items() if not isinstance(stream[-1], Ended)
+            ]
+            if not still_open or asyncio.get_running_loop().time() > end:
+                return audited, await news_in(log), still_open
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        await log.close()
 
 
 async def digests(url: str) -> list[str]:

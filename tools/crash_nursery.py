@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from crash_company import COMPANY_WORKFLOWS
 from crash_shapes import JOURNAL, WORKFLOWS
 from kafka_backend import TEST_SETTINGS
 from refold import Engine
@@ -145,7 +146,8 @@ def _fork(log: Callable[[], Log], name: str, lifelines: dict[int, int]) -> int:
 def _work(log: Log, name: str, lifeline: int) -> int:
     """A worker's life."""
     try:
-        with Engine(log, workflows=WORKFLOWS, name=name, drain_s=DRAIN_S):
+        workflows = [*WORKFLOWS, *COMPANY_WORKFLOWS]
+        with Engine(log, workflows=workflows, name=name, drain_s=DRAIN_S):
             os.read(lifeline, 1)  # returns when nobody holds the other end any more
     except BaseException:  # noqa: BLE001 - the process ends here: its exit code and standard error tell
         traceback.print_exc()

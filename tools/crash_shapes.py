@@ -8,11 +8,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
-from refold import Retry, Workflow, sleep_sync, step, step_context, workflow
+from refold import Handle, Retry, Workflow, sleep_sync, step, step_context, workflow
 
 JOURNAL = "REFOLD_CRASH_JOURNAL"
 """Environment variable: the journal's path. Beside it, a file with FREEZE's suffix asks for a stopped process."""
@@ -133,43 +134,64 @@ async def freezing(n: int) -> list[Mark]:
     return [await mark(10 * n), await freeze_once.aio(10 * n + 1), await mark(10 * n + 2)]
 
 
+Verdict = Callable[[int, list[Mark] | Exception], bool]
+"""Whether a run with this input may have ended so."""
+
+Visit = Callable[[Handle[list[Mark]], int, Random], Awaitable[Sequence[str]]]
+"""What a client has to do with a run that it has started with this input. Gives the ids of the messages that it sent
+and that were acknowledged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A workflow and what is known of its runs.
 
     Args:
-        workflow: The workflow; its input is a number.
-        last_step: Operation number of its last step: when that begins, the run is nearly over.
-        values: Values of the marks in its result, by its input; None where it fails.
+        workflow: The workflow; its first input is a number, and there need be no other.
+        last_step: Operation number of its last step: when that begins, the run is nearly over. None where that is not
+            known: then it is nearly over when the visit is.
+        is_right: Judges how a run ended, by its input.
+        visit: What a client does with a run besides starting it.
     """
 
-    workflow: Workflow[[int], list[Mark]]
-    last_step: int
-    values: Callable[[int], Sequence[int] | None]
-
-    def is_right(self, n: int, result: list[Mark] | Exception) -> bool:
-        """Whether a run with the input `n` may have ended so."""
-        values = self.values(n)
-        if isinstance(result, Exception):
-            return values is None and repr(result) == repr(ValueError(f"run {n} was made to fail"))
-        got = [made.value for made in result]
-        if self.workflow is race:
-            return len(got) == 2 and got[0] in range(10 * n, 10 * n + 3) and got[1] == 10 * n + 3
-        return got == values
+    workflow: Workflow[..., list[Mark]]
+    last_step: int | None
+    is_right: Verdict
+    visit: Visit | None = None
 
 
-def _count(steps: int) -> Callable[[int], Sequence[int] | None]:
-    return lambda n: [10 * n + i for i in range(steps)]
+def gives(values: Callable[[int], Sequence[int]]) -> Verdict:
+    """The run returns marks of these values, by its input."""
+
+    def judge(n: int, result: list[Mark] | Exception) -> bool:
+        return not isinstance(result, Exception) and [made.value for made in result] == values(n)
+
+    return judge
+
+
+def counts(steps: int) -> Verdict:
+    """The run returns so many marks, from ten times its input on."""
+    return gives(lambda n: [10 * n + i for i in range(steps)])
+
+
+def _raced(n: int, result: list[Mark] | Exception) -> bool:
+    if isinstance(result, Exception) or len(result) != 2:
+        return False
+    return result[0].value in range(10 * n, 10 * n + 3) and result[1].value == 10 * n + 3
+
+
+def _failed(n: int, result: list[Mark] | Exception) -> bool:
+    return repr(result) == repr(ValueError(f"run {n} was made to fail"))
 
 
 SHAPES = (
-    Shape(sequential, 5, _count(6)),
-    Shape(fan_out, 5, _count(6)),
-    Shape(blocking, 4, _count(4)),
-    Shape(retried, 2, _count(3)),
-    Shape(paused, 2, _count(2)),
-    Shape(race, 3, _count(2)),
-    Shape(failing, 0, lambda _: None),
+    Shape(sequential, 5, counts(6)),
+    Shape(fan_out, 5, counts(6)),
+    Shape(blocking, 4, counts(4)),
+    Shape(retried, 2, counts(3)),
+    Shape(paused, 2, counts(2)),
+    Shape(race, 3, _raced),
+    Shape(failing, 0, _failed),
 )
-FREEZING = Shape(freezing, 2, _count(3))
+FREEZING = Shape(freezing, 2, counts(3))
 WORKFLOWS = [shape.workflow for shape in (*SHAPES, FREEZING)]

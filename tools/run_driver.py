@@ -9,26 +9,41 @@ driver.check_replays()
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypedDict, cast
 
 from refold.engine.async_run import AsyncRun
 from refold.engine.definitions import Workflow
 from refold.engine.failures import capture
 from refold.engine.operations import (
+    EmitRequest,
+    Emitted,
     Ending,
     Outcome,
     Raised,
     Request,
     Returned,
     Run,
+    RunFacts,
     StepRequest,
     TimerRequest,
 )
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.events import StepCompleted, StepFailed, TimerFired
+from refold.log.events import (
+    AskReceived,
+    ChildCompleted,
+    ChildFailed,
+    DeliveryConfirmed,
+    DeliveryRefused,
+    MessageReceived,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    WorkflowCancelRequested,
+)
 
 START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 SECOND_US = 1_000_000
@@ -40,28 +55,43 @@ def make_run(
     workflow_id: str = "wf-1",
     guard: Literal["raise", "warn", "off"] = "raise",
     slots: ThreadSlots | None = None,
+    facts: RunFacts | None = None,
 ) -> AsyncRun | SyncRun:
     """A run of `workflow` that was started at `START_US`, not yet begun."""
+    if facts is None:
+        facts = RunFacts(workflow_id, workflow.name, workflow.version, START_US)
     if workflow.is_async:
         return AsyncRun(
             workflow.fn,
             args,
             {},
-            workflow_id=workflow_id,
-            started_at_us=START_US,
+            facts=facts,
             result_type=workflow.result_type,
+            encode_input=workflow.input_type.encode,
             guard=guard,
         )
     return SyncRun(
         workflow.fn,
         args,
         {},
-        workflow_id=workflow_id,
-        started_at_us=START_US,
+        facts=facts,
         result_type=workflow.result_type,
+        encode_input=workflow.input_type.encode,
         slots=slots or ThreadSlots(2),
         guard=guard,
     )
+
+
+class Header(TypedDict):
+    """What every event carries."""
+
+    workflow_id: str
+    position: int
+    recorded_at: int
+    claim: int
+    command: int
+    posted: int
+    worker: str
 
 
 class Driver:
@@ -110,6 +140,7 @@ class Driver:
                 recorded_at=self._next_time(),
                 claim=0,
                 command=0,
+                posted=0,
                 worker="test",
                 step=step,
                 name=self._requests[step].name,
@@ -128,6 +159,62 @@ class Driver:
         assert isinstance(request, TimerRequest), f"operation {step} is a step"
         time = max(self._next_time(), request.due_at)
         self.tell(fired(step, request.name, time, len(self.history) + 1))
+
+    def confirm(self, step: int) -> None:
+        """What request `step` sent is recorded with the other workflow."""
+        name = self._requests[step].name
+        self.tell(DeliveryConfirmed(**self._header(), step=step, name=name))
+
+    def refuse(self, step: int, error: BaseException) -> None:
+        """What request `step` sent was refused."""
+        failure = capture(error)
+        self.tell(
+            DeliveryRefused(
+                **self._header(),
+                step=step,
+                name=self._requests[step].name,
+                error_type=failure.error_type,
+                error_message=failure.error_message,
+            )
+        )
+
+    def finish_child(self, step: int, payload: str) -> None:
+        """The child that request `step` started returned the JSON `payload`."""
+        name = self._requests[step].name
+        self.tell(ChildCompleted(**self._header(), step=step, name=name, payload=payload))
+
+    def fail_child(self, step: int, error: BaseException) -> None:
+        """The child that request `step` started failed with `error`."""
+        failure = capture(error)
+        self.tell(
+            ChildFailed(
+                **self._header(),
+                step=step,
+                name=self._requests[step].name,
+                error_type=failure.error_type,
+                error_message=failure.error_message,
+                error_stack=failure.error_stack,
+                payload=failure.payload,
+            )
+        )
+
+    def message(self, topic: str, payload: str) -> None:
+        """A message with the JSON `payload` came from a client."""
+        message_id = f"m{len(self.history)}"
+        self.tell(
+            MessageReceived(**self._header(), name=topic, payload=payload, message_id=message_id)
+        )
+
+    def question(self, topic: str, payload: str) -> str:
+        """A question with the JSON `payload` came; returns its id."""
+        message_id = f"q{len(self.history)}"
+        self.tell(AskReceived(**self._header(), name=topic, payload=payload, message_id=message_id))
+        return message_id
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Somebody asks the run to cancel."""
+        payload = json.dumps({"requested_by": "ann", "reason": reason})
+        self.tell(WorkflowCancelRequested(**self._header(), name="request", payload=payload))
 
     def tell(self, outcome: Outcome) -> None:
         """Tell `outcome`, whatever it is."""
@@ -186,11 +273,17 @@ class Driver:
             again = Driver(self._make)
             again.replay(self.history[:cut])
             for outcome in self.history[cut:]:
-                again.tell(outcome)
+                if not isinstance(
+                    outcome, Emitted
+                ):  # what is emitted live is recorded by the driver
+                    again.tell(outcome)
             assert again.asked == self.asked, f"replay up to {cut} asked for something else"
             assert again.cancelled == self.cancelled, f"replay up to {cut} cancelled something else"
+            assert again.history == self.history, f"replay up to {cut} emitted something else"
             assert _without_stack(again.ending) == _without_stack(self.ending)
             assert again.open == self.open
+            assert again.run.waits_for_input == self.run.waits_for_input
+            assert again.run.next_step == self.run.next_step
             again.run.close()
 
     def replay(self, outcomes: list[Outcome]) -> None:
@@ -204,20 +297,36 @@ class Driver:
         self._look()
 
     def _look(self) -> None:
-        for request in self.run.take():
+        taken = self.run.take()
+        for request in taken:
             assert request.step in self.run.pending
         for number, request in self.run.pending.items():
             self._note(number, request)
+        for request in taken:
+            if isinstance(request, EmitRequest):
+                self.history.append(Emitted(request.step, request.kind, request.name, None))
+                self.run.emitted(request.step)
         self.cancelled += self.run.take_cancelled()
 
     def _note(self, number: int, request: Request) -> None:
         self._requests[number] = request
-        due = (str(request.due_at),) if isinstance(request, TimerRequest) else ()
-        self.asked[number] = (request.name, request.source, *due)
+        details = () if isinstance(request, StepRequest) else tuple(map(str, request[2:]))
+        self.asked[number] = (request.name, request.source, *details)
+
+    def _header(self) -> Header:
+        return {
+            "workflow_id": "wf-1",
+            "position": len(self.history) + 1,
+            "recorded_at": self._next_time(),
+            "claim": 0,
+            "command": 0,
+            "posted": 0,
+            "worker": "test",
+        }
 
     def _next_time(self) -> int:
-        last = self.history[-1].recorded_at if self.history else START_US
-        return last + SECOND_US
+        times = [told.recorded_at for told in self.history if not isinstance(told, Emitted)]
+        return (times[-1] if times else START_US) + SECOND_US
 
 
 def _first_argument(request: StepRequest) -> object:
@@ -237,6 +346,7 @@ def completed(
         recorded_at=recorded_at,
         claim=0,
         command=0,
+        posted=0,
         worker="test",
         step=step,
         name=name,
@@ -254,6 +364,7 @@ def fired(step: int, name: str, recorded_at: int, position: int = 1) -> TimerFir
         recorded_at=recorded_at,
         claim=0,
         command=0,
+        posted=0,
         worker="test",
         step=step,
         name=name,

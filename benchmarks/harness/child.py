@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
+import exchanges
 import histories
 import live
 from job import Job
@@ -19,6 +20,11 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "recover": histories.recover,
     "build": histories.build,
     "fold": histories.fold,
+    "round_trip": exchanges.round_trip,
+    "fan_out": exchanges.fan_out,
+    "streaming": exchanges.streaming,
+    "build_sleepers": exchanges.build_sleepers,
+    "sleepers": exchanges.sleepers,
 }
 
 

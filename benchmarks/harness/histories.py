@@ -7,12 +7,14 @@ every one of them, and would carry out and count a step whose event is missing.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import TypedDict
 
 from assigned import AssignedLog
 from job import Job, leave, tell
 from refold import Engine
+from refold.engine.active import facts_of
 from refold.engine.definitions import Catalogue
 from refold.engine.reader import read_partition
 from refold.engine.runs import CodeRuns
@@ -58,24 +60,56 @@ async def recover(job: Job) -> None:
         leave()
 
 
+class Header(TypedDict):
+    """The fields of an event that are the same for all kinds, but for the position."""
+
+    workflow_id: str
+    recorded_at: int
+    claim: int
+    command: int
+    posted: int
+    worker: str
+
+
+def header_of(id_: str, now: int, claim_offset: int) -> Header:
+    """The header of an event that nobody has written but the builder."""
+    return {
+        "workflow_id": id_,
+        "recorded_at": now,
+        "claim": claim_offset,
+        "command": -1,
+        "posted": 0,
+        "worker": BUILDER,
+    }
+
+
+Script = Callable[[list[str], int, int], Iterator[Event]]
+"""From the ids of a partition's runs, the steps of each and the claim's offset to what an engine would write."""
+
+
 async def build(job: Job) -> None:
     """Write a log in which every run has all its steps but the last recorded."""
+    await write_log(job, _events)
+
+
+async def write_log(job: Job, script: Script) -> None:
+    """Write a log by a script, and tell how fast."""
     log = open_log(job.url)
     await log.open()
     began = perf_counter()
     for partition in range(log.partitions):
-        await _build_partition(log, partition, job)
+        await _write_partition(log, partition, job, script)
     elapsed_s = perf_counter() - began
     await log.close()
     tell({"build_events_per_s": job.workflows * (job.steps + 1) / elapsed_s})
 
 
-async def _build_partition(log: Log, partition: int, job: Job) -> None:
+async def _write_partition(log: Log, partition: int, job: Job, script: Script) -> None:
     state = await claim(log, partition, BUILDER, _now_us)
     ids = [f"run-{number}" for number in range(job.workflows)]
     ours = [id_ for id_ in ids if partition_of(id_, log.partitions) == partition]
     chain, batch = state.chain, list[Entry]()
-    for event in _events(ours, job.steps, state.claim):
+    for event in script(ours, job.steps, state.claim):
         entry, chain = encode_event(event, chain)
         batch.append(entry)
         if len(batch) == BATCH:
@@ -88,33 +122,21 @@ def _events(ids: list[str], steps: int, claim_offset: int) -> Iterator[Event]:
     """What an engine would write for `held`: all starts, then the runs in turn."""
     payload = held_at(Gate(0)).bind(steps).payload
     for id_ in ids:
-        yield WorkflowStarted(
-            workflow_id=id_,
-            position=0,
-            recorded_at=_now_us(),
-            claim=claim_offset,
-            command=-1,
-            worker=BUILDER,
-            workflow=HELD,
-            payload=payload,
-        )
+        header = header_of(id_, _now_us(), claim_offset)
+        yield WorkflowStarted(**header, position=0, workflow=HELD, payload=payload)
     result = 0
     for number in range(steps):
         result += number
         for id_ in ids:
-            now = _now_us()
+            header = header_of(id_, _now_us(), claim_offset)
             yield StepCompleted(
-                workflow_id=id_,
+                **header,
                 position=number + 1,
-                recorded_at=now,
-                claim=claim_offset,
-                command=-1,
-                worker=BUILDER,
                 step=number,
                 name=ADD,
                 payload=str(result),
                 attempt=1,
-                started_at=now,
+                started_at=header["recorded_at"],
             )
 
 
@@ -130,12 +152,11 @@ async def fold(job: Job) -> None:
     replayed = 0
     began = perf_counter()
     for state in states:
-        for open_run in state.open.values():
+        for workflow_id, open_run in state.open.items():
             if open_run.started is None:
                 raise AssertionError("a run without a start: the log was built wrongly")
-            run = runs.create(open_run.started)
-            run.start()
-            run.deliver_all(open_run.outcomes)
+            run = runs.create(facts_of(workflow_id, open_run), open_run.started.payload)
+            run.replay(open_run.outcomes)
             replayed += len(open_run.outcomes)
             if [request.name for request in run.take()] != ["hold"]:
                 raise AssertionError("a replayed run should wait in its last step")

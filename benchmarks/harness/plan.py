@@ -70,6 +70,8 @@ class Benchmark:
         figures: Those that are shown; children may answer more.
         backends: Where it makes sense.
         repeats: Fresh processes on fresh logs, of which the median is quoted.
+        build: What builds the log, for kind `built`.
+        partitions: Of the log; None for as many as are asked for.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Benchmark:
     case: str = ""
     backends: tuple[Backend, ...] = BACKENDS
     repeats: int = 3
+    build: str = "build"
+    partitions: int | None = None
 
     def repeats_on(self, backend: Backend) -> int:
         """One turn where one takes long: for the peer; and on Kafka for histories, which it takes in slowly."""
@@ -234,6 +238,64 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         ),
         case="throughput",
         backends=OURS,
+        repeats=1,
+    ),
+    Benchmark(
+        "round-trip",
+        "a message to a workflow on another partition, and back",
+        "live",
+        _sizes((1, 500), (1, 100), (1, 5)),
+        (Figure("round_trip_ms", "there and back", "ms", {"sqlite": 2, "kafka": 10}),),
+        case="round_trip",
+        backends=OURS,
+        partitions=2,
+    ),
+    Benchmark(
+        "fan-out",
+        "one workflow starts children and waits for all",
+        "live",
+        _sizes((1, 1_000), (1, 200), (1, 5)),
+        (
+            Figure("fan_out_s", "all", "s"),
+            Figure("children_per_s", "children", "/s", more_is_better=True),
+        ),
+        case="fan_out",
+        backends=OURS,
+        partitions=2,
+    ),
+    Benchmark(
+        "stream",
+        "small items from one workflow to a reader elsewhere",
+        "live",
+        _sizes((1, 20_000), (1, 2_000), (1, 20)),
+        (
+            Figure(
+                "items_per_s",
+                "items",
+                "/s",
+                dict.fromkeys(OURS_DURABLE, 5_000),
+                more_is_better=True,
+            ),
+            Figure("p50_ms", "written to read, p50", "ms", dict.fromkeys(OURS_DURABLE, 20)),
+            Figure("p99_ms", "p99", "ms"),
+        ),
+        case="streaming",
+        backends=OURS_DURABLE,
+    ),
+    Benchmark(
+        "sleepers",
+        "runs that sleep for a month (built log) taken up",
+        "built",
+        _sizes((1_000_000, 1), (20_000, 1), (10, 1)),
+        (
+            Figure("recover_s", "taken up after", "s"),
+            Figure("peak_mb", "peak memory", "MB", {"sqlite": 2_000}),
+            Figure("late_p50_ms", "woken late by, p50", "ms"),
+            Figure("late_p99_ms", "p99", "ms"),
+        ),
+        case="sleepers",
+        build="build_sleepers",
+        backends=("sqlite",),
         repeats=1,
     ),
     Benchmark(

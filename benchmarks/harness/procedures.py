@@ -31,7 +31,7 @@ def _live(
 ) -> Measured:
     """One process that works."""
     (size,) = sizes
-    with storages.fresh(backend) as storage:
+    with storages.fresh(backend, benchmark.partitions) as storage:
         measured = children.run(backend, _job(storage, size, benchmark.case))
         disk_bytes = storage.disk_bytes()
     if disk_bytes is not None:
@@ -57,8 +57,8 @@ def _built(
     (size,) = sizes
     with storages.fresh(backend) as storage:
         if backend == "memory":
-            return children.run(backend, _job(storage, size, "build", benchmark.case))
-        children.run(backend, _job(storage, size, "build"))
+            return children.run(backend, _job(storage, size, benchmark.build, benchmark.case))
+        children.run(backend, _job(storage, size, benchmark.build))
         return children.run(backend, _job(storage, size, benchmark.case))
 
 

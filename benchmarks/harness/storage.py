@@ -114,35 +114,38 @@ class Storages:
         self._admin: KafkaAdminClient | None = None
 
     @contextmanager
-    def fresh(self, backend: Backend) -> Generator[Storage, None, None]:
-        """A new and empty log, deleted when the block ends."""
+    def fresh(
+        self, backend: Backend, partitions: int | None = None
+    ) -> Generator[Storage, None, None]:
+        """A new and empty log, deleted when the block ends; with `partitions` instead of what others get."""
+        partitions = partitions or self._partitions
         match backend:
             case "memory":
                 yield MemoryStorage()
             case "sqlite" | "dbos":
-                yield from self._file(backend)
+                yield from self._file(backend, partitions)
             case "kafka":
-                yield from self._namespace()
+                yield from self._namespace(partitions)
 
-    def _file(self, backend: Backend) -> Generator[Storage, None, None]:
+    def _file(self, backend: Backend, partitions: int) -> Generator[Storage, None, None]:
         directory = self._directory / f"{backend}-{uuid.uuid4().hex[:8]}"
         directory.mkdir()
         storage = FileStorage(directory)
         if backend == "sqlite":
-            storage.url += f"?partitions={self._partitions}"
+            storage.url += f"?partitions={partitions}"
         try:
             yield storage
         finally:
             shutil.rmtree(directory)
 
-    def _namespace(self) -> Generator[Storage, None, None]:
+    def _namespace(self, partitions: int) -> Generator[Storage, None, None]:
         if self._bootstrap is None:
             raise RuntimeError("no Kafka broker: leave the backend out")
         servers = self._bootstrap.split(",")
         if self._admin is None:
             self._admin = KafkaAdminClient(bootstrap_servers=servers)
         namespace = f"bench-{uuid.uuid4().hex[:12]}"
-        asyncio.run(create_topics(servers, namespace, self._partitions))
+        asyncio.run(create_topics(servers, namespace, partitions))
         storage = KafkaStorage(self._admin, self._bootstrap, namespace)
         try:
             yield storage

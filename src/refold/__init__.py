@@ -16,9 +16,29 @@ What is named here is the public API; everything else may change between release
 """
 
 from refold.engine.bound import Bound
+from refold.engine.children import (
+    Child,
+    cancel_workflow,
+    cancel_workflow_sync,
+    run_child,
+    run_child_sync,
+    start_child,
+    start_child_sync,
+)
 from refold.engine.definitions import Workflow, run_step, run_step_sync, step, workflow
-from refold.engine.engine import Engine, Handle
+from refold.engine.engine import Engine
 from refold.engine.fold import Status
+from refold.engine.handle import Handle
+from refold.engine.messages import (
+    Request,
+    Requests,
+    publish,
+    receive,
+    receive_sync,
+    requests,
+    send,
+    send_sync,
+)
 from refold.engine.reader import WorkflowInfo
 from refold.engine.retry import Retry
 from refold.engine.scope import (
@@ -28,11 +48,18 @@ from refold.engine.scope import (
     random,
     sleep,
     sleep_sync,
+    sleep_until,
+    sleep_until_sync,
     step_context,
     uuid4,
 )
+from refold.engine.selection import BulkResult, Runs
+from refold.engine.streams import Stream, stream
+from refold.engine.tags import RunInfo, set_attributes, workflow_info
+from refold.engine.versions import continue_as_new, patched
 from refold.log.errors import (
     AppendUnknown,
+    AskRefused,
     CommandRefused,
     DefinitionError,
     EngineClosed,
@@ -52,15 +79,21 @@ from refold.log.errors import (
     TopicsMissing,
     UnknownWorkflow,
     UsageError,
+    WorkflowCancelled,
     WorkflowConflict,
+    WorkflowEnded,
     WorkflowError,
     WorkflowNotFound,
     WorkflowParked,
+    WorkflowTerminated,
 )
 
 __all__ = [
     "AppendUnknown",
+    "AskRefused",
     "Bound",
+    "BulkResult",
+    "Child",
     "CommandRefused",
     "DefinitionError",
     "Engine",
@@ -75,31 +108,58 @@ __all__ = [
     "PayloadTooLarge",
     "RecordTooLarge",
     "RefoldError",
+    "Request",
+    "Requests",
     "ResultTimeout",
     "Retry",
+    "RunInfo",
+    "Runs",
     "SideEffectError",
     "Status",
     "StepContext",
     "StepError",
     "StepTimeout",
+    "Stream",
     "Suspended",
     "TopicsMissing",
     "UnknownWorkflow",
     "UsageError",
     "Workflow",
+    "WorkflowCancelled",
     "WorkflowConflict",
+    "WorkflowEnded",
     "WorkflowError",
     "WorkflowInfo",
     "WorkflowNotFound",
     "WorkflowParked",
+    "WorkflowTerminated",
+    "cancel_workflow",
+    "cancel_workflow_sync",
+    "continue_as_new",
     "now",
+    "patched",
+    "publish",
     "random",
+    "receive",
+    "receive_sync",
+    "requests",
+    "run_child",
+    "run_child_sync",
     "run_step",
     "run_step_sync",
+    "send",
+    "send_sync",
+    "set_attributes",
     "sleep",
     "sleep_sync",
+    "sleep_until",
+    "sleep_until_sync",
+    "start_child",
+    "start_child_sync",
     "step",
     "step_context",
+    "stream",
     "uuid4",
     "workflow",
+    "workflow_info",
 ]

@@ -11,8 +11,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ON_EVERY_LOG = {"throughput", "sequential", "latency", "threads", "fold", "burst"}
-ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "growth", "import"}
+ON_EVERY_LOG = {
+    *("throughput", "sequential", "latency", "threads", "fold", "burst"),
+    *("round-trip", "fan-out"),
+}
+ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "growth", "stream", "import"}
+ON_SQLITE = {"sleepers"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
 pytestmark = pytest.mark.slow
@@ -48,7 +52,7 @@ def measured(directory: Path, backends: Sequence[str]) -> dict[str, set[str]]:
 def test_every_benchmark_gives_figures_in_memory_and_on_sqlite(tmp_path: Path) -> None:
     """Given the smallest sizes, when all benchmarks run on the embedded logs, then each gives its figures."""
     found = measured(tmp_path, ["memory", "sqlite"])
-    assert found == {"memory": ON_EVERY_LOG, "sqlite": ON_EVERY_LOG | ON_DURABLE_LOGS}
+    assert found == {"memory": ON_EVERY_LOG, "sqlite": ON_EVERY_LOG | ON_DURABLE_LOGS | ON_SQLITE}
 
 
 def test_every_benchmark_gives_figures_on_kafka(

@@ -685,7 +685,7 @@ def test_a_closed_run_is_quiet(
     program: Callable[[], Awaitable[None]], keep_on: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Given a run that waits, closing it asks for nothing, does nothing, ends nothing and warns of nothing."""
-    driver = Driver.begin(AsyncWorkflow(program, "closing", None))
+    driver = Driver.begin(AsyncWorkflow(program, "closing", 1, None))
     if keep_on and 0 in driver.open and driver.request(0).name == "ask":
         driver.complete(0, "a")
     asked = dict(driver.asked)
@@ -705,7 +705,7 @@ def test_code_that_catches_everything_is_closed_all_the_same(
     program: Callable[[], Awaitable[None]],
 ) -> None:
     """Given a loop that swallows every exception and tries again, `close` comes back, with nothing done."""
-    driver = Driver.begin(AsyncWorkflow(program, "stubborn", None))
+    driver = Driver.begin(AsyncWorkflow(program, "stubborn", 1, None))
 
     driver.run.close()
     del driver
@@ -888,7 +888,7 @@ def test_what_reaches_outside_is_refused(
     program: Callable[[], Awaitable[None]], named: str
 ) -> None:
     """Given workflow code that uses the loop to reach outside, it fails with an error that says to use a step."""
-    error = Driver.begin(AsyncWorkflow(program, "reaching", None)).error()
+    error = Driver.begin(AsyncWorkflow(program, "reaching", 1, None)).error()
 
     assert error.error_type.endswith(":UsageError")
     assert named in error.error_message

@@ -231,14 +231,14 @@ def test_an_annotation_that_can_not_be_evaluated_names_the_function() -> None:
 # Catalogue ------------------------------------------------------------------------------------------------------
 
 
-def two_named_alike() -> tuple[Workflow[..., Any], Workflow[..., Any]]:
+def two_named_alike(name: str = "alike") -> tuple[Workflow[..., Any], Workflow[..., Any]]:
     def first() -> int:
         return 1
 
     def second() -> int:
         return 2
 
-    return workflow(name="alike")(first), workflow(name="alike")(second)
+    return workflow(name=name)(first), workflow(name=name)(second)
 
 
 def test_two_workflows_with_one_name_are_refused_in_a_list() -> None:
@@ -292,6 +292,123 @@ def test_a_catalogue_is_its_engines_own() -> None:
     one.add(workflow(name="only-in-one")(plain))
     assert list(one) == ["only-in-one"]
     assert (len(one), len(other)) == (1, 0)
+
+
+# Versions -------------------------------------------------------------------------------------------------------
+
+
+def two_versions() -> tuple[Workflow[..., Any], Workflow[..., Any]]:
+    """Two functions with one qualified name, as where a module's second `def` shadows its first."""
+
+    def define(version: int) -> Workflow[..., Any]:
+        @workflow(name="versioned", version=version)
+        def checkout(order: int) -> int:
+            return order + version
+
+        return checkout
+
+    return define(1), define(2)
+
+
+def test_a_definition_is_of_version_1_where_it_does_not_say() -> None:
+    """Given definitions with and without a version, each says its own."""
+    first, second = two_versions()
+    assert (first.version, second.version) == (1, 2)
+    assert workflow(plain).version == 1
+    assert "version 2" in repr(second)
+
+
+def test_versions_of_one_name_stand_beside_each_other() -> None:
+    """Given two versions whose functions have one name, both are found, and the newest without asking."""
+    first, second = two_versions()
+    for catalogue in (Catalogue.of([second, first]), Catalogue.declared()):
+        assert catalogue.find("versioned", 1) is first
+        assert catalogue.find("versioned", 2) is second
+        assert catalogue.find("versioned") is catalogue["versioned"] is second
+        assert catalogue.versions("versioned") == [1, 2]
+    assert catalogue.versions("nowhere") == []
+
+
+def test_functions_of_any_name_can_be_versions_of_one_workflow() -> None:
+    """Given functions of two names and a third version, a catalogue counts one name and holds three definitions."""
+
+    @workflow(name="renamed", version=3)
+    def third() -> int:
+        return 3
+
+    @workflow(name="renamed", version=20251122)
+    def latest() -> int:
+        return 4
+
+    catalogue = Catalogue.of([latest, workflow(name="renamed")(plain), third])
+    assert catalogue.versions("renamed") == [1, 3, 20251122]
+    assert catalogue["renamed"] is latest
+    assert (list(catalogue), len(catalogue)) == (["renamed"], 1)
+    assert len({definition.code_hash for definition in catalogue.definitions()}) == 3
+
+
+def test_two_definitions_of_one_name_and_version_are_refused() -> None:
+    """Given two functions that both say version 2, the error names version and both places."""
+    _, second = two_versions()
+    other = workflow(name="versioned", version=2)(plain)
+    with pytest.raises(DefinitionError, match="several workflows of version 2") as caught:
+        Catalogue.of([second, other])
+    assert second.source in str(caught.value)
+    assert other.source in str(caught.value)
+
+
+def test_an_unclear_old_version_does_not_stand_in_the_way_of_a_new_one() -> None:
+    """Given two declared definitions of version 1 and one of version 2, only looking up version 1 is an error."""
+    two_named_alike("once-alike")
+    newest = workflow(name="once-alike", version=2)(plain)
+    catalogue = Catalogue.declared()
+    assert catalogue["once-alike"] is newest
+    with pytest.raises(DefinitionError, match="several workflows of version 1"):
+        catalogue.find("once-alike", 1)
+
+
+def test_what_is_not_there_is_told_with_what_is() -> None:
+    """Given a name or version that is not registered, the error says which are."""
+    catalogue = Catalogue.of([*two_versions(), workflow(name="other")(plain)])
+    with pytest.raises(KeyError) as caught:
+        catalogue.find("checkout")
+    assert (
+        "'checkout' is not registered with the worker, which knows: other (version 1), "
+        "versioned (versions 1, 2)"
+    ) in caught.value.args[0]
+    with pytest.raises(KeyError) as caught:
+        catalogue.find("versioned", 3)
+    assert (
+        "version 3 of workflow 'versioned' is not registered with the worker, which knows: "
+        "versioned (versions 1, 2)"
+    ) in caught.value.args[0]
+    with pytest.raises(KeyError, match="knows: none"):
+        Catalogue().find("any")
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "2", None, 2**63])
+def test_a_version_that_is_no_number_from_1_upwards_is_refused(version: Any) -> None:
+    """Given a version that can't be counted, the error shows it before any function is decorated."""
+    with pytest.raises(DefinitionError, match=rf"version={version!r}.*whole number from 1"):
+        workflow(version=version)
+
+
+def test_a_function_that_makes_workflows_makes_all_of_them() -> None:
+    """Given workflows of several names from one inner function, each is declared."""
+
+    def make(name: str) -> Workflow[..., Any]:
+        @workflow(name=name)
+        def made() -> str:
+            return name
+
+        return made
+
+    made = [make(f"made-{number}") for number in range(3)]
+    catalogue = Catalogue.declared()
+    assert [catalogue[definition.name] for definition in made] == made
+
+
+# Binding --------------------------------------------------------------------------------------------------------
 
 
 def test_an_input_is_checked_when_it_is_bound() -> None:

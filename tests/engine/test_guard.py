@@ -54,8 +54,8 @@ def run_act(act: Act, folder: Path, kind: str, guard: str = "raise") -> Driver:
         act(folder)
 
     if kind == "async def":
-        return Driver.begin(AsyncWorkflow(as_async, "act", None), guard=guard)
-    return Driver.begin(SyncWorkflow(as_sync, "act", None), guard=guard)
+        return Driver.begin(AsyncWorkflow(as_async, "act", 1, None), guard=guard)
+    return Driver.begin(SyncWorkflow(as_sync, "act", 1, None), guard=guard)
 
 
 kinds = pytest.mark.parametrize("kind", ["async def", "def"])

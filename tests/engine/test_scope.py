@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refold.engine.definitions import AsyncWorkflow, step, workflow
+from refold.engine.definitions import AsyncWorkflow, Workflow, step, workflow
 from refold.engine.operations import TimerRequest
 from refold.engine.scope import (
     StepContext,
@@ -19,6 +19,8 @@ from refold.engine.scope import (
     random,
     sleep,
     sleep_sync,
+    sleep_until,
+    sleep_until_sync,
     step_context,
     uuid4,
 )
@@ -209,7 +211,7 @@ async def sleep_sync_in_async() -> None:
 )
 def test_a_sleep_that_can_not_be_is_refused(program: Callable[[], object], named: str) -> None:
     """Given a delay or a spelling that can't be, the workflow gets an error that says so."""
-    error = Driver.begin(AsyncWorkflow(program, "sleeping", None)).error()
+    error = Driver.begin(AsyncWorkflow(program, "sleeping", 1, None)).error()
 
     assert error.error_type.endswith(":UsageError")
     assert named in error.error_message
@@ -240,3 +242,99 @@ def test_helpers_in_a_step_are_refused(helper: Callable[[], object]) -> None:
     """Given a helper of workflow code called in a step, the error names the step."""
     with enter(a_context()), pytest.raises(UsageError, match="in step 3 of workflow 'wf-1'"):
         helper()
+
+
+# Sleeping until a time ------------------------------------------------------------------------------------
+
+WHEN = datetime(2026, 1, 1, 0, 0, 7, 123_457, tzinfo=UTC)
+WHEN_US = START_US + 7_123_457
+
+
+@workflow
+async def sleep_twice() -> str:
+    await sleep_until(WHEN)
+    await sleep_until(WHEN)
+    return now().isoformat()
+
+
+@workflow
+def sleep_twice_sync() -> str:
+    sleep_until_sync(WHEN)
+    sleep_until_sync(WHEN)
+    return now().isoformat()
+
+
+@pytest.mark.parametrize("definition", [sleep_twice, sleep_twice_sync], ids=["async def", "def"])
+def test_a_sleep_until_a_time_is_due_to_the_microsecond(definition: Workflow[[], str]) -> None:
+    """Given a time, the timer is due exactly then; a time that has come is not waited for, with no operation."""
+    driver = Driver.begin(definition)
+    timer = driver.request(0)
+    assert isinstance(timer, TimerRequest)
+    assert (timer.name, timer.due_at) == ("sleep", WHEN_US)
+    assert timer.source.startswith(f"{__file__}:")
+    driver.fire(0)
+
+    assert driver.result() == f'"{WHEN.isoformat()}"'
+    assert driver.run.next_step == 1
+    driver.check_replays()
+
+
+def test_a_sleep_until_a_time_may_be_cancelled() -> None:
+    """Given a sleep whose task is cancelled, its timer is given up."""
+
+    @workflow
+    async def impatient() -> None:
+        try:
+            async with asyncio.timeout(1):
+                await sleep_until(WHEN)
+        except TimeoutError:
+            await asyncio.sleep(0)
+
+    driver = Driver.begin(impatient)
+    timeout = driver.timer_due(1)
+    driver.fire(timeout)
+
+    assert driver.result() == "null"
+    assert driver.cancelled == [1 - timeout]
+    driver.check_replays()
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        (datetime(2030, 1, 1), "has no time zone"),  # noqa: DTZ001 - that is the mistake
+        (datetime.max.replace(tzinfo=UTC), "very end of the year 9999"),
+    ],
+)
+def test_a_time_that_can_not_be_is_refused(when: datetime, told: str) -> None:
+    """Given a time without a zone, or out of range, the code gets an error and no timer is asked for."""
+
+    @workflow
+    async def careless() -> None:
+        await sleep_until(when)
+
+    @workflow
+    def careless_sync() -> None:
+        sleep_until_sync(when)
+
+    for definition in (careless, careless_sync):
+        driver = Driver.begin(definition)
+        assert told in driver.error().error_message
+        assert driver.asked == {}
+
+
+def test_sleeping_until_a_time_has_a_spelling_for_each_kind() -> None:
+    """Given the wrong one, the error names the right one; in a step neither is right."""
+
+    @workflow
+    async def blocking() -> None:
+        sleep_until_sync(WHEN)
+
+    @workflow
+    def awaiting() -> object:
+        return sleep_until(WHEN)
+
+    assert "write `await sleep_until" in Driver.begin(blocking).error().error_message
+    assert "call sleep_until_sync" in Driver.begin(awaiting).error().error_message
+    with enter(a_context()), pytest.raises(UsageError, match="in step 3 of workflow 'wf-1'"):
+        sleep_until_sync(WHEN)

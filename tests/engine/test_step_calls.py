@@ -18,7 +18,7 @@ from refold.engine.definitions import (
     workflow,
 )
 from refold.engine.failures import capture
-from refold.engine.operations import Ending, Raised, Returned, StepRequest
+from refold.engine.operations import Ending, Raised, Returned, RunFacts, StepRequest
 from refold.engine.retry import Retry
 from refold.engine.scope import StepContext, enter
 from refold.engine.sync_run import SyncRun
@@ -35,6 +35,7 @@ FIXED: dict[str, Any] = {
     "recorded_at": 2_000_000,
     "claim": 0,
     "command": 0,
+    "posted": 0,
     "worker": "t",
 }
 """What the events of one run share."""
@@ -122,7 +123,8 @@ def drive(definition: Workflow[..., Any], *args: object) -> Drive:
     """Run a workflow as a worker does."""
     payload = definition.input_type.encode(args, {})
     positional, named = definition.input_type.decode(payload)
-    started, kind = 1_000_000, definition.result_type
+    facts = RunFacts("w", definition.name, definition.version, started_at=1_000_000)
+    kind = definition.result_type
     run: AsyncRun | SyncRun
     slots = ThreadSlots(1)
     if definition.is_async:
@@ -130,18 +132,18 @@ def drive(definition: Workflow[..., Any], *args: object) -> Drive:
             definition.fn,
             positional,
             named,
-            workflow_id="w",
-            started_at_us=started,
+            facts=facts,
             result_type=kind,
+            encode_input=definition.input_type.encode,
         )
     else:
         run = SyncRun(
             definition.fn,
             positional,
             named,
-            workflow_id="w",
-            started_at_us=started,
+            facts=facts,
             result_type=kind,
+            encode_input=definition.input_type.encode,
             slots=slots,
         )
     run.start()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from refold.engine.definitions import SyncWorkflow, step, workflow
-from refold.engine.operations import Diverged, Returned, TimerRequest
+from refold.engine.operations import Diverged, Returned, RunFacts, TimerRequest
 from refold.engine.scope import Suspended, current, now, random, sleep_sync, uuid4
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import NoThreadFree, ThreadSlots
@@ -353,9 +353,9 @@ def test_code_that_does_not_come_back_is_reported(caplog: pytest.LogCaptureFixtu
             slow.fn,
             (),
             {},
-            workflow_id="wf-1",
-            started_at_us=START_US,
+            facts=RunFacts("wf-1", slow.name, slow.version, START_US),
             result_type=slow.result_type,
+            encode_input=slow.input_type.encode,
             slots=ThreadSlots(1),
             stall_report_s=0.01,
         )
@@ -485,7 +485,7 @@ def test_suspended_is_no_exception_that_code_catches_by_habit() -> None:
         except Exception as error:  # noqa: BLE001
             caught.append(error)
 
-    driver = Driver.begin(SyncWorkflow(habit, "habit", None))
+    driver = Driver.begin(SyncWorkflow(habit, "habit", 1, None))
     driver.run.close()
 
     assert caught == []

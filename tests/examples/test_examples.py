@@ -10,6 +10,50 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT_S = 60
 
 SAYS = {
+    "again.py": (
+        "failed: the printer has no paper",
+        "to be resumed: ['sale-7']",
+        "resumed: ticket for card 7 charged 1 time",
+        "forked: ticket for card 7 charged 1 time",
+    ),
+    "attributes.py": (
+        "parcel-1 {'customer': 'Ada', 'heavy': True, 'place': 'Oslo'}",
+        "parcel-2 {'customer': 'Ada', 'heavy': True}",
+    ),
+    "cancelling.py": (
+        "seat 12A reserved",
+        "paused",
+        "cancelled: the guest has changed his mind",
+        "seat 12A released",
+        "terminated: closing time",
+    ),
+    "children.py": ("4 words; 'a' is no word; see the-count", "19 letters"),
+    "deadline.py": (
+        "reminder: tea is ready",
+        "the errand tidies up",
+        "workflow 'home/0' was cancelled: its deadline has passed",
+        "workflow 'home' was cancelled: its deadline has passed",
+    ),
+    "endless.py": ("total 55", "begun afresh 3 times"),
+    "messages.py": ("soup no. 1", "pie no. 2", "nobody washes up", "cooked 2"),
+    "requests.py": (
+        "balance 0",
+        "after a coin 4",
+        "refused: put in more than nothing",
+        "after another 10",
+        "in the end 10 10",
+    ),
+    "streams.py": (
+        "Say: a stitch in time saves nine (done)",
+        "Say: a stitch in time saves nine",
+        "saves nine (done)",
+    ),
+    "versions.py": (
+        "version 1: cooked soup\n",
+        "version 2: cooked soup with parsley, cooked fish",
+        "new ran version 2",
+        "old ran version 1",
+    ),
     "hello.py": ("(asking who you are)", "(asking what this runs on)", "Hello, "),
     "parallel.py": ("import",),
     "retries.py": (

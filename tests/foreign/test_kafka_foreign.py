@@ -64,6 +64,7 @@ class Header(TypedDict):
     recorded_at: int
     claim: int
     command: int
+    posted: int
     worker: str
 
 
@@ -74,6 +75,7 @@ def header(workflow_id: str | None, position: int | None, claim: int) -> Header:
         "recorded_at": 1_763_832_000_000_000,
         "claim": claim,
         "command": 0,
+        "posted": 0,
         "worker": "worker-1",
     }
 

@@ -4,7 +4,7 @@ What stands in a folder of a past release is never written again: it is what is 
 release must read it and see what that release meant (`test_golden_log.py`).
 
     v0_1/log.bin         a partition's events as a worker writes them: values, each after its length
-                         in four bytes, big-endian. Two workflows, two owners; a fold can take it
+                         in four bytes, big-endian. Four workflows, two owners; a fold can take it
     v0_1/log.json        for each value: key, headers, and the fields that it must decode to
     v0_1/kinds.*         every kind of event with all fields filled, and with as few as it can have
     v0_1/commands.*      the same for commands, and v0_1/replies.* for replies
@@ -14,28 +14,64 @@ import dataclasses
 import json
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    Self,
+    TypedDict,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+from refold.engine.copied import Copied, parts_of
+from refold.engine.operations import Numbering
 from refold.log.codec import GENESIS, encode_command, encode_event, encode_reply, link_claim
-from refold.log.commands import COMMAND_CLASSES, Command, Reply
+from refold.log.commands import COMMAND_CLASSES, Command, Reply, ReplyStatus
 from refold.log.events import (
     EVENT_CLASSES,
+    AskAnswered,
+    AskReceived,
+    AttributesSet,
+    CancelSent,
+    ChildCompleted,
+    ChildFailed,
+    ChildRequested,
     CommandRefused,
+    DeliveryConfirmed,
+    DeliveryRefused,
     Event,
+    HistoryCopied,
+    MessageReceived,
+    MessageSent,
     PartitionClaimed,
+    PatchApplied,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StreamWritten,
     TimerFired,
     TimerStarted,
+    ValuePublished,
+    WorkflowCancelled,
+    WorkflowCancelRequested,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
     WorkflowParked,
+    WorkflowPaused,
+    WorkflowReopened,
     WorkflowResumed,
+    WorkflowRewound,
     WorkflowStarted,
+    WorkflowTerminated,
+    WorkflowWarned,
 )
 from refold.log.protocol import Entry
 
@@ -76,7 +112,6 @@ class Error(TypedDict):
 
     error_type: str
     error_message: str
-    payload: str
 
 
 class Header(TypedDict):
@@ -87,72 +122,287 @@ class Header(TypedDict):
     recorded_at: int
     claim: int
     command: int
+    posted: int
     worker: str
 
 
-def header(workflow_id: str | None, position: int | None, command: int) -> Header:
-    """The first worker's, under its claim at offset 0."""
-    return {
-        "workflow_id": workflow_id,
-        "position": position,
-        "recorded_at": NOW + 1_000_000 * (command + (position or 0)),
-        "claim": 0,
-        "command": command,
-        "worker": "worker-1",
-    }
+class Owner:
+    """Counts what the first worker counts under its claim at offset 0: commands, posts, positions, seconds.
+
+    Attributes:
+        command: Offset of the last command that it has consumed.
+        posted: Commands to other workflows that it has sent.
+    """
+
+    def __init__(self) -> None:
+        self.command = -1
+        self.posted = 0
+        self._seconds = 0
+        self._positions: Counter[str] = Counter()
+
+    def asked(self) -> Self:
+        """It consumes a command: the next event is what the command causes."""
+        self.command += 1
+        return self
+
+    def sent(self) -> Self:
+        """It has sent a command to another workflow."""
+        self.posted += 1
+        return self
+
+    def now(self) -> int:
+        """The time of its last event."""
+        return NOW + 1_000_000 * self._seconds
+
+    def at(self, workflow_id: str) -> Header:
+        """Of the workflow's next event."""
+        self._positions[workflow_id] += 1
+        return self.header(workflow_id, self._positions[workflow_id] - 1)
+
+    def header(self, workflow_id: str, position: int | None) -> Header:
+        """Of the next event, which is the partition's own where it has no position."""
+        self._seconds += 1
+        return {
+            "workflow_id": workflow_id,
+            "position": position,
+            "recorded_at": self.now(),
+            "claim": 0,
+            "command": self.command,
+            "posted": self.posted,
+            "worker": "worker-1",
+        }
 
 
-def claimed(claim: int, worker: str) -> PartitionClaimed:
-    """A worker takes over from the claim at offset `claim`."""
+def claimed(claim: int, worker: str, owner: Owner) -> PartitionClaimed:
+    """A worker takes over from the claim at offset `claim`, when so much was consumed and sent."""
     return PartitionClaimed(
         workflow_id=None,
         position=None,
-        recorded_at=NOW,
+        recorded_at=owner.now(),
         claim=claim,
-        command=-1 if claim < 0 else 3,
+        command=owner.command,
+        posted=owner.posted,
         worker=worker,
         partition=3,
     )
 
 
-def done(position: int) -> Header:
-    """Of the order that goes well."""
-    return header("order-1", position, 0)
-
-
-def stuck(position: int, command: int = 2) -> Header:
-    """Of the order that is parked and then fails."""
-    return header("order-🧾", position, command)
+WHY = '{"requested_by":"zoë","reason":"größer"}'
+FAILED: Error = {"error_type": "builtins:OSError", "error_message": "größer"}
+CANCELLED: Error = {
+    "error_type": "refold.log.errors:WorkflowCancelled",
+    "error_message": "order-1 asked to cancel: too late",
+}
+UNKNOWN: Error = {
+    "error_type": "refold.log.errors:WorkflowNotFound",
+    "error_message": "no run has the id order-9",
+}
+ORDER, CHILD, STUCK, FORK = "order-1", "order-1/5", "order-🧾", "order-1-fork"
 
 
 def log() -> list[Event]:
-    """A partition's life: claimed, two workflows and a refusal, claimed by the next worker."""
-    err: Error = {"error_type": "builtins:OSError", "error_message": "größer", "payload": "[5]"}
-    began = NOW + 500_000
+    """A partition's life: claimed, four workflows with all that can happen, claimed by the next worker."""
+    owner = Owner()
     return [
-        claimed(-1, "worker-1"),
-        WorkflowStarted(**done(0), workflow="shop", payload="[1]", attributes={"customer": "Zoë"}),
-        StepAttemptFailed(
-            **done(1), **err, step=0, name="pay", attempt=1, started_at=began, due_at=began
-        ),
-        StepCompleted(**done(2), step=0, name="pay", payload='"🧾"', attempt=2, started_at=began),
-        TimerStarted(**done(3), step=1, name="sleep", due_at=NOW + 3_000_000),
-        CommandRefused(
-            **header("order-1", None, 1),
-            partition=3,
-            name="workflow.start",
-            error_type="refold.log.errors:WorkflowConflict",
-            error_message="order-1 is taken by a run with another input",
-        ),
-        TimerFired(**done(4), step=1, name="sleep"),
-        WorkflowStarted(**stuck(0), workflow="shop", payload="[2]", code_version="a1"),
-        WorkflowCompleted(**done(5), payload='{"paid":true}'),
-        StepFailed(**stuck(1), **err, step=0, name="pay", attempt=1, started_at=began),
-        WorkflowParked(**stuck(2), name="nondeterminism", error_message="pay is now charge"),
-        WorkflowResumed(**stuck(3, 3), payload='{"reason":"deployed"}', encoding="json"),
-        WorkflowFailed(**stuck(4, 3), **err, error_stack="Traceback ..."),
-        claimed(0, "worker-2"),
+        claimed(-1, "worker-1", owner),
+        *_working(owner),
+        *_calling(owner),
+        *_receiving(owner),
+        *_mended(owner),
+        *_stuck(owner),
+        claimed(0, "worker-2", owner),
     ]
+
+
+def _working(owner: Owner) -> Iterator[Event]:
+    """Steps, a timer, and what the code tells of itself."""
+    yield WorkflowStarted(
+        **owner.asked().at(ORDER),
+        workflow="shop",
+        payload="[1]",
+        version=2,
+        code_version="a1",
+        attributes={"customer": "Zoë", "vip": "true"},
+        due_at=NOW + 86_400_000_000,
+    )
+    yield PatchApplied(**owner.at(ORDER), name="fees")
+    began, due = owner.now(), owner.now() + 2_000_000
+    yield StepAttemptFailed(
+        **owner.at(ORDER), **FAILED, step=0, name="pay", attempt=1, started_at=began, due_at=due
+    )
+    yield StreamWritten(
+        **owner.at(ORDER), step=0, name="out", index=0, count=1, payload='["a"]', attempt=2
+    )
+    yield StepCompleted(
+        **owner.at(ORDER), step=0, name="pay", payload='"🧾"', attempt=2, started_at=due
+    )
+    tags = {"customer": "Zoë", "paid_at": "2025-11-22T17:20:05.000000Z"}
+    yield AttributesSet(**owner.at(ORDER), step=1, name="attributes", attributes=tags)
+    yield ValuePublished(**owner.at(ORDER), step=2, name="status", payload='"paid"')
+    yield StreamWritten(
+        **owner.at(ORDER), step=3, name="out", index=1, count=2, payload='["b","c"]'
+    )
+    yield TimerStarted(**owner.at(ORDER), step=4, name="sleep", due_at=owner.now() + 1_000_000)
+    yield CommandRefused(
+        **owner.asked().header(ORDER, None),
+        partition=3,
+        name="workflow.start",
+        error_type="refold.log.errors:WorkflowConflict",
+        error_message="order-1 is taken by a run with another input",
+    )
+    yield TimerFired(**owner.at(ORDER), step=4, name="sleep")
+
+
+def _calling(owner: Owner) -> Iterator[Event]:
+    """A child that is sent a message and cancelled, a message to nobody, a child that returns."""
+    yield ChildRequested(
+        **owner.at(ORDER), step=5, name="ship", target_id=CHILD, payload="[1]", policy="cancel"
+    )
+    yield WorkflowStarted(
+        **owner.sent().asked().at(CHILD),
+        workflow="ship",
+        payload="[1]",
+        parent_id=ORDER,
+        parent_step=5,
+        policy="cancel",
+    )
+    yield DeliveryConfirmed(**owner.sent().asked().at(ORDER), step=5, name="ship")
+    yield MessageSent(**owner.at(ORDER), step=6, name="address", target_id=CHILD, payload='"é"')
+    yield MessageReceived(
+        **owner.sent().asked().at(CHILD),
+        name="address",
+        payload='"é"',
+        message_id="order-1/6",
+        parent_id=ORDER,
+        parent_step=6,
+    )
+    yield DeliveryConfirmed(**owner.sent().asked().at(ORDER), step=6, name="address")
+    yield MessageSent(**owner.at(ORDER), step=7, name="hello", target_id="order-9", payload="{}")
+    yield CommandRefused(
+        **owner.sent().asked().header("order-9", None),
+        **UNKNOWN,
+        partition=3,
+        name="message.send",
+        parent_id=ORDER,
+        parent_step=7,
+    )
+    yield DeliveryRefused(**owner.sent().asked().at(ORDER), **UNKNOWN, step=7, name="hello")
+    yield CancelSent(
+        **owner.at(ORDER), step=8, name="cancel", target_id=CHILD, payload='{"reason":"too late"}'
+    )
+    yield WorkflowCancelRequested(
+        **owner.sent().asked().at(CHILD),
+        name="request",
+        payload='{"requested_by":"workflow order-1","reason":"too late"}',
+        parent_id=ORDER,
+        parent_step=8,
+    )
+    yield DeliveryConfirmed(**owner.sent().asked().at(ORDER), step=8, name="cancel")
+    yield WorkflowCancelled(**owner.at(CHILD), **CANCELLED, next_step=0)
+    yield ChildFailed(**owner.sent().asked().at(ORDER), **CANCELLED, step=5, name="ship")
+    yield ChildRequested(
+        **owner.at(ORDER),
+        step=9,
+        name="ship",
+        target_id="order-1/9",
+        payload="[2]",
+        policy="abandon",
+        version=3,
+        attributes={"speed": "slow"},
+        due_at=NOW + 86_400_000_000,
+    )
+    yield DeliveryConfirmed(**owner.sent().asked().at(ORDER), step=9, name="ship")
+    yield ChildCompleted(**owner.asked().at(ORDER), step=9, name="ship", payload="true")
+
+
+def _receiving(owner: Owner) -> Iterator[Event]:
+    """A message and two questions from clients; then the run is continued as new, with a message kept."""
+    for text in ("m-1", "m-2"):
+        yield MessageReceived(
+            **owner.asked().at(ORDER), name="note", payload=f'"{text}"', message_id=text
+        )
+    yield AskReceived(**owner.asked().at(ORDER), name="change", payload="1", message_id="q-1")
+    yield AskAnswered(**owner.at(ORDER), step=10, name="change", message_id="q-1", payload="true")
+    yield AskReceived(**owner.asked().at(ORDER), name="change", payload="2", message_id="q-2")
+    yield AskAnswered(**owner.at(ORDER), **FAILED, step=11, name="change", message_id="q-2")
+    yield WorkflowWarned(**owner.at(ORDER), name="history_grows", error_message="10,000 events")
+    yield WorkflowContinued(
+        **owner.at(ORDER),
+        payload="[3]",
+        next_step=12,
+        detail="[23]",  # m-2
+        version=2,
+        code_version="a1",
+    )
+
+
+def _copied() -> str:
+    """What a copy of the order before operation 12 begins with."""
+    message = MessageReceived(
+        **Owner().header(ORDER, 23), name="note", payload='"m-2"', message_id="m-2"
+    )
+    value = ValuePublished(**Owner().header(ORDER, 6), step=2, name="status", payload='"paid"')
+    copied = Copied(
+        outcomes=[message],
+        numbering=Numbering(12),
+        next_step=13,
+        patches=["fees"],
+        streams={"out": 3},
+        values={"status": value},
+        seen=["m-1", "m-2"],
+    )
+    (part,) = parts_of(copied)
+    return part
+
+
+def _mended(owner: Owner) -> Iterator[Event]:
+    """Paused, rewound, completed, opened again; a fork of it that is terminated."""
+    yield WorkflowPaused(**owner.asked().at(ORDER), payload=WHY, next_step=12)
+    yield WorkflowResumed(**owner.asked().at(ORDER), payload=WHY, encoding="json")
+    yield StepCompleted(
+        **owner.at(ORDER), step=12, name="pay", payload="2", attempt=1, started_at=owner.now()
+    )
+    yield WorkflowRewound(**owner.asked().at(ORDER), step=12, next_step=13, payload=WHY)
+    yield WorkflowCompleted(**owner.at(ORDER), payload='{"paid":true}', next_step=13)
+    yield WorkflowReopened(
+        **owner.asked().at(ORDER),
+        step=12,
+        detail=WHY,
+        workflow="shop",
+        payload="[3]",
+        started_at=NOW,
+        version=2,
+        code_version="a1",
+        attributes={"customer": "Zoë"},
+    )
+    yield HistoryCopied(**owner.asked().at(ORDER), payload=_copied(), name="last")
+    yield WorkflowCompleted(**owner.at(ORDER), payload='{"paid":false}', next_step=13)
+    yield WorkflowStarted(
+        **owner.asked().at(FORK), workflow="shop", payload="[3]", source_id=ORDER, step=12
+    )
+    yield HistoryCopied(**owner.asked().at(FORK), payload=_copied(), name="more")
+    yield WorkflowTerminated(
+        **owner.asked().at(FORK),
+        error_type="refold.log.errors:WorkflowTerminated",
+        error_message="zoë terminated it: größer",
+        payload=WHY,
+    )
+
+
+def _stuck(owner: Owner) -> Iterator[Event]:
+    """A run that is parked and then fails."""
+    began = owner.now()
+    yield WorkflowStarted(**owner.asked().at(STUCK), workflow="shop", payload="[2]")
+    yield StepFailed(
+        **owner.at(STUCK), **FAILED, step=0, name="pay", attempt=1, started_at=began, payload="[5]"
+    )
+    yield WorkflowParked(
+        **owner.at(STUCK), name="nondeterminism", error_message="pay is now charge", next_step=1
+    )
+    yield WorkflowResumed(**owner.asked().at(STUCK), payload=WHY, encoding="json")
+    yield WorkflowFailed(
+        **owner.at(STUCK), **FAILED, payload="[5]", error_stack="Traceback ...", next_step=1
+    )
 
 
 def kinds() -> Iterator[Event]:
@@ -182,8 +432,9 @@ def commands() -> Iterator[tuple[Entry, Command]]:
 
 def replies() -> Iterator[tuple[Entry, Reply]]:
     """Every status, full and sparse."""
-    for number in range(12):
-        reply = sample(Reply, number, full=number % 2 == 0)
+    statuses = len(get_args(ReplyStatus))
+    for number in range(2 * statuses):
+        reply = sample(Reply, number, full=number < statuses)
         yield encode_reply(reply, f"client-{number}"), reply
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from refold.engine.fold import PartitionState, Status, evolve
 from refold.log.codec import (
     GENESIS,
     decode_command,
@@ -69,6 +70,21 @@ def test_a_golden_logs_chain_verifies_from_its_first_event(release: str, channel
         assert not isinstance(event, Unreadable)
         is_claim = isinstance(event, PartitionClaimed)
         running = link_claim(running, event.chain) if is_claim else event.chain
+
+
+def test_a_golden_log_folds_to_what_it_tells() -> None:
+    """Given 0.1's log of one partition, no stream is broken, each run stands as its story says, nothing is unsent."""
+    state = PartitionState()
+    for record, _ in golden("v0_1", "log"):
+        evolve(state, decode_event(record), record.offset)
+    assert state.open == {}
+    assert {id_: closed.status for id_, closed in state.closed.items()} == {
+        "order-1": Status.COMPLETED,
+        "order-1/5": Status.CANCELLED,
+        "order-1-fork": Status.TERMINATED,
+        "order-🧾": Status.FAILED,
+    }
+    assert (state.owner, state.posted, list(state.outbox)) == ("worker-2", 10, [])
 
 
 def test_every_kind_stands_in_some_golden_log() -> None:

@@ -18,6 +18,7 @@ from refold import (
     UsageError,
     WorkflowConflict,
     WorkflowNotFound,
+    receive,
     step,
     workflow,
 )
@@ -86,6 +87,23 @@ def test_another_input_is_a_conflict_that_names_both(any_backend: LogBackend) ->
         with pytest.raises(WorkflowConflict, match=r"'mine'.*'doubled'.*'other'"):
             engine.start(other, 1, id="mine")
         assert engine.handle("mine", doubled).result() == 2
+
+
+def test_a_refused_start_does_not_hinder_who_waits_for_the_run(backend: LogBackend) -> None:
+    """Given a handle of a run that goes on, a start that conflicts with it does not delay its result."""
+
+    @workflow
+    async def waits() -> str:
+        return await receive("in", str)
+
+    with engine_on(backend, waits, doubled) as engine:
+        engine.start(waits, id="w")
+    with Engine(backend.log(), workflows=[waits, doubled], start_timeout_s=60) as engine:
+        handle = engine.handle("w")
+        with pytest.raises(WorkflowConflict):
+            engine.start(doubled, 1, id="w")
+        handle.send("in", "here")
+        assert handle.result(timeout_s=5) == "here"  # asking again would take longer
 
 
 def test_an_unconfirmed_start_hears_of_its_conflict_from_the_result(backend: LogBackend) -> None:

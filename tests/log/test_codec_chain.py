@@ -19,6 +19,7 @@ def fired(position: int, name: str = "sleep") -> TimerFired:
         recorded_at=1_700_000_000_000_000 + position,
         claim=0,
         command=3,
+        posted=0,
         worker="worker-1",
         step=position,
         name=name,
@@ -32,6 +33,7 @@ def claimed(worker: str, claim: int = -1) -> PartitionClaimed:
         recorded_at=1_700_000_000_000_000,
         claim=claim,
         command=-1,
+        posted=0,
         worker=worker,
         partition=0,
     )

@@ -23,6 +23,7 @@ FIRED = TimerFired(
     recorded_at=1_700_000_009_000_000,
     claim=7,
     command=3,
+    posted=0,
     worker="worker-1",
     step=1,
     name="sleep",

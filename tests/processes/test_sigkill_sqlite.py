@@ -1,40 +1,55 @@
-"""A worker on one SQLite file, killed a hundred times under load: nothing is lost, nothing recorded runs again."""
+"""A worker on one SQLite file, killed again and again under load: nothing is lost, nothing recorded runs again."""
 
 import asyncio
 import os
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from crash_audit import Journal
-from crash_load import Load, digests, digests_elsewhere, problems_of
+from crash_company import COMPANY, COMPANY_WINDOW
+from crash_exchange import between_partitions
+from crash_load import WINDOW, Load, digests, digests_elsewhere, problems_of
 from crash_nursery import Nursery
-from crash_shapes import SHAPES
+from crash_shapes import SHAPES, Shape
 from refold import Engine
 
-ROUNDS = int(os.environ.get("REFOLD_KILLS", "100"))
 MOST_ATTEMPTS = 200
 """A worker is killed after at most so many attempts have begun in it; some are killed before the first."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_worker_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    """Given runs of every shape, when their worker is killed 100 times, each ends once, with what was recorded."""
+@pytest.mark.parametrize(
+    ("shapes", "window", "partitions", "rounds"),
+    [
+        pytest.param(SHAPES, WINDOW, 1, 100, id="alone"),
+        pytest.param(COMPANY, COMPANY_WINDOW, 4, 20, id="in_company"),
+    ],
+)
+def test_a_worker_killed_again_and_again_loses_and_repeats_nothing(
+    tmp_path: Path, shapes: Sequence[Shape], window: int, partitions: int, rounds: int
+) -> None:
+    """Given runs of every shape, when their worker is killed again and again, each ends once, with what was recorded.
+
+    In company, they message, start and cancel each other over several partitions.
+    """
+    rounds = int(os.environ.get("REFOLD_KILLS", rounds))
     seed = int(os.environ.get("REFOLD_SEED", random.SystemRandom().getrandbits(32)))
     print(f"REFOLD_SEED={seed} brings the same kills back")  # as near as two processes allow
     chance = random.Random(seed)
-    url = f"sqlite:///{tmp_path}/log.db"
+    url = f"sqlite:///{tmp_path}/log.db?partitions={partitions}"
     journal = Journal(tmp_path / "journal")
 
     async def scenario() -> None:
         productive = 0
         with Nursery(url, journal.path) as nursery:
             async with Engine(url, worker=False) as client:
-                load = Load(client, journal, chance, SHAPES)
-                for _ in range(ROUNDS):
+                load = Load(client, journal, chance, shapes, window)
+                for _ in range(rounds):
                     worker = nursery.start()
                     attempts = max(0, chance.randint(-MOST_ATTEMPTS // 10, MOST_ATTEMPTS))
                     await load.until_begun(attempts, worker)
@@ -52,7 +67,8 @@ def test_a_worker_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Pat
         begun = [(line.workflow_id, line.step, line.attempt) for line in journal.lines]
         print(
             f"{len(load.acknowledged)} runs, {len(begun)} attempts, of them "
-            f"{len(begun) - len(set(begun))} again after a kill, {len(audited.claims)} claims"
+            f"{len(begun) - len(set(begun))} again after a kill, {len(audited.claims)} claims; "
+            f"between partitions: {dict(between_partitions(audited, partitions))}"
         )
 
     asyncio.run(scenario())

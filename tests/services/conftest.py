@@ -10,8 +10,9 @@ from cli_process import CommandLine
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A directory with `shop.py` in it."""
-    shutil.copy(Path(__file__).with_name("shop.py"), tmp_path)
+    """A directory with `shop.py` and `office.py` in it."""
+    for name in ("shop.py", "office.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     return tmp_path
 
 

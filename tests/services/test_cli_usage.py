@@ -89,6 +89,23 @@ def flat(text: str) -> str:
         (("worker", "till:rates"), "till:rates is of type dict, not a workflow and no list of workflows"),
         (("worker", "till", "--url", "memory://"), "this process's own memory"),
         (("topics", "create"), "sqlite:///refold.db has no topics"),
+        (("start", "till:checkout", "1", "--deadline", "soon"), "--deadline: 'soon' is no time"),
+        (("start", "till:checkout", "1", "--deadline", "0s"), "not in the future"),
+        (("start", "till:checkout", "1", "--attribute", "gold"), "write it as name=value"),
+        (("start", "till:checkout", "1", "--message", "pay"), "write it as TOPIC=JSON"),
+        (("start", "till:checkout", "1", "--version", "2"), "has no version 2 in this code, which has: 1"),
+        (("list", "--since", "2026-01-01T00:00"), "--since: '2026-01-01T00:00' has no time zone"),
+        (("list", "--attribute", "a=1", "--attribute", "a=2"), "was given twice"),
+        (("send", "x", "topic", "{"), "VALUE is no JSON"),
+        (("ask", "x", "topic", "hello"), "text is '\"hello\"', with both quotes"),
+        (("stream", "x", "items", "--json", "--raw"), "not both"),
+        (("value", "", "key"), "must not be empty"),
+        (("cancel",), "which runs? Name their ids"),
+        (("pause", "x", "--workflow", "checkout"), "not both"),
+        (("terminate", "--all", "--workflow", "checkout"), "--all means every run"),
+        (("resume", "--status", "completed"), "can't be done to runs that are completed"),
+        (("fork", "--all", "--id", "x"), "name the one run that is to be copied"),
+        (("versions", "tilt"), "Did you mean till?"),
         (("topics", "create", "--url", "kafka://nowhere/x"), "is not host:port"),
     ],
 )  # fmt: skip
@@ -105,7 +122,25 @@ def test_wrong_usage_is_one_error_and_makes_nothing(
     assert not [path for path in here.iterdir() if path.suffix not in {".py", ""}]
 
 
-@pytest.mark.parametrize("words", [("list",), ("show", "x"), ("history", "x"), ("resume", "x")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("show", "x"),
+        ("history", "x"),
+        ("resume", "x"),
+        ("cancel", "x", "y"),
+        ("pause", "--all", "--yes"),
+        ("rewind", "x", "--step", "0"),
+        ("fork", "x"),
+        ("terminate", "x", "--dry-run"),
+        ("send", "x", "topic", "1"),
+        ("ask", "x", "topic", "1"),
+        ("value", "x", "key"),
+        ("stream", "x", "name"),
+        ("versions",),
+    ],
+)
 def test_readers_do_not_make_a_log(here: Path, words: tuple[str, ...]) -> None:
     """Given no log file, those who only read say so with exit code 4 and make none."""
     result = refold(*words, "--url", "sqlite:///none.db")
@@ -131,7 +166,13 @@ def test_an_empty_log_has_no_runs() -> None:
     assert "no workflow has the id 'a'" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "start", "worker", "list", "show", "history", "resume"])
+COMMANDS = (
+    *("run", "start", "worker", "list", "show", "history", "versions", "send", "ask", "value"),
+    *("stream", "cancel", "pause", "resume", "terminate", "rewind", "fork"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_examples(command: str) -> None:
     """Given --help, a command shows its options, the log's default, and examples that begin with it."""
     result = refold(command, "--help")
@@ -144,7 +185,7 @@ def test_every_command_explains_itself_with_examples(command: str) -> None:
 def test_help_has_the_commands_and_the_exit_codes() -> None:
     """Given --help, each command and each exit code is there."""
     help_text = flat(refold("--help").stdout)
-    for command in ("run", "start", "worker", "list", "show", "history", "resume", "topics"):
+    for command in (*COMMANDS, "topics"):
         assert f" {command} " in help_text
     assert "3 the workflow is parked" in help_text
 

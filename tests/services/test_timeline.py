@@ -19,8 +19,9 @@ from refold.log.events import (
     WorkflowResumed,
     WorkflowStarted,
 )
-from refold.services.timeline import Milestone, Operation, State, Timeline, timeline_of
+from refold.services.timeline import timeline_of
 from refold.services.timeline_json import event_json, timeline_json
+from refold.services.timeline_rows import Milestone, Operation, State, Timeline
 from refold.services.timeline_view import MAX_ROWS, View, draw
 
 S = 1_000_000
@@ -35,6 +36,7 @@ class Header(TypedDict):
     recorded_at: int
     claim: int
     command: int
+    posted: int
     worker: str
 
 
@@ -46,6 +48,7 @@ def header(position: int, at_s: float, worker: str = "w1") -> Header:
         recorded_at=T0 + round(at_s * S),
         claim=0,
         command=0,
+        posted=0,
         worker=worker,
     )
 

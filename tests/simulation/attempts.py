@@ -51,8 +51,13 @@ class _StepLoop(asyncio.AbstractEventLoop):
         return future
 
 
-def carry_out(attempt: Attempt) -> StepResult:
-    """Call a step's function, as `engine/steps.py` does, to its end at once."""
+def carry_out(attempt: Attempt, write: Callable[[str, str], None]) -> StepResult:
+    """Call a step's function, as `engine/steps.py` does, to its end at once.
+
+    Args:
+        attempt: What is carried out.
+        write: Told of each item (JSON) that it writes, with the stream's name before it.
+    """
     launch, began_at_us = attempt.launch, attempt.began_at_us
     call = launch.call
     context = StepContext(
@@ -60,6 +65,7 @@ def carry_out(attempt: Attempt) -> StepResult:
         workflow_id=launch.workflow_id,
         step=launch.step,
         attempt=launch.attempt,
+        write=write,
     )
     outer = _get_running_loop()
     _set_running_loop(_StepLoop())  # type: ignore[abstract]  # it is not, at run time

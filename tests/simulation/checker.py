@@ -1,333 +1,62 @@
 """The invariants of the engine, checked over a simulated world's log and journal once it has come to rest.
 
-Each check is a function that gives a sentence for every violation that it finds. The numbers are those of the design.
+Each check gives a sentence for every violation that it finds. The numbers are those of the design, which has these:
+
+ 1. An acknowledged start is never lost.
+ 2. A recorded outcome is never changed, and its step never runs again.
+ 3. A step with no recorded outcome runs at least once.
+ 4. No effect precedes the durability of what it follows from.
+ 5. A result given to anyone is the result in the log, for ever.
+ 6. At most one accepted owner per partition and offset.
+ 7. All readers fold to the same digest.
+ 8. Replay is silent: to recover a partition on which all rests appends the claim alone.
+ 9. A position in a stream has no gap and no repeat.
+10. A message is delivered at most once per receiver and never dropped: confirmed exactly when it stands there.
+11. A timer, a retry, a deadline fires once, and not before it is due, however clocks are set.
+13. One bad workflow, event or command never stops another workflow.
+16. A child is started exactly once per request, and none is orphaned: what is to end with its parent is asked to,
+    and its end is told to an open parent once, as it was.
+17. What one workflow sends to another has exactly one answer: recorded there, or refused.
+18. All that events want of other workflows is posted, not before its event is safe; and no event counts more as posted
+    than was.
+19. Messages of one sender keep their order.
+20. A question has one answer, and that is what the client hears; a value that a client hears was published.
+21. The items of a stream count 0, 1, 2, ... over all who write to it.
+22. A number names one operation of a stream for ever, whatever is continued as new, rewound or reopened.
+
+(12, 14 and 15 are about queues, memory and back-pressure, which a simulated log does not show.)
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from tests.simulation.attempts import SECOND_US
-from tests.simulation.journal import Audit, Journal
-from tests.simulation.shapes import Expectation
-
-from refold.engine.proof import FRESH_S
-from refold.log.codec import GENESIS, decode_command, link_claim, verify
-from refold.log.commands import Command, StartWorkflow
-from refold.log.events import (
-    PartitionClaimed,
-    StepCompleted,
-    StepFailed,
-    TimerFired,
-    TimerStarted,
-    Unreadable,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowParked,
-    WorkflowStarted,
-)
-from refold.log.memory import MemoryStore
-from refold.log.protocol import Channel
-
-ALLOWED_TO_PARK = {
-    "parking": "attempts_used_up",
-    "parking_beside": "attempts_used_up",
-    "changing": "diverged",
-}
-"""Workflows that may be parked, and why."""
-
-
-@dataclass(frozen=True)
-class History:
-    """What there is to judge.
-
-    Args:
-        store: The log.
-        journal: What was done.
-        expected: How each run must have ended, by workflow id. A run that is not named here may end in any way.
-    """
-
-    store: MemoryStore
-    journal: Journal
-    expected: Mapping[str, Expectation]
-
-    def audit(self) -> Audit:
-        """The log as an auditor reads it who begins anew."""
-        audit = Audit(self.store)
-        audit.advance()
-        return audit
-
-    def commands(self) -> list[Command | Unreadable]:
-        """All commands; each one's offset is its index."""
-        return [decode_command(record) for record in self.store.read(Channel.COMMANDS, 0, 0)]
-
-
-Problems = Iterator[str]
-
-
-def invariant_01_an_acknowledged_start_is_never_lost(history: History) -> Problems:
-    """Once a client has heard that its run was accepted, the run's stream is in the log, from then on for ever."""
-    audit = history.audit()
-    for given in history.journal.answers:
-        workflow_id = given.reply.workflow_id
-        if given.reply.status != "accepted" or workflow_id in audit.broken:
-            continue
-        if given.stream == 0:
-            yield f"{workflow_id}: acknowledged before its start was in the log"
-        if not isinstance(next(iter(audit.stream(workflow_id)), None), WorkflowStarted):
-            yield f"{workflow_id}: acknowledged, and its start is not in the log"
-
-
-def invariant_02_a_recorded_outcome_is_never_changed(history: History) -> Problems:
-    """An operation has at most one accepted outcome, and none of its attempts begins once that is in the log.
-
-    A worker that was stopped may begin one before it finds out that it is no longer the owner, but only as long as
-    the proof that it was is fresh (`engine/proof.py`).
-    """
-    audit = history.audit()
-    for workflow_id, stream in audit.streams.items():
-        counts = Counter(
-            event.step
-            for event in stream
-            if isinstance(event, StepCompleted | StepFailed | TimerFired)
-        )
-        for step, count in counts.items():
-            if count > 1:
-                yield f"{workflow_id}/{step}: {count} outcomes"
-    for begin in history.journal.begins:
-        recorded_at_us = begin.recorded_at_us
-        if recorded_at_us is None:
-            continue
-        if begin.owned or begin.at_us - recorded_at_us > FRESH_S * SECOND_US:
-            yield (
-                f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker} "
-                f"{begin.at_us - recorded_at_us} µs after the step's outcome was in the log"
-            )
-
-
-def invariant_03_a_step_without_outcome_runs(history: History) -> Problems:
-    """Every accepted run has come to its end, and each outcome is of an attempt that was begun before it."""
-    audit = history.audit()
-    began: dict[tuple[str, int, int], int] = {}
-    for begin in history.journal.begins:
-        began.setdefault((begin.workflow_id, begin.step, begin.attempt), begin.at_us)
-    for record, event in audit.accepted:
-        if isinstance(event, StepCompleted | StepFailed):
-            at_us = began.get((event.workflow_id or "", event.step, event.attempt))
-            if at_us is None or at_us > record.timestamp:
-                yield f"{event.workflow_id}/{event.step}: has an outcome and was never begun"
-    for workflow_id in history.expected:
-        if workflow_id not in audit.broken and audit.ended(workflow_id) is None:
-            yield f"{workflow_id}: has not ended: {list(audit.stream(workflow_id))[-1:]}"
-
-
-def invariant_04_no_effect_precedes_what_it_follows_from(history: History) -> Problems:
-    """When a step begins, each outcome that its code had been told is in the log and accepted; and attempt n
-    begins when n - 1 failed ones are.
-    """
-    for begin in history.journal.begins:
-        where = f"{begin.workflow_id}/{begin.step}: attempt {begin.attempt} began in {begin.worker}"
-        if begin.missing:
-            yield f"{where} before the log had {begin.missing}"
-        if begin.overlaps:
-            yield f"{where} while one of that step was still under way there"
-        if begin.attempt > begin.failed + 1 or (begin.owned and begin.attempt <= begin.failed):
-            yield f"{where} with {begin.failed} failed attempts in the log"
-
-
-def invariant_05_a_result_that_was_given_is_the_result(history: History) -> Problems:
-    """What a client was told of a run's end was in the log at that moment, and is what the log says for ever."""
-    audit = history.audit()
-    for given in history.journal.answers:
-        reply = given.reply
-        if reply.status not in ("completed", "failed"):
-            continue
-        told = (reply.status, reply.payload, reply.error_type, reply.error_message)
-        for when, ended in (("then", given.ended), ("now", audit.ended(reply.workflow_id))):
-            if told != _said_of(ended):
-                yield f"{reply.workflow_id}: {given.client_id} heard {reply}; the log says {when} {ended}"
-
-
-def _said_of(
-    ended: WorkflowCompleted | WorkflowFailed | None,
-) -> tuple[str, str | None, str | None, str | None]:
-    """What a client must have heard of an end: status, payload, error's type and message."""
-    match ended:
-        case WorkflowCompleted():
-            return "completed", ended.payload, None, None
-        case WorkflowFailed():
-            return "failed", ended.payload, ended.error_type, ended.error_message
-        case None:
-            return "open", None, None, None
-
-
-def invariant_06_every_offset_has_one_owner(history: History) -> Problems:
-    """Each claim that was accepted made one worker the owner at most: the one that wrote it. Who took itself for
-    the owner otherwise had lost a race without seeing it.
-    """
-    accepted = {offset: claim.worker for offset, claim in history.audit().claims}
-    for worker, claim in history.journal.owners:
-        if accepted.get(claim) != worker:
-            yield f"{worker} took itself for the owner by {claim}, which is {accepted.get(claim)}'s"
-    for claim, count in Counter(claim for _, claim in history.journal.owners).items():
-        if count > 1:
-            yield f"{count} owners by the claim {claim}"
-
-
-def invariant_07_all_readers_fold_to_the_same(history: History) -> Problems:
-    """Owners that have all confirmed, readers that go along and readers that begin anew have the same digest."""
-    if not history.journal.digests:
-        yield "no two readers were compared"
-    for digests in history.journal.digests:
-        if digests.found != digests.reader:
-            yield f"{digests.who} has another state than a reader before offset {digests.offset}"
-
-
-def invariant_08_replay_is_silent(history: History) -> Problems:
-    """To recover a log on which nothing is open appends the claim alone, and begins no step."""
-    silence = history.journal.silence
-    if silence is None:
-        yield "no recovery of the finished log was looked at"
-    elif silence.appended != ("partition.claimed",) or silence.begun:
-        yield f"recovery of the finished log appended {silence.appended} and began {silence.begun} steps"
-
-
-def invariant_09_positions_have_no_gap(history: History) -> Problems:
-    """Within a stream the accepted events count 0, 1, 2, ..., their times never go back, and the end is the last."""
-    audit = history.audit()
-    for workflow_id, stream in audit.streams.items():
-        if workflow_id in audit.broken:
-            continue
-        positions = [event.position for event in stream]
-        if positions != list(range(len(stream))):
-            yield f"{workflow_id}: positions {positions}"
-        times = [event.recorded_at for event in stream]
-        if times != sorted(times):
-            yield f"{workflow_id}: times {times} go back"
-        for event in stream[:-1]:
-            if isinstance(event, WorkflowCompleted | WorkflowFailed):
-                yield f"{workflow_id}: goes on after {event}"
-
-
-def invariant_11_a_timer_fires_once_and_when_due(history: History) -> Problems:
-    """A timer fires after it was started, not before it is due, and once; so does the wait before a retry."""
-    for workflow_id, stream in history.audit().streams.items():
-        due: dict[int, int] = {}
-        for event in stream:
-            if isinstance(event, TimerStarted):
-                if event.step in due:
-                    yield f"{workflow_id}/{event.step}: timer started twice"
-                due[event.step] = event.due_at
-            elif isinstance(event, TimerFired):
-                due_at = due.get(event.step)
-                if due_at is None:
-                    yield f"{workflow_id}/{event.step}: a timer fired that was not running"
-                elif event.recorded_at < due_at:
-                    yield f"{workflow_id}/{event.step}: timer fired {due_at - event.recorded_at} µs early"
-                due.pop(event.step, None)
-    for begin in history.journal.begins:
-        if begin.early_us > 0:
-            yield f"{begin.workflow_id}/{begin.step}: was tried again {begin.early_us} µs early"
-
-
-def invariant_13_the_bad_stop_only_themselves(history: History) -> Problems:
-    """Every run has ended as its code says. So those beside a poison command, a poison event or a run that no
-    longer fits its code have; and what is poisoned is parked, not failed and not lost.
-    """
-    audit = history.audit()
-    for workflow_id, expectation in history.expected.items():
-        stream = audit.stream(workflow_id)
-        if workflow_id in audit.broken:
-            told = [
-                given.reply
-                for given in history.journal.answers
-                if given.reply.workflow_id == workflow_id
-            ]
-            if not told or told[-1].status != "parked":
-                yield f"{workflow_id}: is poisoned, and its client heard {told[-1:]}"
-        elif not stream:
-            yield f"{workflow_id}: was never started"
-        elif (problem := expectation(stream)) is not None:
-            yield f"{workflow_id}: {problem}"
-
-
-def commands_are_consumed_exactly_once(history: History) -> Problems:
-    """A start that conflicts with the first one, and what can't be read, is refused once; nothing else is."""
-    audit = history.audit()
-    refused = Counter(event.command for event in audit.refused)
-    for offset, command in enumerate(history.commands()):
-        times = refused.pop(offset, 0)
-        wanted = _refusals(audit, command)
-        if wanted is not None and times != wanted:
-            yield f"the command at {offset} was refused {times} times, not {wanted}: {command}"
-    if refused:
-        yield f"commands were refused that nobody made: {refused}"
-
-
-def replies_answer_what_was_asked(history: History) -> Problems:
-    """A reply goes to the client that asked, by the name of its command and about the run that it named."""
-    asked = {
-        (command.reply_to, command.command_id, command.workflow_id)
-        for command in history.commands()
-        if not isinstance(command, Unreadable)
-    }
-    for given in history.journal.answers:
-        if (given.client_id, given.reply.command_id, given.reply.workflow_id) not in asked:
-            yield f"{given.client_id} heard what it had not asked: {given.reply}"
-
-
-def _refusals(audit: Audit, command: Command | Unreadable) -> int | None:
-    """How often a command must have been refused; None where that depends on when it came."""
-    if isinstance(command, Unreadable):
-        return 1
-    if not isinstance(command, StartWorkflow):
-        return None
-    if command.workflow_id in audit.broken:
-        return None
-    first = next(iter(audit.stream(command.workflow_id)), None)
-    if not isinstance(first, WorkflowStarted):
-        return 1
-    return int((first.workflow, first.payload) != (command.workflow, command.payload))
-
-
-def the_chain_verifies(history: History) -> Problems:
-    """Each accepted event vouches for all before it."""
-    chain = GENESIS
-    for record, event in history.audit().accepted:
-        if not verify(record, chain):
-            yield f"the chain breaks at offset {record.offset}: {event}"
-        chain = (
-            link_claim(chain, event.chain) if isinstance(event, PartitionClaimed) else event.chain
-        )
-
-
-def only_the_odd_are_parked(history: History) -> Problems:
-    """No run is parked but those that ask for it, and those whose code was changed."""
-    for workflow_id, stream in history.audit().streams.items():
-        started = stream[0]
-        name = started.workflow if isinstance(started, WorkflowStarted) else "?"
-        allowed = ALLOWED_TO_PARK.get(name)
-        for event in stream:
-            if isinstance(event, WorkflowParked) and event.name != allowed:
-                yield f"{workflow_id}: parked: {event.error_message}"
-
+from tests.simulation import core_checks as core
+from tests.simulation import exchange_checks as exchange
+from tests.simulation.history import History, Problems
 
 CHECKS: tuple[Callable[[History], Problems], ...] = (
-    invariant_01_an_acknowledged_start_is_never_lost,
-    invariant_02_a_recorded_outcome_is_never_changed,
-    invariant_03_a_step_without_outcome_runs,
-    invariant_04_no_effect_precedes_what_it_follows_from,
-    invariant_05_a_result_that_was_given_is_the_result,
-    invariant_06_every_offset_has_one_owner,
-    invariant_07_all_readers_fold_to_the_same,
-    invariant_08_replay_is_silent,
-    invariant_09_positions_have_no_gap,
-    invariant_11_a_timer_fires_once_and_when_due,
-    invariant_13_the_bad_stop_only_themselves,
-    commands_are_consumed_exactly_once,
-    replies_answer_what_was_asked,
-    the_chain_verifies,
-    only_the_odd_are_parked,
+    core.invariant_01_an_acknowledged_start_is_never_lost,
+    core.invariant_02_a_recorded_outcome_is_never_changed,
+    core.invariant_03_a_step_without_outcome_runs,
+    core.invariant_04_no_effect_precedes_what_it_follows_from,
+    core.invariant_05_a_result_that_was_given_is_the_result,
+    core.invariant_06_every_offset_has_one_owner,
+    core.invariant_07_all_readers_fold_to_the_same,
+    core.invariant_08_replay_is_silent,
+    core.invariant_09_positions_have_no_gap,
+    exchange.invariant_10_a_message_comes_once_and_is_never_dropped,
+    core.invariant_11_a_timer_fires_once_and_when_due,
+    core.invariant_13_the_bad_stop_only_themselves,
+    exchange.invariant_16_a_child_is_started_once_and_is_no_orphan,
+    exchange.invariant_17_what_is_sent_is_answered_once,
+    exchange.invariant_18_what_is_said_to_be_posted_is,
+    exchange.invariant_19_a_sender_s_messages_keep_their_order,
+    exchange.invariant_20_a_question_has_one_answer,
+    exchange.invariant_21_a_stream_grows_without_gap,
+    exchange.invariant_22_a_number_names_one_operation,
+    core.commands_are_consumed_exactly_once,
+    core.replies_answer_what_was_asked,
+    core.the_chain_verifies,
+    core.only_the_odd_are_parked,
 )
 
 

@@ -5,7 +5,7 @@ run that is carried out in pieces, by many workers, ends as one that was never d
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -451,9 +451,3 @@ SHAPES: tuple[Shape, ...] = (
 )
 
 CHANGING = Shape(changing, (), returns("first 2", "2second "))
-
-
-def catalogue(version: int = 1) -> Mapping[str, Workflow[..., Any]]:
-    """The code that a worker has. Version 2 differs in one workflow, which no longer fits what version 1 recorded."""
-    shapes = {shape.name: shape.workflow for shape in SHAPES}
-    return {**shapes, "changing": changing if version == 1 else changed}

@@ -4,153 +4,38 @@ The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` 
 here is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from random import Random
-from typing import Any, Protocol
 
-from tests.simulation.attempts import (
-    MAX_STEP_US,
-    NAMESPACE,
-    SECOND_US,
-    STEP_US,
-    Attempt,
-    carry_out,
-)
-from tests.simulation.faults import Fault, Kind
+from tests.simulation.attempts import MAX_STEP_US, SECOND_US, STEP_US, Attempt, carry_out
+from tests.simulation.surroundings import Killed, SimLog, SimProof, Surroundings
 from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
-from refold.engine.definitions import Workflow
-from refold.engine.effects import Answer, Effect, Launch, StepResult
-from refold.engine.operations import Outcome
+from refold.engine.active import Items
+from refold.engine.definitions import Catalogue
+from refold.engine.effects import Answer, Effect, Launch, Post, StepResult
 from refold.engine.owner import Owner, OwnerSettings
-from refold.engine.proof import Instant, Proof
-from refold.engine.reader import read_ending
+from refold.engine.reader import read_lookup
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import LOST_PAUSE_S, claim
-from refold.log.codec import decode_command
+from refold.log.codec import decode_command, encode_command
 from refold.log.errors import AppendUnknown
-from refold.log.memory import MemoryLog, MemoryStore
-from refold.log.protocol import Bounds, Channel, Entry, Record
-
-PARTITION = 0
+from refold.log.partitioner import partition_of
+from refold.log.protocol import Channel, Entry, Record
 
 DRAIN_US = 10 * SECOND_US
-
-
-class Killed(BaseException):
-    """The worker's process is gone."""
-
-
-class Surroundings(Protocol):
-    """What a worker is told by, and tells, the world that it lives in."""
-
-    now_us: int
-
-    @property
-    def store(self) -> MemoryStore:
-        """The log."""
-        ...
-
-    @property
-    def random(self) -> Random:
-        """Where all chance comes from."""
-        ...
-
-    def fate(self, worker: "SimWorker", entries: int) -> Fault:
-        """What becomes of the worker's next append."""
-        ...
-
-    def stall(self, worker: "SimWorker") -> None:
-        """The worker stops, and somebody else is to take over."""
-
-    def land_later(self, entries: Sequence[Entry]) -> None:
-        """Records are on their way, and will come into the log when nobody waits for them any more."""
-
-    def owns(self, worker: "SimWorker", claim: int) -> None:
-        """The worker takes itself for the owner, by that claim."""
-
-    def began(self, worker: "SimWorker", launch: Launch, knew: Sequence[Outcome]) -> None:
-        """A step's attempt begins now."""
-
-    def answered(self, answer: Answer) -> None:
-        """A client hears a reply."""
-
-    def quiet(self, worker: "SimWorker", owner: Owner) -> None:
-        """All that the owner has made is confirmed."""
-
-
-class SimLog(MemoryLog):
-    """One worker's way to the log, on which its appends meet their fate."""
-
-    def __init__(self, world: Surroundings, worker: "SimWorker") -> None:
-        super().__init__(NAMESPACE, store=world.store)
-        self._world = world
-        self._worker = worker
-
-    def _check(self, partition: int) -> None:
-        """Nothing was opened: there is no event loop to be bound to."""
-
-    async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
-    ) -> Sequence[int]:
-        """Append, with what goes wrong on the way."""
-        fault = self._world.fate(self._worker, len(entries))
-        count = len(entries) if fault.written is None else min(fault.written, len(entries))
-        if fault.kind in (Kind.OK, Kind.SLOW):
-            count = len(entries)
-        await pause()
-        if fault.kind is Kind.ZOMBIE and count == 0:
-            await self._stop()
-        offsets = list(self._store.append(channel, partition, entries[:count]))
-        match fault.kind:
-            case Kind.OK:
-                await pause()
-            case Kind.CRASH:
-                raise Killed
-            case Kind.LOST | Kind.LATE:
-                await pause()
-                if fault.kind is Kind.LATE:
-                    self._world.land_later(entries[count:])
-                raise AppendUnknown(f"append of {len(entries)} records timed out")
-            case Kind.SLOW | Kind.TORN:
-                await pause(self._world.now_us + self._world.random.randrange(20 * SECOND_US))
-            case Kind.ZOMBIE:
-                if count:
-                    await self._stop()
-        offsets.extend(self._store.append(channel, partition, entries[count:]))
-        return offsets
-
-    async def bounds(self, channel: Channel, partition: int) -> Bounds:
-        """First offset and end; the answer takes its time."""
-        bounds = await super().bounds(channel, partition)
-        await pause()
-        return bounds
-
-    async def _stop(self) -> None:
-        self._world.stall(self._worker)
-        await pause()
-
-
-class SimProof(Proof):
-    """The real rule of how fresh a worker's knowledge is, by virtual clocks."""
-
-    def __init__(self, world: Surroundings, worker: "SimWorker") -> None:
-        super().__init__(worker.clock)
-        self._world = world
-        self._worker = worker
-
-    def now(self) -> Instant:
-        """The virtual moment; the monotonic clock is not off and can't be set."""
-        return Instant(self._world.now_us / SECOND_US, self._worker.clock())
+NEVER_US = 1 << 62
+MAX_POSTS = 3
+"""So few go out together that many posts are cut in two."""
 
 
 class SimWorker:
-    """A worker of the one partition, in acts that somebody else puts in order.
+    """A worker of one partition, in acts that somebody else puts in order.
 
     Args:
         world: Its surroundings.
+        partition: The partition.
         settings: Its name, and limits of its owners.
         workflows: Its code.
         slots: Threads for `def` workflows.
@@ -160,12 +45,14 @@ class SimWorker:
     def __init__(
         self,
         world: Surroundings,
+        partition: int,
         settings: OwnerSettings,
-        workflows: Mapping[str, Workflow[..., Any]],
+        workflows: Catalogue,
         slots: ThreadSlots,
         skew_us: int = 0,
     ) -> None:
         self.name = settings.worker
+        self.partition = partition
         self.alive = True
         self.stopped = False  # as by SIGSTOP: does nothing until the world lets it go on
         self.owner: Owner | None = None
@@ -175,6 +62,7 @@ class SimWorker:
         self._workflows = workflows
         self._slots = slots
         self._skew_us = skew_us
+        self._booted_us = world.now_us - world.random.randrange(1000 * SECOND_US)
         self._runs = WatchedRuns(workflows, slots)
         self._log = SimLog(world, self)
         self._draining = False
@@ -189,10 +77,17 @@ class SimWorker:
         self._woken = False
         self._until_us: int | None = None
         self._task = self._serve()
+        self._outgoing: list[Post] = []
+        self._post_task: Coroutine[object, object, None] | None = None
+        self._post_until_us: int | None = None
 
     def clock(self) -> int:
         """Its wall clock, microseconds."""
         return self._world.now_us + self._skew_us
+
+    def elapsed(self) -> int:
+        """A clock that nobody can set, microseconds since its machine was started."""
+        return self._world.now_us - self._booted_us
 
     # For the scheduler ------------------------------------------------------------------------------------
 
@@ -204,6 +99,8 @@ class SimWorker:
         acts: list[Callable[[], None]] = []
         if self._woken or self._until_us is None or self._until_us <= now_us:
             acts.append(self.go_on)
+        if self._post_task is not None and (self._post_until_us or 0) <= now_us:
+            acts.append(self._go_on_posting)
         due = [attempt for attempt in self.attempts if attempt.done_at_us <= now_us]
         acts.extend(partial(self._begin, launch) for launch in self._queued)
         acts.extend(partial(self._finish_step, attempt) for attempt in due)
@@ -223,6 +120,8 @@ class SimWorker:
         times = [attempt.done_at_us for attempt in self.attempts]
         if self._until_us is not None:
             times.append(self._until_us)
+        if self._post_task is not None:
+            times.append(self._post_until_us or 0)
         if self._draining and not self._finishing:
             times.append(self._drain_until_us)
         return min(times, default=None)
@@ -238,10 +137,20 @@ class SimWorker:
         except Killed:
             self.die()
 
+    def _go_on_posting(self) -> None:
+        assert self._post_task is not None
+        try:
+            self._post_until_us = self._post_task.send(None)  # type: ignore[assignment]
+        except StopIteration:
+            self._post_task = None
+        except Killed:
+            self.die()
+
     def die(self) -> None:
         """The process is gone, with all that it had in memory."""
         self.alive = False
         self._task.close()
+        self._stop_posting()
         self._forget_steps()
         if self.owner is not None:
             self.owner.abandon()  # ends the threads of `def` workflows; nobody hears the answers
@@ -281,10 +190,12 @@ class SimWorker:
 
     async def _own(self) -> None:
         world = self._world
-        state = await claim(self._log, PARTITION, self.name, self.clock)
+        state = await claim(self._log, self.partition, self.name, self.clock)
         world.owns(self, state.claim)
         self._runs = WatchedRuns(self._workflows, self._slots)
-        owner = Owner(PARTITION, state, self._settings, self._runs, world.random.random)
+        owner = Owner(
+            self.partition, state, self._settings, self._runs, world.random.random, self.elapsed
+        )
         self.owner = owner
         for _ in owner.recover(self.clock()):
             if world.random.random() < 0.1:
@@ -311,15 +222,15 @@ class SimWorker:
                 if owner.unconfirmed == 0:
                     self._world.quiet(self, owner)
                 wake_at = owner.wake_at()
-                await pause(NEVER_US if wake_at is None else wake_at - self._skew_us)
+                await pause(NEVER_US if wake_at is None else wake_at + self._booted_us)
 
     async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
         sent_at = self._proof.now()
-        offsets = await self._log.append(Channel.EVENTS, PARTITION, entries)
+        offsets = await self._log.append(Channel.EVENTS, self.partition, entries)
         gap = owner.acked(offsets)
         if gap is not None:
             records: list[Record] = []
-            async for batch in self._log.read(Channel.EVENTS, PARTITION, *gap):
+            async for batch in self._log.read(Channel.EVENTS, self.partition, *gap):
                 records.extend(batch)
             owner.inspected(records, offsets)
         if owner.lost_to is None:
@@ -336,6 +247,7 @@ class SimWorker:
             while owner.lost_to is None and not self._proof.is_fresh():
                 await self._probe(owner)
         if owner.lost_to is not None:
+            self._woken = True  # the pump looks before it sleeps
             return
         for effect in effects:
             if isinstance(effect, Launch):
@@ -343,16 +255,53 @@ class SimWorker:
                     self._queued.append(effect)
             elif isinstance(effect, Answer):
                 self._world.answered(effect)
+            elif isinstance(effect, Post):
+                self._outgoing.append(effect)
             else:
-                reply = finish(read_ending(self._log, PARTITION, effect))
+                reply = finish(read_lookup(self._log, self.partition, effect))
                 self._world.answered(Answer(effect.client_id, reply))
+        if self._outgoing and self._post_task is None:
+            self._post_until_us = None
+            self._post_task = self._post_all(owner)
+
+    async def _post_all(self, owner: Owner) -> None:
+        world = self._world
+        while self._outgoing and self.owner is owner:
+            posts = self._outgoing[:MAX_POSTS]
+            try:
+                await self._post(posts)
+            except AppendUnknown:
+                await pause(world.now_us + world.random.randrange(SECOND_US // 10))
+                continue
+            del self._outgoing[: len(posts)]
+            owner.posted(posts[-1].number)
+
+    async def _post(self, posts: Sequence[Post]) -> None:
+        """Those to different partitions go out in any order."""
+        batches: dict[int, list[Entry]] = {}
+        for post in posts:
+            partition = partition_of(post.command.workflow_id, self._log.partitions)
+            batches.setdefault(partition, []).append(encode_command(post.command))
+        order = list(batches.items())
+        if len(order) > 1:
+            self._world.random.shuffle(order)
+        for partition, entries in order:
+            await self._log.append(Channel.COMMANDS, partition, entries)
+
+    def _stop_posting(self) -> None:
+        self._outgoing.clear()
+        if self._post_task is not None:
+            self._post_task.close()
+            self._post_task = None
 
     async def _probe(self, owner: Owner) -> None:
         asked_at = self._proof.now()
-        end = (await self._log.bounds(Channel.EVENTS, PARTITION)).end
+        end = (await self._log.bounds(Channel.EVENTS, self.partition)).end
         if end > owner.next_offset:
             records: list[Record] = []
-            async for batch in self._log.read(Channel.EVENTS, PARTITION, owner.next_offset, end):
+            async for batch in self._log.read(
+                Channel.EVENTS, self.partition, owner.next_offset, end
+            ):
                 records.extend(batch)
             owner.inspected(records, ())
         if owner.lost_to is None:
@@ -361,6 +310,7 @@ class SimWorker:
     def _drop(self) -> None:
         owner, self.owner = self.owner, None
         self._forget_steps()
+        self._stop_posting()
         self._following = self._follow_from = None
         if owner is not None:
             for answer in owner.abandon():
@@ -369,7 +319,7 @@ class SimWorker:
     # Commands and steps -----------------------------------------------------------------------------------
 
     def _waiting_commands(self) -> int:
-        return self._world.store.end(Channel.COMMANDS, PARTITION)
+        return self._world.store.end(Channel.COMMANDS, self.partition)
 
     def _deliver(self) -> None:
         """The next commands come, sometimes with some that have come before."""
@@ -380,7 +330,7 @@ class SimWorker:
         start = max(0, self._following - again)
         limit = again + random.choice((1, 1, 2, 5, 100))
         self._following = None
-        records = self._world.store.read(Channel.COMMANDS, PARTITION, start, None, limit)
+        records = self._world.store.read(Channel.COMMANDS, self.partition, start, None, limit)
         for record in records:
             self.owner.handle(record.offset, decode_command(record), self.clock())
         self._follow_from = records[-1].offset + 1
@@ -419,11 +369,15 @@ class SimWorker:
     def _finish_step(self, attempt: Attempt) -> None:
         assert self.owner is not None
         self.attempts.remove(attempt)
-        result = carry_out(attempt)
+        result = carry_out(attempt, partial(self._wrote, attempt.launch))
         self.owner.step_done(attempt.launch, result, self.clock())
         if self._world.random.random() < 0.1:
             self._reported.append((attempt.launch, result))
         self._woken = True
+
+    def _wrote(self, launch: Launch, stream: str, item: str) -> None:
+        assert self.owner is not None
+        self.owner.wrote(launch, Items(stream, f"[{item}]", 1), self.clock())
 
     def _report_again(self) -> None:
         """A report comes once more, perhaps long after."""
@@ -440,6 +394,3 @@ class SimWorker:
     def _finish_draining(self) -> None:
         self._finishing = True
         self._woken = True
-
-
-NEVER_US = 1 << 62

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from tests.simulation import checker
+from tests.simulation import core_checks as core
 from tests.simulation.attempts import SECOND_US
-from tests.simulation.checker import CHECKS, History, Problems, problems
+from tests.simulation.checker import CHECKS, problems
+from tests.simulation.exchange_plants import PLANTS as EXCHANGE_PLANTS
+from tests.simulation.exchange_plants import scene_history
+from tests.simulation.history import History, Problems
 from tests.simulation.journal import Begin, Digests, Given, Journal, Silence
 from tests.simulation.shapes import returns
 
@@ -35,6 +38,7 @@ CLAIM = PartitionClaimed(
     recorded_at=1,
     claim=-1,
     command=-1,
+    posted=0,
     worker="a",
     partition=0,
 )
@@ -44,6 +48,7 @@ STARTED = WorkflowStarted(
     recorded_at=2,
     claim=0,
     command=0,
+    posted=0,
     worker="a",
     workflow="one",
     payload="{}",
@@ -54,6 +59,7 @@ TIMER = TimerStarted(
     recorded_at=3,
     claim=0,
     command=0,
+    posted=0,
     worker="a",
     step=0,
     name="sleep",
@@ -65,6 +71,7 @@ FIRED = TimerFired(
     recorded_at=5,
     claim=0,
     command=0,
+    posted=0,
     worker="a",
     step=0,
     name="sleep",
@@ -75,6 +82,7 @@ STEP = StepCompleted(
     recorded_at=6,
     claim=0,
     command=0,
+    posted=0,
     worker="a",
     step=1,
     name="work",
@@ -83,7 +91,14 @@ STEP = StepCompleted(
     started_at=5,
 )
 ENDED = WorkflowCompleted(
-    workflow_id="w", position=4, recorded_at=7, claim=0, command=0, worker="a", payload="7"
+    workflow_id="w",
+    position=4,
+    recorded_at=7,
+    claim=0,
+    command=0,
+    posted=0,
+    worker="a",
+    payload="7",
 )
 BEGIN = Begin(
     worker="a",
@@ -98,10 +113,8 @@ BEGIN = Begin(
     early_us=0,
     missing=(),
 )
-ACCEPTED = Given("me", Reply(command_id="c", workflow_id="w", status="accepted"), 1, None)
-RESULT = Given(
-    "me", Reply(command_id="c", workflow_id="w", status="completed", payload="7"), 5, ENDED
-)
+ACCEPTED = Given("me", Reply(command_id="c", workflow_id="w", status="accepted"), 1)
+RESULT = Given("me", Reply(command_id="c", workflow_id="w", status="completed", payload="7"), 5)
 
 
 @dataclass
@@ -114,9 +127,9 @@ class Tale:
         default_factory=lambda: Journal(
             begins=[replace(BEGIN, at_us=4 * SECOND_US)],
             answers=[ACCEPTED, RESULT],
-            owners=[("a", 0)],
-            digests=[Digests(6, "a", "same", "same")],
-            silence=Silence(("partition.claimed",), 0),
+            owners=[("a", 0, 0)],
+            digests=[Digests(0, 6, "a", "same", "same")],
+            silences=[Silence(0, (CLAIM,), 0)],
         )
     )
     forged: int | None = None
@@ -212,22 +225,22 @@ def another_result(tale: Tale) -> None:
 
 def a_result_too_early(tale: Tale) -> None:
     """A client heard the result before it was in the log."""
-    tale.journal.answers.append(replace(RESULT, ended=None))
+    tale.journal.answers.append(replace(RESULT, stream=4))
 
 
 def an_owner_without_claim(tale: Tale) -> None:
     """A worker took itself for the owner by a claim that was not accepted."""
-    tale.journal.owners.append(("b", 1))
+    tale.journal.owners.append(("b", 0, 1))
 
 
 def two_owners_by_one_claim(tale: Tale) -> None:
     """One claim made two owners."""
-    tale.journal.owners.append(("a", 0))
+    tale.journal.owners.append(("a", 0, 0))
 
 
 def no_two_readers_agree(tale: Tale) -> None:
     """Two readers have different states."""
-    tale.journal.digests.append(Digests(6, "b", "same", "other"))
+    tale.journal.digests.append(Digests(0, 6, "b", "same", "other"))
 
 
 def no_two_readers_were_compared(tale: Tale) -> None:
@@ -237,12 +250,12 @@ def no_two_readers_were_compared(tale: Tale) -> None:
 
 def a_recovery_that_writes(tale: Tale) -> None:
     """A recovery of the finished log appended an event."""
-    tale.journal.silence = Silence(("partition.claimed", "timer.started"), 0)
+    tale.journal.silences.append(Silence(0, (CLAIM, TIMER), 0))
 
 
 def a_recovery_that_acts(tale: Tale) -> None:
     """A recovery of the finished log began a step."""
-    tale.journal.silence = Silence(("partition.claimed",), 1)
+    tale.journal.silences.append(Silence(0, (CLAIM,), 1))
 
 
 def a_gap_in_the_stream(tale: Tale) -> None:
@@ -314,6 +327,7 @@ def parked_without_reason(tale: Tale) -> None:
         recorded_at=7,
         claim=0,
         command=0,
+        posted=0,
         worker="a",
         name="stuck",
         error_message="it waits",
@@ -330,6 +344,7 @@ def refusal(command: int) -> CommandRefused:
         recorded_at=8,
         claim=0,
         command=command,
+        posted=0,
         worker="a",
         partition=0,
         name="workflow.start",
@@ -339,45 +354,45 @@ def refusal(command: int) -> CommandRefused:
 
 
 PLANTS: list[tuple[Callable[[History], Problems], Plant]] = [
-    (checker.invariant_01_an_acknowledged_start_is_never_lost, acknowledged_and_lost),
-    (checker.invariant_01_an_acknowledged_start_is_never_lost, acknowledged_too_early),
-    (checker.invariant_02_a_recorded_outcome_is_never_changed, a_second_outcome),
-    (checker.invariant_02_a_recorded_outcome_is_never_changed, begun_after_its_outcome),
-    (checker.invariant_02_a_recorded_outcome_is_never_changed, begun_by_a_zombie_with_an_old_proof),
-    (checker.invariant_03_a_step_without_outcome_runs, an_outcome_from_nowhere),
-    (checker.invariant_03_a_step_without_outcome_runs, a_run_without_end),
+    (core.invariant_01_an_acknowledged_start_is_never_lost, acknowledged_and_lost),
+    (core.invariant_01_an_acknowledged_start_is_never_lost, acknowledged_too_early),
+    (core.invariant_02_a_recorded_outcome_is_never_changed, a_second_outcome),
+    (core.invariant_02_a_recorded_outcome_is_never_changed, begun_after_its_outcome),
+    (core.invariant_02_a_recorded_outcome_is_never_changed, begun_by_a_zombie_with_an_old_proof),
+    (core.invariant_03_a_step_without_outcome_runs, an_outcome_from_nowhere),
+    (core.invariant_03_a_step_without_outcome_runs, a_run_without_end),
     (
-        checker.invariant_04_no_effect_precedes_what_it_follows_from,
+        core.invariant_04_no_effect_precedes_what_it_follows_from,
         begun_before_what_it_follows_from,
     ),
-    (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_too_early),
-    (checker.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_again),
-    (checker.invariant_04_no_effect_precedes_what_it_follows_from, begun_twice_at_once),
-    (checker.invariant_05_a_result_that_was_given_is_the_result, another_result),
-    (checker.invariant_05_a_result_that_was_given_is_the_result, a_result_too_early),
-    (checker.invariant_05_a_result_that_was_given_is_the_result, a_wrong_result),
-    (checker.invariant_06_every_offset_has_one_owner, an_owner_without_claim),
-    (checker.invariant_06_every_offset_has_one_owner, two_owners_by_one_claim),
-    (checker.invariant_07_all_readers_fold_to_the_same, no_two_readers_agree),
-    (checker.invariant_07_all_readers_fold_to_the_same, no_two_readers_were_compared),
-    (checker.invariant_08_replay_is_silent, a_recovery_that_writes),
-    (checker.invariant_08_replay_is_silent, a_recovery_that_acts),
-    (checker.invariant_09_positions_have_no_gap, a_gap_in_the_stream),
-    (checker.invariant_09_positions_have_no_gap, time_goes_back),
-    (checker.invariant_09_positions_have_no_gap, an_event_after_the_end),
-    (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_too_early),
-    (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_twice),
-    (checker.invariant_11_a_timer_fires_once_and_when_due, a_timer_started_twice),
-    (checker.invariant_11_a_timer_fires_once_and_when_due, tried_again_too_early),
-    (checker.invariant_13_the_bad_stop_only_themselves, a_wrong_result),
-    (checker.invariant_13_the_bad_stop_only_themselves, acknowledged_and_lost),
-    (checker.commands_are_consumed_exactly_once, refused_for_nothing),
-    (checker.commands_are_consumed_exactly_once, a_conflict_that_was_taken),
-    (checker.commands_are_consumed_exactly_once, refused_twice),
-    (checker.commands_are_consumed_exactly_once, garbage_that_was_passed_over),
-    (checker.replies_answer_what_was_asked, told_to_the_wrong_one),
-    (checker.the_chain_verifies, a_forged_event),
-    (checker.only_the_odd_are_parked, parked_without_reason),
+    (core.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_too_early),
+    (core.invariant_04_no_effect_precedes_what_it_follows_from, an_attempt_again),
+    (core.invariant_04_no_effect_precedes_what_it_follows_from, begun_twice_at_once),
+    (core.invariant_05_a_result_that_was_given_is_the_result, another_result),
+    (core.invariant_05_a_result_that_was_given_is_the_result, a_result_too_early),
+    (core.invariant_05_a_result_that_was_given_is_the_result, a_wrong_result),
+    (core.invariant_06_every_offset_has_one_owner, an_owner_without_claim),
+    (core.invariant_06_every_offset_has_one_owner, two_owners_by_one_claim),
+    (core.invariant_07_all_readers_fold_to_the_same, no_two_readers_agree),
+    (core.invariant_07_all_readers_fold_to_the_same, no_two_readers_were_compared),
+    (core.invariant_08_replay_is_silent, a_recovery_that_writes),
+    (core.invariant_08_replay_is_silent, a_recovery_that_acts),
+    (core.invariant_09_positions_have_no_gap, a_gap_in_the_stream),
+    (core.invariant_09_positions_have_no_gap, time_goes_back),
+    (core.invariant_09_positions_have_no_gap, an_event_after_the_end),
+    (core.invariant_11_a_timer_fires_once_and_when_due, a_timer_too_early),
+    (core.invariant_11_a_timer_fires_once_and_when_due, a_timer_twice),
+    (core.invariant_11_a_timer_fires_once_and_when_due, a_timer_started_twice),
+    (core.invariant_11_a_timer_fires_once_and_when_due, tried_again_too_early),
+    (core.invariant_13_the_bad_stop_only_themselves, a_wrong_result),
+    (core.invariant_13_the_bad_stop_only_themselves, acknowledged_and_lost),
+    (core.commands_are_consumed_exactly_once, refused_for_nothing),
+    (core.commands_are_consumed_exactly_once, a_conflict_that_was_taken),
+    (core.commands_are_consumed_exactly_once, refused_twice),
+    (core.commands_are_consumed_exactly_once, garbage_that_was_passed_over),
+    (core.replies_answer_what_was_asked, told_to_the_wrong_one),
+    (core.the_chain_verifies, a_forged_event),
+    (core.only_the_odd_are_parked, parked_without_reason),
 ]
 
 
@@ -394,6 +409,18 @@ def test_a_planted_violation_is_found(check: Callable[[History], Problems], plan
     assert list(check(tale.history()))
 
 
+@pytest.mark.parametrize(("check", "scene", "plant"), EXCHANGE_PLANTS)
+def test_a_violation_planted_into_a_scene_is_found(
+    check: Callable[[History], Problems], scene: str, plant: Callable[[History], None]
+) -> None:
+    """Given a scene's history with one thing wrong between its runs, the check that is about it says so."""
+    history = scene_history(scene)
+    assert not list(check(history))
+    plant(history)
+    assert list(check(history))
+
+
 def test_every_check_has_been_seen_to_fail() -> None:
     """Given the plants, no check is left without one."""
-    assert {check for check, _ in PLANTS} == set(CHECKS)
+    planted = {check for check, *_ in PLANTS} | {check for check, *_ in EXCHANGE_PLANTS}
+    assert planted == set(CHECKS)

@@ -22,9 +22,9 @@ def test_a_poisoned_stream_parks_its_own_run_only(poison: Callable[[World], None
     """
     world = World(1)
     for workflow_id in ("poisoned", "other"):
-        world.submit(world.start(workflow_id, SLEEPING))
+        world.submit(world.clients.start(workflow_id, SLEEPING.workflow))
     world.plan(SECOND_US, lambda: poison(world))
-    trial = judged(world, {"poisoned": SLEEPING, "other": SLEEPING})
+    trial = judged(world, {"poisoned": SLEEPING.expected, "other": SLEEPING.expected})
     assert not trial.problems, trial.report()
     assert world.audit.broken == {"poisoned"}
     assert world.audit.ended("other") is not None
@@ -35,7 +35,7 @@ def test_a_poison_command_is_refused_and_passed_over() -> None:
     world = World(1)
     world.poison_command("poisoned")
     world.poison_command(None)
-    world.submit(world.start("other", SLEEPING))
-    trial = judged(world, {"other": SLEEPING})
+    world.submit(world.clients.start("other", SLEEPING.workflow))
+    trial = judged(world, {"other": SLEEPING.expected})
     assert not trial.problems, trial.report()
     assert len(world.audit.refused) == 2

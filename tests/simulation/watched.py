@@ -1,13 +1,11 @@
 """Runs of real user code that note what their code knew whenever it asked for something."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from refold.engine.definitions import Workflow
-from refold.engine.operations import Ending, Outcome, Request, Run
+from refold.engine.definitions import Catalogue
+from refold.engine.operations import Ending, Outcome, Request, Run, RunFacts
 from refold.engine.runs import CodeRuns
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.events import WorkflowStarted
 
 
 class WatchedRun:
@@ -28,9 +26,24 @@ class WatchedRun:
         """Requests without outcome."""
         return self._run.pending
 
+    @property
+    def waits_for_input(self) -> bool:
+        """Whether the code waits for something from outside."""
+        return self._run.waits_for_input
+
+    @property
+    def next_step(self) -> int:
+        """The number that the next operation gets."""
+        return self._run.next_step
+
     def start(self) -> None:
         """Run to the first quiescence."""
         self._run.start()
+
+    def replay(self, history: Sequence[Outcome]) -> None:
+        """Run through a history."""
+        self._told.extend(history)
+        self._run.replay(history)
 
     def deliver(self, outcome: Outcome) -> None:
         """Tell the next outcome."""
@@ -48,12 +61,24 @@ class WatchedRun:
         if taken:
             knew = tuple(self._told)
             for request in taken:
-                self._asked[request.step] = knew
+                self._asked.setdefault(request.step, knew)  # a replay asks again, and knows more
         return taken
 
     def take_cancelled(self) -> list[int]:
         """Requests that the code has stopped waiting for."""
         return self._run.take_cancelled()
+
+    def emitted(self, step: int) -> None:
+        """Emission `step` is recorded."""
+        self._run.emitted(step)
+
+    def take_patches(self) -> list[str]:
+        """Changes whose new path the code has taken."""
+        return self._run.take_patches()
+
+    def refusal(self, name: str, payload: str) -> str | None:
+        """Why the code would refuse a question."""
+        return self._run.refusal(name, payload)
 
     def close(self) -> None:
         """Drop the run."""
@@ -63,23 +88,17 @@ class WatchedRun:
 class WatchedRuns:
     """Makes runs of real user code, and knows for each step what its code had been told when it asked for it."""
 
-    def __init__(self, workflows: Mapping[str, Workflow[..., Any]], slots: ThreadSlots) -> None:
+    def __init__(self, workflows: Catalogue, slots: ThreadSlots) -> None:
         self._runs = CodeRuns(workflows, "raise", slots)
         self._asked: dict[str, dict[int, tuple[Outcome, ...]]] = {}
+        self.resolve = self._runs.resolve
+        self.code_version = self._runs.code_version
+        self.canonical = self._runs.canonical
 
-    def code_version(self, workflow: str) -> str | None:
-        """What a start event says of the code."""
-        return self._runs.code_version(workflow)
-
-    def canonical(self, workflow: str, payload: str) -> str:
-        """The one text for an input."""
-        return self._runs.canonical(workflow, payload)
-
-    def create(self, started: WorkflowStarted) -> Run:
+    def create(self, facts: RunFacts, payload: str) -> Run:
         """A run, not yet begun."""
-        run = self._runs.create(started)
-        asked = self._asked.setdefault(started.workflow_id or "", {})
-        return WatchedRun(run, asked)
+        run = self._runs.create(facts, payload)
+        return WatchedRun(run, self._asked.setdefault(facts.workflow_id, {}))
 
     def knew(self, workflow_id: str, step: int) -> Sequence[Outcome]:
         """What the code had been told when it asked for the step."""

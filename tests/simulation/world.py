@@ -1,34 +1,38 @@
-"""A simulated world: one partition's log, workers that come and go, clients, and one scheduler that has them act.
+"""A simulated world: a log of some partitions, workers that come and go, clients, and one scheduler that has them act.
 
 All chance comes from one seed and all time is virtual, so a world can be lived through again, act by act. The group
-that shares out the partition is modelled after Kafka's: a member that is silent for a session's time loses what it
+that shares out the partitions is modelled after Kafka's: a member that is silent for a session's time loses what it
 has, and finds that out some time after it has come back.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
+from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any
 
 from tests.simulation.attempts import SECOND_US
+from tests.simulation.clients import Clients
+from tests.simulation.corpus import catalogue
 from tests.simulation.faults import Fault, Faults, NoFaults
-from tests.simulation.journal import Audit, Begin, Digests, Given, Journal, Silence
-from tests.simulation.shapes import Outside, Shape, catalogue, outside
-from tests.simulation.shell import NEVER_US, PARTITION, SimWorker
+from tests.simulation.journal import Audit, Begin, Given, Journal, Silence, read
+from tests.simulation.operators import forking, reopening
+from tests.simulation.readers import Readers
+from tests.simulation.scene import START_US
+from tests.simulation.shapes import Outside, outside
+from tests.simulation.shell import NEVER_US, SimWorker
 
-from refold.engine.definitions import Workflow
+from refold.engine.definitions import Catalogue
 from refold.engine.effects import Answer, Launch
-from refold.engine.fold import PartitionState, digest, evolve
 from refold.engine.operations import Outcome
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.codec import decode_event, encode_command
-from refold.log.commands import Command, ResumeWorkflow, StartWorkflow, WatchWorkflow
+from refold.log.codec import encode_command
+from refold.log.commands import Command
 from refold.log.memory import MemoryStore
+from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry
 
-START_US = 1_767_225_600 * SECOND_US  # 2026-01-01T00:00:00Z
 SESSION_US = 6 * SECOND_US
 """Silence after which the group gives a member's partitions to others: design section 4."""
 MAX_ACTS = 100_000
@@ -45,10 +49,12 @@ class World:
     Args:
         seed: Where all chance comes from.
         faults: What becomes of appends.
+        partitions: How many the log has.
         disturb: Share of acts before which something happens to a worker: it is killed, stopped or told to drain.
         disturbances: How many of these there may be.
         skew_us: How far workers' clocks may be off.
-        max_kept_result_bytes: As in `OwnerSettings`.
+        code: What workers have; the whole corpus where it is not given.
+        max_kept_result_bytes, max_idle_runs, warn_at_history: As in `OwnerSettings`.
     """
 
     def __init__(
@@ -56,32 +62,43 @@ class World:
         seed: int,
         faults: Faults | None = None,
         *,
+        partitions: int = 1,
         disturb: float = 0.0,
         disturbances: int = 0,
         skew_us: int = 0,
+        code: Catalogue | None = None,
         max_kept_result_bytes: int = 32_000_000,
+        max_idle_runs: int = 1_000,
+        warn_at_history: int = 50_000,
     ) -> None:
         self.now_us = START_US
         self.random = Random(seed)
-        self.store = MemoryStore(1, lambda: self.now_us)
+        self.store = MemoryStore(partitions, lambda: self.now_us)
         self.journal = Journal()
-        self.audit = Audit(self.store, PARTITION)
+        self.audit = Audit(self.store)
         self.outside = Outside()
+        self.clients = Clients(lambda: self.now_us)
         self.version = 1
         self.workers: list[SimWorker] = []
+        self.set_clocks = False  # whether a clock was ever off
         self._faults: Faults = faults or NoFaults()
         self._disturb = disturb
         self._disturbances = disturbances
         self._skew_us = skew_us
-        self._max_kept_result_bytes = max_kept_result_bytes
-        self._assigned: SimWorker | None = None
+        self._code = code
+        self._settings = OwnerSettings(
+            worker="",
+            max_kept_result_bytes=max_kept_result_bytes,
+            suspend_after_s=30.0,
+            max_idle_runs=max_idle_runs,
+            warn_at_history=warn_at_history,
+        )
+        self._assigned: list[SimWorker | None] = [None] * partitions
         self._resume_us: dict[SimWorker, int] = {}
         self._plans: list[tuple[int, Act]] = []
-        self._late: list[list[Entry]] = []
+        self._late: list[tuple[Channel, int, list[Entry]]] = []
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
-        self._reader = PartitionState()
-        self._read = 0
-        self._commands = 0
+        self._readers = Readers(self.store, self.journal)
 
     # Living -----------------------------------------------------------------------------------------------
 
@@ -91,27 +108,41 @@ class World:
         context.run(outside.set, self.outside)
         context.run(self._live)
 
-    def settle(self, shapes: Mapping[str, Shape]) -> None:
+    def settle(self, workflow_ids: Iterable[str]) -> None:
         """All trouble ends; a fresh worker finishes what is open; clients ask how it went; then look for silence.
 
         Args:
-            shapes: What was started, by workflow id.
+            workflow_ids: The runs that are to come to their end.
         """
         self._faults, self._disturbances = NoFaults(), 0
         self.live()
+        self.look_for_silence()
         self.outside.mended = True
         for version in (1, 2):  # what diverged goes on under the code that it began with
             self.version = version
             self._replace()
             self.live()
             self.audit.advance()
-            for workflow_id in shapes:
+            for workflow_id in workflow_ids:
                 if self.audit.ended(workflow_id) is None:
-                    self.submit(self._resume(workflow_id))
-                self.submit(self._watch(workflow_id))
+                    self.submit(self.clients.resume(workflow_id))
+                self.submit(self.clients.watch(workflow_id))
             self.live()
-        self._look_for_silence()
-        self._compare_readers()
+        self.look_for_silence()
+        self._readers.compare_fresh()
+
+    def look_for_silence(self) -> None:
+        """Fresh workers recover a log on which all rests: note what they do."""
+        begun = len(self.journal.begins)
+        partitions = range(self.store.partitions)
+        ends = [self.store.end(Channel.EVENTS, partition) for partition in partitions]
+        self._replace()
+        self.live()
+        for partition, end in enumerate(ends):
+            events = tuple(map(read, self.store.read(Channel.EVENTS, partition, end)))
+            self.journal.silences.append(
+                Silence(partition, events, len(self.journal.begins) - begun)
+            )
 
     def close(self) -> None:
         """End all threads."""
@@ -127,76 +158,66 @@ class World:
 
     def submit(self, command: Command) -> None:
         """A client appends a command."""
-        self.store.append(Channel.COMMANDS, PARTITION, [encode_command(command)])
+        partition = partition_of(command.workflow_id, self.store.partitions)
+        self.store.append(Channel.COMMANDS, partition, [encode_command(command)])
 
-    def start(
-        self, workflow_id: str, shape: Shape, args: Sequence[object] | None = None
-    ) -> StartWorkflow:
-        """The command that starts a run; each call makes another one."""
-        bound = shape.workflow.bind(*(shape.args if args is None else args))
-        self._commands += 1
-        return StartWorkflow(
-            command_id=f"start-{self._commands}",
-            workflow_id=workflow_id,
-            reply_to=f"client-{self._commands}",
-            requested_at=self.now_us,
-            workflow=shape.name,
-            payload=bound.payload,
-        )
+    def kill(self, partition: int) -> None:
+        """The owner of a partition dies."""
+        worker = self._assigned[partition]
+        if worker is not None and worker.alive:
+            worker.die()
 
-    def resume(self, workflow_id: str) -> None:
+    def hand_over(self, partition: int) -> None:
+        """The group gives a partition to another worker, while its owner lives."""
+        self.now_us += SESSION_US
+        self._assign(partition)
+
+    def reopen(self, workflow_id: str, step: int | None) -> None:
+        """An operator reopens a run, if it has ended by now."""
+        for command in reopening(self.clients, self.store, workflow_id, step):
+            self.submit(command)
+
+    def fork(self, workflow_id: str, fork_id: str, step: int | None) -> None:
+        """An operator forks a run, if it is there by now."""
+        for command in forking(self.clients, self.store, workflow_id, fork_id, step):
+            self.submit(command)
+
+    def mend(self, workflow_id: str) -> None:
         """Somebody mends what was out of order, and resumes the run."""
         self.outside.mended = True
-        self.submit(self._resume(workflow_id))
-
-    def watch(self, workflow_id: str) -> None:
-        """A client asks how a run ends."""
-        self.submit(self._watch(workflow_id))
+        self.submit(self.clients.resume(workflow_id))
 
     def poison_command(self, key: str | None) -> None:
         """Something that is no command comes into the commands."""
         garbage = self.random.randbytes(self.random.randrange(20))
-        self.store.append(Channel.COMMANDS, PARTITION, [Entry(key, garbage)])
+        partition = partition_of(key or "", self.store.partitions)
+        self.store.append(Channel.COMMANDS, partition, [Entry(key, garbage)])
 
     def poison_stream(self, workflow_id: str) -> None:
         """The owner was of a newer release: it recorded what nobody here can read, and died."""
         self._note(f"an owner poisons {workflow_id} and dies")
         self._replace()
         self.audit.advance()
-        headers = (("kind", b"workflow.improved"), ("claim", b"%d" % self.audit.claim))
+        partition = partition_of(workflow_id, self.store.partitions)
+        claim = self.audit.claims[partition]
+        headers = (("kind", b"workflow.improved"), ("claim", b"%d" % claim))
         entry = Entry(workflow_id, b"\0\0\0\0\7 newer", headers)
-        self.store.append(Channel.EVENTS, PARTITION, [entry])
-
-    def _watch(self, workflow_id: str) -> WatchWorkflow:
-        self._commands += 1
-        return WatchWorkflow(
-            command_id=f"watch-{self._commands}",
-            workflow_id=workflow_id,
-            reply_to=f"client-{self._commands}",
-            requested_at=self.now_us,
-        )
-
-    def _resume(self, workflow_id: str) -> ResumeWorkflow:
-        self._commands += 1
-        return ResumeWorkflow(
-            command_id=f"resume-{self._commands}",
-            workflow_id=workflow_id,
-            reply_to=f"client-{self._commands}",
-            requested_at=self.now_us,
-        )
+        self.store.append(Channel.EVENTS, partition, [entry])
 
     def intrude(self, workflow_id: str) -> None:
         """Somebody who is no worker writes garbage into a run's stream, while its owner is at work."""
         self._note(f"somebody writes garbage into {workflow_id}")
         entry = Entry(workflow_id, self.random.randbytes(self.random.randrange(20)))
-        self.store.append(Channel.EVENTS, PARTITION, [entry])
+        partition = partition_of(workflow_id, self.store.partitions)
+        self.store.append(Channel.EVENTS, partition, [entry])
 
     # Surroundings of workers ------------------------------------------------------------------------------
 
-    def fate(self, worker: SimWorker, entries: int) -> Fault:
+    def fate(self, worker: SimWorker, channel: Channel, partition: int, entries: int) -> Fault:
         """What becomes of the worker's next append."""
         fault = self._faults.at_append(entries)
-        self._note(f"{worker.name} appends {entries}: {fault.kind} {fault.written}")
+        where = f"{entries} {channel} to {partition}"
+        self._note(f"{worker.name} appends {where}: {fault.kind} {fault.written}")
         return fault
 
     def stall(self, worker: SimWorker) -> None:
@@ -205,38 +226,38 @@ class World:
         worker.stopped = True
         if self._disturb and self.random.random() < 0.5:  # else it stops until all is done
             self._resume_us[worker] = self.now_us + self.random.randrange(10 * SESSION_US)
-        if worker is self._assigned:
+        if worker is self._assigned[worker.partition]:
             self.now_us += SESSION_US
-            self._assign()
+            self._assign(worker.partition)
 
-    def land_later(self, entries: Sequence[Entry]) -> None:
+    def land_later(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> None:
         """Records are on their way."""
         if entries:
-            self._late.append(list(entries))
+            self._late.append((channel, partition, list(entries)))
 
     def owns(self, worker: SimWorker, claim: int) -> None:
         """The worker takes itself for the owner."""
-        self._note(f"{worker.name} owns by {claim}")
-        self.journal.owners.append((worker.name, claim))
+        self._note(f"{worker.name} owns {worker.partition} by {claim}")
+        self.journal.owners.append((worker.name, worker.partition, claim))
 
     def began(self, worker: SimWorker, launch: Launch, knew: Sequence[Outcome]) -> None:
         """A step's attempt begins now."""
         audit = self.audit
         audit.advance()
         owner = worker.owner
-        due_us = 0 if self._skew_us else audit.due_us(launch.workflow_id, launch.step)
+        due_us = 0 if self.set_clocks else audit.due_us(launch.workflow_id, launch.step)
         begin = Begin(
             worker=worker.name,
             workflow_id=launch.workflow_id,
             step=launch.step,
             attempt=launch.attempt,
             at_us=self.now_us,
-            owned=owner is not None and owner.state.claim == audit.claim,
+            owned=owner is not None and owner.state.claim == audit.claims[worker.partition],
             failed=audit.failed(launch.workflow_id, launch.step),
             recorded_at_us=audit.recorded_at_us(launch.workflow_id, launch.step),
             overlaps=worker.under_way(launch),
             early_us=due_us - self.now_us,
-            missing=tuple(outcome for outcome in knew if not audit.holds(outcome)),
+            missing=tuple(o for o in knew if not audit.holds(launch.workflow_id, o)),
         )
         self._note(f"{worker.name} begins {launch.workflow_id}/{launch.step} #{launch.attempt}")
         self.journal.begins.append(begin)
@@ -246,17 +267,13 @@ class World:
         self.audit.advance()
         workflow_id = answer.reply.workflow_id
         stream = len(self.audit.stream(workflow_id))
-        given = Given(answer.client_id, answer.reply, stream, self.audit.ended(workflow_id))
+        given = Given(answer.client_id, answer.reply, stream)
         self._note(f"{answer.client_id} hears {workflow_id} {answer.reply.status}")
         self.journal.answers.append(given)
 
     def quiet(self, worker: SimWorker, owner: Owner) -> None:
         """All that the owner has made is confirmed: its state is what any reader has."""
-        if owner.next_offset == self.store.end(Channel.EVENTS, PARTITION):
-            self._read_on()
-            self.journal.digests.append(
-                Digests(self._read, worker.name, digest(owner.state), digest(self._reader))
-            )
+        self._readers.compare_owner(worker.name, worker.partition, owner)
 
     # The scheduler ----------------------------------------------------------------------------------------
 
@@ -274,16 +291,17 @@ class World:
     def _acts(self) -> list[Act]:
         while self._plans and self._plans[0][0] <= self.now_us:
             self._plans.pop(0)[1]()
-        acts: list[Act] = [partial(self._land, entries) for entries in self._late]
+        acts: list[Act] = [partial(self._land, late) for late in self._late]
         self.workers = [worker for worker in self.workers if worker.alive]
         for worker in self.workers:
             acts.extend(worker.acts())
             if worker.stopped and self._resume_us.get(worker, NEVER_US) <= self.now_us:
                 acts.append(partial(self._let_go_on, worker))
-            if worker is not self._assigned and not worker.stopped:
+            if worker is not self._assigned[worker.partition] and not worker.stopped:
                 acts.append(partial(self._revoke, worker))
-        if self._assigned is None or not self._assigned.alive:
-            acts.append(self._assign)
+        for partition, assigned in enumerate(self._assigned):
+            if assigned is None or not assigned.alive:
+                acts.append(partial(self._assign, partition))
         return acts
 
     def _pass_time(self) -> bool:
@@ -303,10 +321,10 @@ class World:
         return bool(stopped)
 
     def _maybe_disturb(self) -> None:
-        worker = self._assigned
-        if self._disturbances == 0 or worker is None or not worker.alive or worker.stopped:
+        if self._disturbances == 0 or self.random.random() >= self._disturb:
             return
-        if self.random.random() >= self._disturb:
+        worker = self.random.choice(self._assigned)
+        if worker is None or not worker.alive or worker.stopped:
             return
         self._disturbances -= 1
         match self.random.randrange(5):
@@ -321,14 +339,14 @@ class World:
             case 3:
                 self._note(f"{worker.name} has its clock set")
                 worker.set_clock(self._skew())
-            case _:  # the group moves the partition while its owner lives and acts
-                self.now_us += SESSION_US
-                self._assign()
+            case _:
+                self.hand_over(worker.partition)
 
-    def _land(self, entries: list[Entry]) -> None:
-        self._note(f"{len(entries)} late records land")
-        self._late.remove(entries)
-        self.store.append(Channel.EVENTS, PARTITION, entries)
+    def _land(self, late: tuple[Channel, int, list[Entry]]) -> None:
+        channel, partition, entries = late
+        self._note(f"{len(entries)} late {channel} land in {partition}")
+        self._late.remove(late)
+        self.store.append(channel, partition, entries)
 
     def _let_go_on(self, worker: SimWorker) -> None:
         self._note(f"{worker.name} goes on")
@@ -339,59 +357,29 @@ class World:
         self._note(f"{worker.name} hears that it has lost the partition")
         worker.revoke()
 
-    def _assign(self) -> None:
+    def _assign(self, partition: int) -> None:
         """A new member of the group gets the partition."""
         number = self.random.randrange(1_000_000)
-        settings = OwnerSettings(
-            worker=f"worker-{number}",
-            max_kept_result_bytes=self._max_kept_result_bytes,
-            suspend_after_s=30.0,
-        )
-        workflows: Mapping[str, Workflow[..., Any]] = catalogue(self.version)
-        worker = SimWorker(self, settings, workflows, self._slots, self._skew())
-        self._note(f"{worker.name} is assigned")
-        self._assigned = worker
+        settings = replace(self._settings, worker=f"worker-{number}")
+        workflows = self._code if self._code is not None else catalogue(self.version)
+        worker = SimWorker(self, partition, settings, workflows, self._slots, self._skew())
+        self._note(f"{worker.name} is assigned {partition}")
+        self._assigned[partition] = worker
         self.workers.append(worker)
 
     def _skew(self) -> int:
-        return self.random.randrange(-self._skew_us, self._skew_us + 1)
+        skew_us = self.random.randrange(-self._skew_us, self._skew_us + 1)
+        self.set_clocks = self.set_clocks or skew_us != 0
+        return skew_us
 
     def _replace(self) -> None:
-        """Every worker dies, and a fresh one begins."""
+        """Every worker dies, and fresh ones begin."""
         for worker in self.workers:
             if worker.alive:
                 worker.die()
         self.workers.clear()
         self._resume_us.clear()
-        self._assigned = None
-
-    # Looking on -------------------------------------------------------------------------------------------
+        self._assigned = [None] * self.store.partitions
 
     def _note(self, act: str) -> None:
         self.journal.acts.append(f"{(self.now_us - START_US) / SECOND_US:12.6f} {act}")
-
-    def _read_on(self) -> None:
-        for record in self.store.read(Channel.EVENTS, PARTITION, self._read):
-            self._reader = evolve(self._reader, decode_event(record), record.offset)
-            self._read = record.offset + 1
-
-    def _look_for_silence(self) -> None:
-        """A fresh worker recovers the finished log: note what it does."""
-        begun, end = len(self.journal.begins), self.store.end(Channel.EVENTS, PARTITION)
-        self._replace()
-        self.live()
-        events = [
-            decode_event(record) for record in self.store.read(Channel.EVENTS, PARTITION, end)
-        ]
-        kinds = tuple(getattr(event, "kind", "unreadable") for event in events)
-        self.journal.silence = Silence(kinds, len(self.journal.begins) - begun)
-
-    def _compare_readers(self) -> None:
-        """Compare the reader that went along, and one that begins anew, with the owner."""
-        self._read_on()
-        fresh = PartitionState()
-        for record in self.store.read(Channel.EVENTS, PARTITION, 0):
-            fresh = evolve(fresh, decode_event(record), record.offset)
-        self.journal.digests.append(
-            Digests(self._read, "a fresh reader", digest(fresh), digest(self._reader))
-        )

@@ -1,9 +1,11 @@
-"""What type checkers see of the decorators. Never run: mypy and pyright read it."""
+"""What type checkers see of the decorators, the engine and its handles. Never run: mypy and pyright read it."""
 
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+from refold import BulkResult, Engine, Handle, Runs, Status, WorkflowInfo
 from refold.engine.bound import Bound
 from refold.engine.definitions import (
     AsyncStep,
@@ -147,3 +149,62 @@ def generics(
     assert_type(two(1, "x"), bytes)
     assert_type(three.bind("x"), Bound[int])
     assert_type(four(), int)
+
+
+def runs_are_started(engine: Engine) -> None:
+    handle = engine.start(checkout, Order(1), id="o", deadline=timedelta(days=1))
+    assert_type(handle, Handle[Receipt])
+    assert_type(handle.result(timeout_s=1), Receipt)
+    assert_type(engine.start(nightly, "2026-01-01", version=1, confirm=False), Handle[int])
+    assert_type(
+        engine.start(
+            checkout.bind(Order(1), gift=True),
+            attributes={"plan": "gold", "seats": 3, "at": datetime.now(UTC)},
+            message=("go", Order(2)),
+        ),
+        Handle[Receipt],
+    )
+    assert_type(engine.handle("o"), Handle[Any])
+    assert_type(engine.handle("o", checkout), Handle[Receipt])
+    engine.start(nightly, 1)  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    engine.start(nightly, "x", deadline="soon")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    engine.start(nightly, "x", on="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def runs_are_started_in_async_code(engine: Engine) -> None:
+    handle = await engine.start_async(checkout, Order(1), id="o", version=2)
+    assert_type(handle, Handle[Receipt])
+    assert_type(await handle, Receipt)
+    assert_type(await handle.fork_async(2, version=3), Handle[Receipt])
+
+
+def runs_are_talked_to(handle: Handle[Receipt]) -> None:
+    handle.send("go", Order(1), message_id="m")
+    assert_type(handle.ask("add", 1), Any)
+    assert_type(handle.ask("add", 1, int, timeout_s=1), int)
+    assert_type(handle.value("order", Order), Order)
+    assert_type(handle.value("orders", list[Order]), list[Order])
+    assert_type(handle.value("order"), Any)
+    assert_type(handle.stream("tokens", str, start=3), Generator[str, None, None])
+    assert_type(handle.stream("tokens"), Generator[Any, None, None])
+    assert_type(handle.fork(), Handle[Receipt])
+    handle.ask("add", 1, int, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    handle.rewind("2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def runs_are_talked_to_in_async_code(handle: Handle[Receipt]) -> None:
+    await handle.send_async("go", Order(1))
+    assert_type(await handle.ask_async("add", 1, int), int)
+    assert_type(await handle.value_async("order", Order), Order)
+    assert_type(handle.stream_async("tokens", str), AsyncGenerator[str, None])
+    async for token in handle.stream_async("tokens", str):
+        assert_type(token, str)
+
+
+def many_runs(engine: Engine) -> None:
+    where = Runs(status=[Status.FAILED], attributes={"plan": "gold"})
+    assert_type(engine.list(where), Sequence[WorkflowInfo])
+    assert_type(engine.resume_all(where, dry_run=True), Sequence[BulkResult])
+    assert_type(engine.fork_all(where, 2, version=3), Sequence[BulkResult])
+    engine.cancel_all()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Runs(status="failed")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

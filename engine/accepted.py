@@ -1,0 +1,27 @@
+"""Which records of a partition count, for those who read one stream and not the whole partition."""
+
+from refold.engine.fold import NO_CLAIM
+from refold.log.codec import decode_event
+from refold.log.events import Event, PartitionClaimed, Unreadable
+from refold.log.protocol import Record
+
+
+class Accepted:
+    """The rule for zombies' records, as in the fold: an event counts if it was written under the current claim.
+
+    Give it the records of a stream together with the partition's claims, in order and from the partition's beginning.
+    The claim is carried from one reading to the next, so that a reading of what is there can go on with what comes.
+    """
+
+    def __init__(self) -> None:
+        self._claim = NO_CLAIM
+
+    def take(self, record: Record) -> Event | Unreadable | None:
+        """The event of a record; None where it does not count, or is a claim."""
+        event = decode_event(record)
+        if event.claim is not None and event.claim != self._claim:
+            return None
+        if isinstance(event, PartitionClaimed):
+            self._claim = record.offset
+            return None
+        return event

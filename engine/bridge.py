@@ -1,0 +1,93 @@
+"""One path for blocking and async callers: whatever thread or loop a call comes from, it runs on the engine's loop."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from refold.engine.scope import current
+from refold.log.errors import EngineClosed, UsageError
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """The way to an engine's event loop, which exists while the engine is open."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def opened(self) -> asyncio.AbstractEventLoop:
+        """The loop, for a call that is allowed.
+
+        Raises:
+            EngineClosed: The engine is not open.
+            UsageError: The caller is workflow code or a step.
+        """
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            raise EngineClosed(
+                "the engine is not open: use it inside `with Engine(...)` or `async with`"
+            )
+        scope = current()
+        if scope is not None:
+            raise UsageError(
+                f"an engine was used inside workflow {scope.workflow_id!r}: workflow code and steps can't "
+                "start or ask for runs; return what is needed, and do it outside"
+            )
+        return loop
+
+    def wait(self, work: Coroutine[Any, Any, T], instead: str) -> T:
+        """Run `work` on the engine's loop from another thread, and wait.
+
+        Args:
+            work: What to do; closed where it can't be done.
+            instead: The call that async code makes instead of this one.
+
+        Raises:
+            UsageError: The caller runs on the engine's loop, which waiting would block.
+        """
+        loop = self._opened_for(work)
+        if running_loop() is loop:
+            work.close()
+            raise UsageError(
+                f"this call would block the engine's own event loop: await {instead} there"
+            )
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # interrupted here: nobody waits for it any more
+            raise
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the engine's loop from any loop."""
+        loop = self._opened_for(work)
+        if running_loop() is loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+    def run_later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` on the engine's loop, and wait for nothing; not at all where the engine has been closed."""
+        loop = self.loop
+        try:
+            if loop is None:
+                work.close()
+            else:
+                asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # the loop has been closed meanwhile, and with it all that ran there
+            work.close()
+
+    def _opened_for(self, work: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+        try:
+            return self.opened()
+        except BaseException:
+            work.close()
+            raise
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that the caller runs on; None for plain threads."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

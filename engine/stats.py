@@ -1,0 +1,70 @@
+"""What a worker has to do and has done, as numbers for whoever watches it from outside.
+
+Counted where it costs nothing: what was appended, batch by batch, from the records' headers. The rest is counted when
+somebody asks, from the folds, in slices, so that a worker with a million sleepers works on meanwhile.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from refold.engine.fold import PartitionState, Status
+from refold.log.events import WorkflowWarned
+from refold.log.protocol import Entry
+
+SLICE = 10_000
+"""Open runs that are counted before others get the event loop: a millisecond or two."""
+
+_WARNED = WorkflowWarned.kind.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A worker's numbers.
+
+    Args:
+        owned_partitions: Partitions that it owns now.
+        open_runs: Open runs of those, by name of the workflow ("?" where its start can't be read) and status.
+        longest_history: Entries of the longest history that an open run has to be told when it is replayed.
+        history_warnings: `WorkflowWarned` events that this worker has written since it was made.
+        events: Events that it has written since it was made, claims not among them.
+    """
+
+    owned_partitions: int
+    open_runs: Mapping[tuple[str, Status], int]
+    longest_history: int
+    history_warnings: int
+    events: int
+
+
+class Tally:
+    """What a worker has written since it was made."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.history_warnings = 0
+
+    def appended(self, entries: Sequence[Entry]) -> None:
+        """Count events that have become durable."""
+        self.events += len(entries)
+        for entry in entries:
+            if entry.headers[0][1] == _WARNED:
+                self.history_warnings += 1
+
+
+async def stats_of(states: Iterable[PartitionState], tally: Tally) -> Stats:
+    """The numbers of a worker that owns partitions with these folds."""
+    owned = 0
+    open_runs: Counter[tuple[str, Status]] = Counter()
+    longest = 0
+    for state in states:
+        owned += 1
+        runs = list(state.open.values())
+        for start in range(0, len(runs), SLICE):
+            for run in runs[start : start + SLICE]:
+                name = run.started.workflow if run.started is not None else "?"
+                open_runs[name, run.status] += 1
+                longest = max(longest, len(run.outcomes))
+            await asyncio.sleep(0)
+    return Stats(owned, open_runs, longest, tally.history_warnings, tally.events)

@@ -1,0 +1,96 @@
+"""Reading a workflow's stream from the log: what has been written, then live what comes, to the workflow's end.
+
+Nobody is asked: the reader follows the events of the workflow's partition, in any process, also where no worker runs.
+An event counts by the rule for zombies, with the claim carried over from what was there into what comes. An item that
+a step has written stands there for each attempt that wrote it: a step writes at least once.
+"""
+
+import types
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
+
+from refold.engine.accepted import Accepted
+from refold.engine.fold import Ended
+from refold.engine.payload import PayloadType
+from refold.engine.reader import not_found
+from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
+from refold.log.partitioner import partition_of
+from refold.log.protocol import Channel, Log, Record
+
+T = TypeVar("T")
+
+
+class StreamReader(Generic[T]):
+    """One reading of a stream.
+
+    Args:
+        log: An open log.
+        workflow_id: Whose stream it is.
+        name: The stream's name.
+        item_type: Type of an item.
+        start: Index of the first item to give, from 0.
+    """
+
+    def __init__(
+        self, log: Log, workflow_id: str, name: str, item_type: object, start: int
+    ) -> None:
+        self._log = log
+        self._workflow_id = workflow_id
+        self._name = name
+        self._next = start
+        self._accepted = Accepted()
+        self._found = False
+        self._ended = False
+        items: object = types.GenericAlias(list, (object if item_type is Any else item_type,))
+        what = f"items of stream {name!r} of workflow {workflow_id!r}"
+        self._items: PayloadType[list[T]] = PayloadType.of(items, what)
+
+    async def batches(self) -> AsyncGenerator[Sequence[T], None]:
+        """Items in order, some at a time; ends when the workflow has ended.
+
+        Raises:
+            WorkflowNotFound: There is no such workflow.
+            PayloadError: An item does not fit the type.
+        """
+        partition = partition_of(self._workflow_id, self._log.partitions)
+        end = (await self._log.bounds(Channel.EVENTS, partition)).end
+        there = self._log.read(Channel.EVENTS, partition, 0, end, key=self._workflow_id)
+        async with aclosing(there):
+            async for records in there:
+                for items in self._items_of(records):
+                    yield items
+        if not self._found:
+            raise not_found(self._log, self._workflow_id)
+        coming = self._log.tail(Channel.EVENTS, partition, end)
+        async with aclosing(coming):
+            while not self._ended:
+                for items in self._items_of(await anext(coming), to_end=True):
+                    yield items
+
+    def _items_of(self, records: Sequence[Record], *, to_end: bool = False) -> "list[Sequence[T]]":
+        batches: list[Sequence[T]] = []
+        for record in records:
+            if record.key is not None and record.key != self._workflow_id:
+                continue
+            event = self._accepted.take(record)
+            if event is not None:
+                batches.extend(self._take(event))
+                if self._ended and to_end:
+                    break
+        return batches
+
+    def _take(self, event: Event | Unreadable) -> "list[Sequence[T]]":
+        """The items that an event brings; in one piece, if any."""
+        self._found = self._found or isinstance(event, Unreadable) or event.position is not None
+        if isinstance(event, Ended):
+            self._ended = True
+        elif isinstance(event, WorkflowReopened):
+            self._ended = False
+        elif isinstance(event, StreamWritten) and event.name == self._name:
+            after = event.index + event.count
+            if after > self._next:
+                items = self._items.decode(event.payload)[max(0, self._next - event.index) :]
+                self._next = after
+                return [items]
+        return []

@@ -1,0 +1,103 @@
+"""A worker's numbers for Prometheus, over HTTP. They are counted when somebody asks.
+
+refold_open_runs{workflow, status}     gauge    open runs of the partitions that this worker owns
+refold_owned_partitions                gauge    partitions that it owns
+refold_longest_history                 gauge    entries of the longest history among its open runs
+refold_history_warnings_total          counter  warnings of a history that grows
+refold_events_total                    counter  events that it has written
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+
+from refold.engine.stats import Stats
+from refold.log.errors import EngineClosed, UsageError
+
+try:
+    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise UsageError(
+        "--metrics-port needs prometheus-client, which is not installed: pip install 'refold[metrics]'"
+    ) from error
+
+
+class StatsCollector(Collector):
+    """Turns a worker's numbers into metrics.
+
+    Args:
+        stats: Gives them; called from the server's threads.
+    """
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics now; none where the worker has been closed."""
+        try:
+            stats = self._stats()
+        except EngineClosed:
+            return []
+        open_runs = GaugeMetricFamily(
+            "refold_open_runs",
+            "Open runs of the partitions that this worker owns.",
+            labels=("workflow", "status"),
+        )
+        for (workflow, status), count in sorted(stats.open_runs.items()):
+            open_runs.add_metric((workflow, status.value), count)
+        return [
+            open_runs,
+            GaugeMetricFamily(
+                "refold_owned_partitions",
+                "Partitions that this worker owns.",
+                value=stats.owned_partitions,
+            ),
+            GaugeMetricFamily(
+                "refold_longest_history",
+                "Entries of the longest history among this worker's open runs.",
+                value=stats.longest_history,
+            ),
+            CounterMetricFamily(
+                "refold_history_warnings_total",
+                "Warnings of a history that grows, written by this worker.",
+                value=stats.history_warnings,
+            ),
+            CounterMetricFamily(
+                "refold_events_total", "Events written by this worker.", value=stats.events
+            ),
+        ]
+
+
+@contextmanager
+def served(stats: Callable[[], Stats], address: str, port: int) -> Generator[int, None, None]:
+    """Serve the numbers at `http://address:port/metrics` inside the block.
+
+    Args:
+        stats: Gives the worker's numbers.
+        address: The address to listen at; 127.0.0.1 is reached from this machine only.
+        port: The port; 0 for any that is free.
+
+    Yields:
+        The port.
+
+    Raises:
+        UsageError: The port can't be listened at.
+    """
+    registry = CollectorRegistry()
+    try:
+        server, thread = start_http_server(port, address, registry)
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"metrics can't be served at {address}:{port}: {error}. Choose another --metrics-port, or another "
+            "--metrics-address of this machine"
+        ) from error
+    ProcessCollector(registry=registry)
+    # Not asked when it is registered: the worker is not open yet, and would be asked from its own thread.
+    registry.register(StatsCollector(stats))
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,135 @@
+"""How a run stands: the last lines of its timeline, with what a person can do about it."""
+
+import shlex
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from refold.log.events import (
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowParked,
+    WorkflowTerminated,
+)
+from refold.services.spans import ago
+from refold.services.terminal import printable
+from refold.services.timeline_milestones import error_line, json_object, who_and_why
+from refold.services.timeline_rows import Timeline
+
+MAX_STACK_LINES = 12
+"""Lines of a recorded stack that are shown; its end, which names the place. `refold history --json` has it all."""
+
+
+def standing(
+    timeline: Timeline, status: str, reason: str | None, now: int
+) -> RenderableType | None:
+    """The lines below the rows; None where the run completed.
+
+    Args:
+        timeline: What happened.
+        status: How it stands, by the fold.
+        reason: Why it is parked, by the fold; None where it isn't.
+        now: Time to count from, microseconds since 1970-01-01 UTC.
+    """
+    if timeline.failure is not None:
+        return _failure(timeline.failure)
+    match status:
+        case "parked":
+            return _parked(timeline, reason)
+        case "paused":
+            return _paused(timeline)
+        case "copying":
+            return _copying(timeline, now)
+        case "running":
+            return _running(timeline, now)
+        case _:
+            return None
+
+
+def _failure(failure: WorkflowFailed | WorkflowCancelled | WorkflowTerminated) -> Panel:
+    style = "red" if isinstance(failure, WorkflowFailed) else "yellow"
+    body: list[RenderableType] = [
+        Text(printable(error_line(failure.error_type, failure.error_message)), style=style)
+    ]
+    stack = failure.error_stack if isinstance(failure, WorkflowFailed) else None
+    lines = (stack or "").rstrip().splitlines()
+    if lines:
+        shown = lines[-MAX_STACK_LINES:]
+        body.append(Text(printable("\n".join(["", *shown])), style="dim"))
+    title = failure.kind.rpartition(".")[2]
+    return Panel(Group(*body), title=title, title_align="left", border_style=style)
+
+
+def _parked(timeline: Timeline, reason: str | None) -> Panel:
+    parked = timeline.parked
+    if parked is None:  # the stream can't be folded: the fold's own words say why
+        body: RenderableType = Text(printable(reason or "no reason was recorded"))
+    elif parked.name == "diverged":
+        body = Group(*_diverged(parked), "", _resume_hint(timeline.workflow_id))
+    else:
+        body = Group(Text(printable(parked.error_message)), "", _resume_hint(timeline.workflow_id))
+    title = "parked: it waits for a person"
+    return Panel(body, title=title, title_align="left", border_style="yellow")
+
+
+def _diverged(parked: WorkflowParked) -> list[RenderableType]:
+    detail = json_object(parked.payload)
+    position = detail.get("position")
+    event = "" if position is None else f" (event {position})"
+    facts = (
+        ("operation", f"#{detail.get('step', '?')}{event}", ""),
+        ("recorded", detail.get("expected"), "green"),
+        ("code asks", detail.get("found"), "red"),
+        ("where", detail.get("source"), ""),
+        ("likely", detail.get("cause"), ""),
+    )
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value, style in facts:
+        if value:
+            table.add_row(label, Text(printable(str(value)), style=style))
+    return [Text("the code no longer matches the history", style="yellow"), "", table]
+
+
+def _resume_hint(workflow_id: str, before: str = "Mend the cause, deploy, then: ") -> Text:
+    return Text.assemble(
+        (before, "dim"), (f"refold resume {shlex.quote(workflow_id)} --reason '...'", "bold")
+    )
+
+
+def _paused(timeline: Timeline) -> Panel:
+    by = who_and_why(timeline.paused.payload) if timeline.paused is not None else ""
+    body = Group(
+        Text(printable(f"halted {by}".rstrip())),
+        "",
+        _resume_hint(timeline.workflow_id, "To let it go on: "),
+    )
+    title = "paused: a person halted it"
+    return Panel(body, title=title, title_align="left", border_style="yellow")
+
+
+def _copying(timeline: Timeline, now: int) -> Text:
+    source = f"of {timeline.source_id} " if timeline.source_id is not None else ""
+    return Text(
+        printable(
+            f"copying: the history {source}that it begins with is still coming, "
+            f"{timeline.copied:,} outcomes so far; last event {ago(timeline.updated_at, now)}"
+        ),
+        style="cyan",
+    )
+
+
+def _running(timeline: Timeline, now: int) -> Text:
+    waits = [operation for operation in timeline.operations if operation.is_open]
+    if waits:
+        dues = [operation.due_at for operation in waits if operation.due_at is not None]
+        what = f"waits for {len(waits):,} operation{'' if len(waits) == 1 else 's'}"
+        what += f", the next is due {ago(min(dues), now)}" if dues and min(dues) > now else ""
+    else:
+        what = "a step is under way, or it waits for a message or a worker"
+    if timeline.cancel is not None:
+        what += "; it was asked to cancel"
+    return Text(f"running: last event {ago(timeline.updated_at, now)}; {what}", style="cyan")
