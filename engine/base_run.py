@@ -324,7 +324,7 @@ class BaseRun:
         """What came after the code had asked to begin afresh is for what begins then."""
         if (
             isinstance(self._ending, Continued)
-            and isinstance(told, Message)
+            and isinstance(told, Message | WorkflowCancelRequested)
             and told.position is not None
         ):
             self._ending = Continued(self._ending.payload, (*self._ending.kept, told.position))

@@ -556,7 +556,8 @@ def _continue(workflow: WorkflowState, event: WorkflowContinued) -> None:
         exchange = workflow.exchange
         exchange.requests.clear()
         exchange.patches.clear()
-        exchange.cancel = None
+        if exchange.cancel is not None and exchange.cancel.position not in kept:
+            exchange.cancel = None
         exchange.asked = {n: ask for n, ask in exchange.asked.items() if ask.position in kept}
 
 

@@ -383,8 +383,8 @@ class OpenRuns:
         outcomes = active.state.outcomes
         old = len(outcomes) - news
         run.replay(outcomes[:old])
-        if news and run.ending is None:
-            run.deliver_all(outcomes[old:])
+        if news and (run.ending is None or isinstance(run.ending, Continued)):
+            run.deliver_all(outcomes[old:])  # a run that begins anew hands on what it did not take
         self._settle(active, now)
 
     def _settle(self, active: Active, now: int) -> None:

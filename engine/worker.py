@@ -28,9 +28,9 @@ from refold.log.codec import (
     encode_event,
     encode_reply,
 )
-from refold.log.commands import Reply
+from refold.log.commands import Command, Reply
 from refold.log.errors import AppendUnknown, LogCorrupt, LogError, LogMismatch, LogUnavailable
-from refold.log.events import PartitionClaimed
+from refold.log.events import PartitionClaimed, Unreadable
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log, Membership, Record
 
@@ -205,6 +205,12 @@ class Worker:
         if self._replies and (self._reply_task is None or self._reply_task.done()):
             self._reply_task = asyncio.get_running_loop().create_task(self._send_replies())
 
+    def posted_to(self, partition: int, posted: Iterable[tuple[int, Command]]) -> None:
+        """Commands were appended by one of our partitions: if their receiver is ours as well, it has them at once."""
+        session = self._sessions.get(partition)
+        if session is not None:
+            session.deliver_posted(posted)
+
     async def _send_replies(self) -> None:
         while self._replies:
             batches, self._replies = self._replies, {}
@@ -261,21 +267,38 @@ class _Session:
             return
         now = self._worker.clock()
         for record in records:
-            if not self._handle(owner, record, now):
+            if record.offset <= owner.command:  # it came the short way
+                continue
+            if not self._handle(owner, record.offset, decode_command(record), now):
                 return
         self._follow_from = records[-1].offset + 1
         self._wake_up()
 
-    def _handle(self, owner: Owner, record: Record, now: int) -> bool:
+    def deliver_posted(self, posted: Iterable[tuple[int, Command]]) -> None:
+        """Consume commands that another partition of this worker has just appended, without reading them back.
+
+        Only where nothing stands before them that has not been consumed; else they come by the log, as all others.
+        """
+        owner = self._owner
+        if owner is None or self._draining or not self.ready:
+            return
+        now = self._worker.clock()
+        for offset, command in posted:
+            if offset != owner.command + 1 or owner.unconfirmed >= MAX_UNCONFIRMED:
+                break
+            if not self._handle(owner, offset, command, now):
+                return
+        self._wake_up()
+
+    def _handle(self, owner: Owner, offset: int, command: Command | Unreadable, now: int) -> bool:
         """Consume a command. One that fails is tried again after a new beginning from the log, then refused."""
-        command = decode_command(record)
         try:
-            if self._failed_at is not None and self._failed_at[0] == record.offset:
-                owner.failed(record.offset, command, self._failed_at[1], now)
+            if self._failed_at is not None and self._failed_at[0] == offset:
+                owner.failed(offset, command, self._failed_at[1], now)
             else:
-                owner.handle(record.offset, command, now)
+                owner.handle(offset, command, now)
         except Exception as error:  # noqa: BLE001 - told by `_pump`
-            self._failed_at = record.offset, error
+            self._failed_at = offset, error
             self._fail(error)
             return False
         return True
@@ -445,18 +468,20 @@ class _Session:
 
     async def _post(self, posts: Sequence[Post]) -> None:
         partitions = self._log.partitions
-        batches: dict[int, list[Entry]] = {}
+        batches: dict[int, list[Command]] = {}
         for post in posts:
             partition = partition_of(post.command.workflow_id, partitions)
-            batches.setdefault(partition, []).append(encode_command(post.command))
-        appends = (
-            self._log.append(Channel.COMMANDS, partition, entries)
-            for partition, entries in batches.items()
-        )
+            batches.setdefault(partition, []).append(post.command)
+        appends = (self._post_to(partition, commands) for partition, commands in batches.items())
         results = await asyncio.gather(*appends, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _post_to(self, partition: int, commands: Sequence[Command]) -> None:
+        entries = [encode_command(command) for command in commands]
+        offsets = await self._log.append(Channel.COMMANDS, partition, entries)
+        self._worker.posted_to(partition, zip(offsets, commands, strict=True))
 
     async def _probe(self, owner: Owner) -> None:
         """Ask the log whether the partition is still ours.

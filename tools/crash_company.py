@@ -49,6 +49,14 @@ COMPANY_WINDOW = 12
 """As many runs of these are open as run well beside each other: each has up to ten others at work."""
 
 
+async def _insist(call: Callable[[], Awaitable[T]]) -> T:
+    """Ask, and anew where no answer comes: a client that has less patience than the engine's own."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IMPATIENCE_S):
+                return await call()
+
+
 # Messages in both directions ------------------------------------------------------------------------------
 
 
@@ -120,14 +128,6 @@ async def family(n: int) -> list[Mark]:
 
 def _sums(n: int) -> Sequence[int]:
     return [sum(10 * n + i for i in range(MEMBERS - 1))]
-
-
-async def _insist(call: Callable[[], Awaitable[T]]) -> T:
-    """Ask, and anew where no answer comes: a client that has less patience than the engine's own."""
-    while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(IMPATIENCE_S):
-                return await call()
 
 
 # Cancelling -----------------------------------------------------------------------------------------------

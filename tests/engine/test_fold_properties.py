@@ -117,6 +117,7 @@ def carried_out(commands: list[tuple[int, Command]]) -> tuple[list[Record], Part
                     waiting.append((end, effect.command))
                     end += 1
                     owner.posted(effect.number)
+    owner.abandon()
     return log, owner.state
 
 

@@ -155,10 +155,14 @@ async def restless(generation: int) -> str:
 
 
 def _ends_between(play: Play) -> None:
-    for number, order in enumerate((play.clients.terminate, play.clients.cancel)):
-        ended = play.id(f"restless-{number}", number)
-        play.start(ended, restless, 0, expected=_ended)
-        play.at(0, order(ended))
+    terminated, stopped = play.id("restless", 0), play.id("restless", 1)
+    told = play.id("restless", 2)
+    play.start(terminated, restless, 0, expected=_ended)
+    play.start(stopped, restless, 0, expected=_ended)
+    play.start(told, restless, 0, expected=returns("told"))
+    play.at(0, play.clients.terminate(terminated))
+    play.at(0, play.clients.cancel(stopped))
+    play.at(0, play.clients.send(told, "never", '"told"'))
 
 
 def _ended(stream: Sequence[Event]) -> str | None:
