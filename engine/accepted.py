@@ -1,6 +1,6 @@
 """Which records of a partition count, for those who read one stream and not the whole partition."""
 
-from refold.engine.fold import NO_CLAIM
+from refold.engine.state import NO_CLAIM
 from refold.log.codec import decode_event
 from refold.log.events import Event, PartitionClaimed, Unreadable
 from refold.log.protocol import Record

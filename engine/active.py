@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from refold.engine.fold import Status, WorkflowState
 from refold.engine.operations import Run, RunFacts
+from refold.engine.state import Status, WorkflowState
 
 Detail = Mapping[str, str | None]
 """Who asks and why."""

@@ -7,10 +7,10 @@ that is refused does not stop the others. Every method has a twin for async code
 from collections.abc import Sequence
 
 from refold.engine.access import Access
-from refold.engine.fold import Status
 from refold.engine.operator import ENDED, MENDABLE, OPEN, Order, check_step, check_version
 from refold.engine.reader import WorkflowInfo
 from refold.engine.selection import BulkResult, Runs
+from refold.engine.state import Status
 from refold.log.errors import UsageError
 
 

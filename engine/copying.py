@@ -16,20 +16,11 @@ from dataclasses import dataclass, field, replace
 
 from refold.engine.accepted import Accepted
 from refold.engine.copied import Copied, read_copied
-from refold.engine.fold import (
-    Ended,
-    PartitionState,
-    Sent,
-    Status,
-    WorkflowState,
-    evolve,
-    has_step,
-    kept_before,
-    rewound,
-)
+from refold.engine.fold import evolve, has_step, kept_before, rewound
 from refold.engine.ledger import Header
 from refold.engine.operations import Answered, Emitted, Numbering, Outcome
 from refold.engine.reader import not_found
+from refold.engine.state import Ended, PartitionState, Sent, Status, WorkflowState
 from refold.log.codec import decode_event
 from refold.log.errors import CommandRefused
 from refold.log.events import (

@@ -6,8 +6,8 @@ the operation has none yet, the end of a child because it is open still. A refus
 
 from refold.engine.active import Active
 from refold.engine.answers import Answers, not_found, refused_reply, who
-from refold.engine.fold import PartitionState
 from refold.engine.open_runs import OpenRuns
+from refold.engine.state import PartitionState
 from refold.engine.watchers import Watchers, answer_reply
 from refold.log.commands import (
     AskWorkflow,

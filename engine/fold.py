@@ -11,8 +11,8 @@ Rules, in the order in which they are applied to a record:
 4. A record that can't be read breaks its workflow as well. What can't be read and belongs to no workflow was
    written by something that is not refold or by a newer release: with the current claim it stops the fold
    (`LogCorrupt`), with another or none it is ignored like a zombie's.
-5. A broken workflow stays open and is never run; its later events only move its position, and are confirmed to whoever
-   sent what they record.
+5. A broken workflow stays open, until an operator terminates it, and is never run; its later events only move its
+   position, and are confirmed to whoever sent what they record.
 6. After a terminal event a stream changes no more, until an operator reopens it. What is kept of it is small: see
    `Closed`. A reopened run, like a fork, is `copying` until the last part of its history has come.
 7. A parked or paused workflow still takes outcomes of steps that were under way, messages and ends of children: a
@@ -28,18 +28,29 @@ Rules, in the order in which they are applied to a record:
 a copy per event would make a history of n steps cost n squared. Whoever wants to keep an old state folds anew.
 """
 
-import hashlib
 import json
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from types import MappingProxyType
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from refold.engine import outbox
 from refold.engine.copied import Copied, read_copied
 from refold.engine.operations import Emitted, Numbering, Outcome
+from refold.engine.state import (
+    MAX_REMEMBERED,
+    NO_ATTEMPTS,
+    NO_EXCHANGE,
+    Attempts,
+    Closed,
+    Emission,
+    Ended,
+    Exchange,
+    PartitionState,
+    Sent,
+    Status,
+    WorkflowState,
+    digest_input,
+)
 from refold.log.codec import link_claim
 from refold.log.commands import Command
 from refold.log.errors import LogCorrupt
@@ -83,198 +94,7 @@ from refold.log.events import (
     WorkflowWarned,
 )
 
-NO_CLAIM = -1
-NO_COMMAND = -1
-MAX_REMEMBERED = 10_000
-"""Message ids, and answers to questions, that an open run remembers: the latest ones. A repeat comes within seconds."""
-
-Sent = MessageSent | ChildRequested | CancelSent
-Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated
 T = TypeVar("T")
-Emission = AskAnswered | ValuePublished | StreamWritten | AttributesSet
-
-
-class Status(StrEnum):
-    """How a run stands."""
-
-    RUNNING = "running"
-    PARKED = "parked"
-    PAUSED = "paused"
-    COPYING = "copying"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    TERMINATED = "terminated"
-
-
-@dataclass(slots=True)
-class Attempts:
-    """Failed attempts of a step that has no outcome yet.
-
-    Args:
-        name: The step's name.
-        failed: How many attempts have failed.
-        started_at: Start of the first attempt, microseconds since 1970-01-01 UTC.
-        due_at: When the next attempt begins; None where they are used up.
-    """
-
-    name: str
-    failed: int
-    started_at: int
-    due_at: int | None
-
-
-@dataclass(slots=True)
-class Exchange:
-    """What an open run has had to do with others: most have nothing, and are spared the memory.
-
-    Args:
-        requests: What it sent to other workflows and has no answer to, by operation number.
-        children: Children that have not ended, by operation number; detached ones are not among them.
-        values: What it has published, by key.
-        streams: The next index of each stream that it has written.
-        seen: Ids of the messages, questions and orders that have come, latest last, `MAX_REMEMBERED` at most.
-        asked: Questions that are not answered yet, by id.
-        answers: Answers by id, latest last, `MAX_REMEMBERED` at most.
-        patches: Changes of code whose new path it takes.
-        tags: Its tags where its code has set some; None where those of its start hold.
-        cancel: The last request to cancel; None where there was none.
-        parts: How many parts of a copied history have come.
-        copied: How many outcomes came with them.
-    """
-
-    requests: dict[int, Sent] = field(default_factory=dict[int, Sent])
-    children: dict[int, ChildRequested] = field(default_factory=dict[int, ChildRequested])
-    values: dict[str, ValuePublished] = field(default_factory=dict[str, ValuePublished])
-    streams: dict[str, int] = field(default_factory=dict[str, int])
-    seen: dict[str, None] = field(default_factory=dict[str, None])
-    asked: dict[str, AskReceived] = field(default_factory=dict[str, AskReceived])
-    answers: dict[str, AskAnswered] = field(default_factory=dict[str, AskAnswered])
-    patches: set[str] = field(default_factory=set[str])
-    tags: dict[str, str] | None = None
-    cancel: WorkflowCancelRequested | None = None
-    parts: int = 0
-    copied: int = 0
-
-
-_NO_EXCHANGE = Exchange()
-"""Of runs that have had nothing to do with others: for reading, never written to."""
-_PLAIN = Numbering()
-_NO_ATTEMPTS: Mapping[int, Attempts] = MappingProxyType({})
-
-
-@dataclass(slots=True)
-class WorkflowState:
-    """An open run: all that is needed to bring it back.
-
-    Args:
-        started: Its start, with the input and version that count since it was last continued as new; None only for
-            a broken stream that has none.
-        position: The position that its next event gets.
-        status: `running`, `parked`, `paused` or `copying`.
-        first_started_at: When it was started, whatever was continued or reopened since.
-        input_digest: Digest of the input that it was first started with; None where that is `started`'s.
-        next_step: A number that no operation recorded so far has.
-        numbering: How its operations are numbered.
-        outcomes: What a replay tells the code, in log order.
-        resolved: Numbers of the operations that have an outcome.
-        attempts: Failed attempts by operation number, of operations without outcome.
-        timers: Timers that were started and have not fired.
-        exchange: What it has had to do with others; shared and empty until there is something.
-        parked: Why it is parked; None where it is not.
-        broken: Why its stream can't be folded (rules 3 and 4); None where it can.
-        updated_at: `recorded_at` of its last event.
-    """
-
-    started: WorkflowStarted | None
-    position: int
-    status: Status
-    updated_at: int
-    first_started_at: int
-    input_digest: bytes | None = None
-    next_step: int = 0
-    numbering: Numbering = _PLAIN
-    outcomes: Sequence[Outcome] = ()
-    resolved: Set[int] = frozenset()
-    attempts: Mapping[int, Attempts] = field(default_factory=lambda: _NO_ATTEMPTS)
-    timers: dict[int, TimerStarted] = field(default_factory=dict[int, TimerStarted])
-    exchange: Exchange = field(default_factory=lambda: _NO_EXCHANGE)
-    parked: WorkflowParked | None = None
-    broken: str | None = None
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Its tags now."""
-        if self.exchange.tags is not None:
-            return self.exchange.tags
-        return (self.started.attributes if self.started is not None else None) or {}
-
-    def add_outcome(self, outcome: Outcome) -> None:
-        """Put an outcome at the end. A run that has none yet has no list either: most sleepers have none."""
-        if isinstance(self.outcomes, list):
-            self.outcomes.append(outcome)
-        else:
-            self.outcomes = [*self.outcomes, outcome]
-
-    def resolve(self, step: int) -> None:
-        """Note that an operation has its outcome."""
-        if isinstance(self.resolved, set):
-            self.resolved.add(step)
-        else:
-            self.resolved = {*self.resolved, step}
-
-    def own_attempts(self) -> dict[int, Attempts]:
-        """`attempts`, to be written to."""
-        if not isinstance(self.attempts, dict):
-            self.attempts = dict(self.attempts)
-        return self.attempts
-
-    def own_exchange(self) -> Exchange:
-        """`exchange`, to be written to."""
-        if self.exchange is _NO_EXCHANGE:
-            self.exchange = Exchange()
-        return self.exchange
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """What stays of a run that has ended: enough to answer a second start and to find its result in the log."""
-
-    workflow: str
-    version: int
-    input_digest: bytes
-    status: Status
-    position: int
-    started_at: int
-    ended_at: int
-    parent_id: str | None
-    parent_step: int | None
-    attributes: dict[str, str] | None
-
-
-@dataclass(slots=True)
-class PartitionState:
-    """State of one partition.
-
-    Args:
-        claim: Offset of the current claim; -1 before the first.
-        owner: Worker that made it.
-        command: Offset of the last command consumed; -1 for none.
-        posted: How many commands to other workflows are known to have been posted.
-        outbox: Commands to other workflows that are not known to have been posted, oldest first.
-        chain: Head of the hash chain over accepted events.
-        open: Runs that have not ended, by workflow id.
-        closed: Runs that have, by workflow id.
-    """
-
-    claim: int = NO_CLAIM
-    owner: str = ""
-    command: int = NO_COMMAND
-    posted: int = 0
-    outbox: deque[Command] = field(default_factory=deque[Command])
-    chain: bytes = bytes(32)
-    open: dict[str, WorkflowState] = field(default_factory=dict[str, WorkflowState])
-    closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
 
 
 def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> PartitionState:
@@ -325,6 +145,8 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
             and event.parent_step is not None
         ):
             state.outbox.append(outbox.confirm(event))  # it is recorded: the sender need not wait
+        elif isinstance(event, WorkflowTerminated):
+            _close(state, workflow_id, workflow, event)
     elif event.position != workflow.position:
         _break(
             workflow, f"event {event.kind} has position {event.position}, not {workflow.position}"
@@ -550,9 +372,9 @@ def _continue(workflow: WorkflowState, event: WorkflowContinued) -> None:
     workflow.next_step = event.next_step
     workflow.numbering = Numbering(event.next_step)
     workflow.resolved = frozenset()
-    workflow.attempts = _NO_ATTEMPTS
+    workflow.attempts = NO_ATTEMPTS
     workflow.timers.clear()
-    if workflow.exchange is not _NO_EXCHANGE:
+    if workflow.exchange is not NO_EXCHANGE:
         exchange = workflow.exchange
         exchange.requests.clear()
         exchange.patches.clear()
@@ -569,7 +391,7 @@ def _rewind(state: PartitionState, workflow: WorkflowState, event: WorkflowRewou
     workflow.resolved = {n for n in workflow.resolved if n < step}
     workflow.attempts = {n: a for n, a in workflow.attempts.items() if n < step}
     workflow.timers = {n: timer for n, timer in workflow.timers.items() if n < step}
-    if workflow.exchange is not _NO_EXCHANGE:
+    if workflow.exchange is not NO_EXCHANGE:
         exchange = workflow.exchange
         state.outbox.extend(_cancels(exchange, event, step))
         exchange.requests = {n: sent for n, sent in exchange.requests.items() if n < step}
@@ -670,13 +492,12 @@ def _reopen(
 
 def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, event: Ended) -> None:
     started = workflow.started
-    if started is None:
-        _break(workflow, f"event {event.kind} in a stream without a start")
-        return
     state.outbox.extend(_cancels(workflow.exchange, event, 0))
-    if started.parent_step is not None and started.policy != "detached":
-        state.outbox.append(outbox.report(started, event))
     del state.open[workflow_id]
+    if started is None:  # a broken stream that was terminated
+        started = _unknown_start(workflow_id, event)
+    elif started.parent_step is not None and started.policy != "detached":
+        state.outbox.append(outbox.report(started, event))
     state.closed[workflow_id] = Closed(
         started.workflow,
         started.version,
@@ -688,6 +509,21 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         started.parent_id,
         started.parent_step,
         workflow.attributes or None,
+    )
+
+
+def _unknown_start(workflow_id: str, event: Ended) -> WorkflowStarted:
+    """What stands for a start that can't be read."""
+    return WorkflowStarted(
+        workflow_id=workflow_id,
+        position=0,
+        recorded_at=event.recorded_at,
+        claim=event.claim,
+        command=event.command,
+        posted=event.posted,
+        worker=event.worker,
+        workflow="?",
+        payload="",
     )
 
 
@@ -741,84 +577,3 @@ def _unreadable(state: PartitionState, event: Unreadable, offset: int) -> Partit
     if workflow.broken is None:
         _break(workflow, f"the record at offset {offset} can't be read: {event.reason}")
     return state
-
-
-def digest_input(payload: str) -> bytes:
-    """Digest (16 bytes) by which a second start's input is compared with the first's."""
-    return hashlib.blake2b(payload.encode(), digest_size=16).digest()
-
-
-def digest(state: PartitionState) -> str:
-    """Digest of a whole partition's state, hex: equal for every reader that folded the same records."""
-    hasher = hashlib.blake2b(digest_size=32)
-    for line in _canonical(state):
-        hasher.update(json.dumps(line, separators=(",", ":"), sort_keys=True).encode())
-        hasher.update(b"\n")
-    return hasher.hexdigest()
-
-
-def _canonical(state: PartitionState) -> Iterable[list[object]]:
-    yield [state.claim, state.owner, state.command, state.posted, state.chain.hex()]
-    for command in state.outbox:
-        yield _flat(command)
-    for workflow_id, run in sorted(state.open.items()):
-        yield [
-            workflow_id,
-            _flat(run.started),
-            run.position,
-            run.status,
-            run.updated_at,
-            run.first_started_at,
-            run.input_digest.hex() if run.input_digest is not None else None,
-            run.next_step,
-            [run.numbering.base, *run.numbering.jumps],
-            [_flat(outcome) for outcome in run.outcomes],
-            sorted((n, a.name, a.failed, a.started_at, a.due_at) for n, a in run.attempts.items()),
-            sorted((n, _flat(timer)) for n, timer in run.timers.items()),
-            _exchanged(run.exchange),
-            _flat(run.parked),
-            run.broken,
-        ]
-    for workflow_id, closed in sorted(state.closed.items()):
-        yield [
-            workflow_id,
-            closed.workflow,
-            closed.version,
-            closed.input_digest.hex(),
-            closed.status,
-            closed.position,
-            closed.started_at,
-            closed.ended_at,
-            closed.parent_id,
-            closed.parent_step,
-            closed.attributes,
-        ]
-
-
-def _exchanged(exchange: Exchange) -> list[object]:
-    return [
-        sorted((n, _flat(sent)) for n, sent in exchange.requests.items()),
-        sorted((n, _flat(child)) for n, child in exchange.children.items()),
-        sorted((key, _flat(value)) for key, value in exchange.values.items()),
-        sorted(exchange.streams.items()),
-        list(exchange.seen),
-        list(exchange.asked),
-        [(key, _flat(answer)) for key, answer in exchange.answers.items()],
-        sorted(exchange.patches),
-        exchange.tags,
-        _flat(exchange.cancel),
-        exchange.parts,
-        exchange.copied,
-    ]
-
-
-def _flat(value: Outcome | Event | Command | None) -> list[object]:
-    """An event or command as a list of its values, without its chain: that is set on events which were read, and not
-    on the owner's own; the state's head of the chain stands for all of them.
-    """
-    if value is None:
-        return []
-    if isinstance(value, Emitted):
-        return list(value)
-    names = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
-    return [value.kind, *(getattr(value, name) for name in names if name != "chain")]

@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from refold.engine.effects import Effect, Post
-from refold.engine.fold import PartitionState, evolve
+from refold.engine.fold import evolve
+from refold.engine.state import PartitionState
 from refold.log.codec import decode_event, encode_event
 from refold.log.events import Event, Unreadable
 from refold.log.protocol import Entry, Record

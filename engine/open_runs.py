@@ -26,7 +26,6 @@ from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, fac
 from refold.engine.alarms import Alarms
 from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
 from refold.engine.failures import capture
-from refold.engine.fold import PartitionState, Status
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
     CallRequest,
@@ -45,6 +44,7 @@ from refold.engine.operations import (
 )
 from refold.engine.payload import check_size
 from refold.engine.requests import disagreement, emitted, sent
+from refold.engine.state import PartitionState, Status
 from refold.engine.watchers import Watchers, ended_reply, parked_reply
 from refold.log.errors import PayloadError, PayloadTooLarge, UnknownWorkflow
 from refold.log.events import (

@@ -19,10 +19,10 @@ from refold.engine.copying import (
     step_problem,
     step_that_failed,
 )
-from refold.engine.fold import Status
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.selection import BulkResult, Runs
+from refold.engine.state import Status
 from refold.log.codec import encode_command
 from refold.log.commands import (
     CancelWorkflow,

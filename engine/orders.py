@@ -1,7 +1,8 @@
 """Which of an operator's orders apply to a run as it stands, and why not."""
 
 from refold.engine.active import Active, Runs
-from refold.engine.fold import Closed, PartitionState, Status, has_step
+from refold.engine.fold import has_step
+from refold.engine.state import Closed, PartitionState, Status
 from refold.log.commands import (
     CopyHistory,
     ForkWorkflow,

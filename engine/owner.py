@@ -22,10 +22,10 @@ from refold.engine.active import Active, Items, OwnerSettings, Runs
 from refold.engine.answers import Answers, not_found, refused_reply, who
 from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
 from refold.engine.exchanges import Exchanges
-from refold.engine.fold import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.ledger import Ledger
 from refold.engine.open_runs import OpenRuns
 from refold.engine.orders import Control, why_refused
+from refold.engine.state import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.watchers import Watchers, parked_reply, value_reply
 from refold.log.commands import (
     AskWorkflow,

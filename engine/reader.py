@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from refold.engine.accepted import Accepted
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
-from refold.engine.fold import Ended, PartitionState, Status, evolve
+from refold.engine.fold import evolve
+from refold.engine.state import Ended, PartitionState, Status
 from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.codec import decode_event

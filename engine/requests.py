@@ -2,7 +2,6 @@
 
 import json
 
-from refold.engine.fold import Sent, WorkflowState
 from refold.engine.ledger import Header
 from refold.engine.operations import (
     CallRequest,
@@ -15,6 +14,7 @@ from refold.engine.operations import (
     StepRequest,
     TimerRequest,
 )
+from refold.engine.state import Sent, WorkflowState
 from refold.log.events import (
     AskAnswered,
     AttributesSet,

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from refold.engine.fold import Status
 from refold.engine.reader import WorkflowInfo
+from refold.engine.state import Status
 from refold.log.attributes import Tag, decode_attributes, encode_attributes
 from refold.log.errors import PayloadError, UsageError
 

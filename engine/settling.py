@@ -9,7 +9,7 @@ from typing import Final
 
 from refold.engine.accepted import Accepted
 from refold.engine.copied import read_copied
-from refold.engine.fold import Ended
+from refold.engine.state import Ended
 from refold.engine.watchers import answer_reply, no_value_reply, value_reply
 from refold.log.commands import (
     AskWorkflow,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from refold.engine.fold import PartitionState, Status
+from refold.engine.state import PartitionState, Status
 from refold.log.events import WorkflowWarned
 from refold.log.protocol import Entry
 

@@ -11,9 +11,9 @@ from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from refold.engine.accepted import Accepted
-from refold.engine.fold import Ended
 from refold.engine.payload import PayloadType
 from refold.engine.reader import not_found
+from refold.engine.state import Ended
 from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from refold.engine.effects import Answer, Effect, Lookup
-from refold.engine.fold import Ended, WorkflowState
+from refold.engine.state import Ended, WorkflowState
 from refold.log.commands import Reply, ReplyStatus
 from refold.log.errors import WorkflowEnded
 from refold.log.events import (

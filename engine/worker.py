@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from refold.engine.active import Items
 from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
-from refold.engine.fold import PartitionState
 from refold.engine.owner import Owner, OwnerSettings, Runs
 from refold.engine.proof import Proof
 from refold.engine.reader import fold_range, read_lookup
+from refold.engine.state import PartitionState
 from refold.engine.stats import Tally
 from refold.engine.steps import Steps
 from refold.log.codec import (

@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from refold.engine.engine import Engine
-from refold.engine.fold import Status
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_status
+from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import RefoldError, ResultTimeout, UsageError
 from refold.services.cli_filter import PANEL, FilterWords

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
-from refold.engine.fold import Status
 from refold.engine.selection import Runs
+from refold.engine.state import Status
 from refold.services.cli_values import read_attributes, read_moment
 
 PANEL = "Which runs"

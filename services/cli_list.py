@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refold.engine.fold import Status
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.selection import Runs
+from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
 from refold.services.cli_filter import ListWords, filtered

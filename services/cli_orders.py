@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from refold.engine.engine import Engine
-from refold.engine.fold import Status
 from refold.engine.names import check_id
 from refold.engine.operator import MENDABLE
+from refold.engine.state import Status
 from refold.log.errors import UsageError
 from refold.services.cli_bulk import Order, Selected, give
 from refold.services.cli_filter import filtered

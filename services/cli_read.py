@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refold.engine.fold import Status
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_history, read_status
+from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
 from refold.services.cli_list import Json

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from refold.engine.bound import Bound
 from refold.engine.engine import Engine
-from refold.engine.fold import Ended, Status
 from refold.engine.names import check_id
+from refold.engine.state import Ended, Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import EngineClosed, LogError, WorkflowParked
 from refold.log.events import WorkflowCompleted, WorkflowFailed

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from refold.engine.definitions import Catalogue
-from refold.engine.fold import Status
 from refold.engine.selection import Runs
+from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.services.cli_list import OPEN, Json, find_runs
 from refold.services.exits import ExitCode, reported

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from refold.engine.fold import NO_CLAIM
+from refold.engine.state import NO_CLAIM
 from refold.log.codec import decode_event
 from refold.log.events import Event, PartitionClaimed, Unreadable
 from refold.log.partitioner import partition_of

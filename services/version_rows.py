@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from refold.engine.definitions import Catalogue
-from refold.engine.fold import Status
 from refold.engine.reader import WorkflowInfo
+from refold.engine.state import Status
 
 UNREADABLE = "?"
 """The workflow of a run whose start can't be read."""

@@ -14,7 +14,7 @@ from crash_nursery import log_of
 from crash_shapes import Mark, Shape, Visit, sequential
 from log_backend import PATIENCE_S
 from refold import Engine, WorkflowCancelled
-from refold.engine.fold import digest
+from refold.engine.digest import digest
 from refold.engine.reader import read_partition
 from refold.log.events import StepCompleted
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from log_backend import PATIENCE_S, LogBackend, records_of
 from refold import Engine, Workflow
-from refold.engine.fold import digest
+from refold.engine.digest import digest
 from refold.engine.reader import read_partition
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log, Record

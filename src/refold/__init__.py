@@ -27,7 +27,6 @@ from refold.engine.children import (
 )
 from refold.engine.definitions import Workflow, run_step, run_step_sync, step, workflow
 from refold.engine.engine import Engine
-from refold.engine.fold import Status
 from refold.engine.handle import Handle
 from refold.engine.messages import (
     Request,
@@ -54,6 +53,7 @@ from refold.engine.scope import (
     uuid4,
 )
 from refold.engine.selection import BulkResult, Runs
+from refold.engine.state import Status
 from refold.engine.streams import Stream, stream
 from refold.engine.tags import RunInfo, set_attributes, workflow_info
 from refold.engine.versions import continue_as_new, patched

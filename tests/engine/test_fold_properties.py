@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from refold import publish, receive, send, start_child, step, workflow
 from refold.engine.definitions import Catalogue
+from refold.engine.digest import digest
 from refold.engine.effects import Launch, Post, Succeeded
-from refold.engine.fold import PartitionState, digest, evolve
+from refold.engine.fold import evolve
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.runs import CodeRuns
+from refold.engine.state import PartitionState
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import decode_event, encode_event
 from refold.log.commands import (

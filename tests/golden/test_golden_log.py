@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from refold.engine.fold import PartitionState, Status, evolve
+from refold.engine.fold import evolve
+from refold.engine.state import PartitionState, Status
 from refold.log.codec import (
     GENESIS,
     decode_command,

@@ -8,8 +8,8 @@ from tests.simulation.attempts import SECOND_US
 from tests.simulation.history import History, Problems
 from tests.simulation.journal import NUMBERED, Audit
 
-from refold.engine.fold import Ended
 from refold.engine.proof import FRESH_S
+from refold.engine.state import Ended
 from refold.log.codec import GENESIS, link_claim, verify
 from refold.log.commands import Command, StartWorkflow
 from refold.log.events import (

@@ -7,7 +7,7 @@ from typing import TypeVar
 from tests.simulation.history import History, Problems
 
 from refold.engine.copied import read_copied
-from refold.engine.fold import Ended, Sent
+from refold.engine.state import Ended, Sent
 from refold.log.commands import SendMessage, StartWorkflow
 from refold.log.events import (
     AskAnswered,

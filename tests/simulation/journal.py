@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from refold.engine.copied import read_copied
-from refold.engine.fold import Ended
 from refold.engine.operations import Emitted, Outcome
+from refold.engine.state import Ended
 from refold.log.codec import decode_event
 from refold.log.commands import Command, Reply
 from refold.log.events import (

@@ -2,8 +2,10 @@
 
 from tests.simulation.journal import Digests, Journal, Wanted, read
 
-from refold.engine.fold import PartitionState, digest, evolve
+from refold.engine.digest import digest
+from refold.engine.fold import evolve
 from refold.engine.owner import Owner
+from refold.engine.state import PartitionState
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel
 

@@ -7,7 +7,8 @@ from tests.simulation.scene import PARTITIONS, Play
 from tests.simulation.trials import judged
 from tests.simulation.world import World
 
-from refold.engine.fold import PartitionState, evolve
+from refold.engine.fold import evolve
+from refold.engine.state import PartitionState
 from refold.log.commands import ConfirmDelivery
 from refold.log.events import MessageReceived
 from refold.log.protocol import Channel

@@ -86,9 +86,7 @@ class Mailboxes(RuleBasedStateMachine):
         super().__init__()
         self.world = World(1, partitions=PARTITIONS, code=Catalogue.of([mailbox]))
         self.boxes: dict[str, Box] = {}
-        self.late: list[
-            tuple[str, str, int]
-        ] = []  # questions that came in a pause: id, box, number
+        self.late: list[tuple[str, Command]] = []  # questions that came in a pause
         self.sent: list[tuple[str, str, int]] = []  # message id, box, number
 
     @initialize()
@@ -158,7 +156,7 @@ class Mailboxes(RuleBasedStateMachine):
             assert from_json(reply.payload or "") == sum(state.taken) + number
             return
         assert reply.status == "accepted"  # its code is not in memory
-        self.late.append((command.command_id, box, number))
+        self.late.append((box, command))
 
     @rule(box=ids, key=st.sampled_from(("taken", "error")))
     def read_value(self, box: str, key: str) -> None:
@@ -233,17 +231,10 @@ class Mailboxes(RuleBasedStateMachine):
 
     @invariant()
     def late_questions_are_answered(self) -> None:
-        """What was asked in a pause has had its answer, or a refusal, once the pause is over."""
-        for question, box, number in self.late:
-            if self.boxes[box].paused:
-                continue
-            statuses = [
-                given.reply.status
-                for given in self.world.journal.answers
-                if given.reply.command_id == question
-            ]
-            unheard = "unknown" in statuses  # its owner was lost: it would have to be asked again
-            assert unheard or statuses[-1] in {"answered", "refused"}, (question, number, statuses)
+        """What was asked in a pause, and is asked again once that is over, has its answer, unless it is refused."""
+        for box, command in [late for late in self.late if not self.boxes[late[0]].paused]:
+            self.late.remove((box, command))
+            assert self._ask(command).status in {"answered", "refused"}
 
     def teardown(self) -> None:
         """In the end every invariant of the simulation holds."""
