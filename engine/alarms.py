@@ -37,6 +37,8 @@ class Alarms:
 
     def ring(self, now: int) -> tuple[str, int, int] | None:
         """The next alarm whose time has come: workflow id, step and due time; None where there is none."""
+        if not self._heap:
+            return None
         elapsed = self._elapsed()
         while self._heap and self._heap[0][0] <= elapsed:
             _, _, due_at, workflow_id, step = heappop(self._heap)

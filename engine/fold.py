@@ -252,20 +252,33 @@ def _answered(
     if step in workflow.resolved:
         _break(workflow, f"operation {step} '{event.name}' has a second outcome")
         return
-    if isinstance(event, TimerFired) and workflow.timers.pop(step, None) is None:
-        _break(workflow, f"timer {step} '{event.name}' fired and was not running")
-        return
-    if isinstance(event, DeliveryConfirmed | DeliveryRefused):
-        if workflow.exchange.requests.pop(step, None) is None:
-            _break(workflow, f"operation {step} '{event.name}' has an answer and was not sent")
+    if not isinstance(event, StepCompleted | StepFailed):
+        problem = _not_asked(workflow, event)
+        if problem is not None:
+            _break(workflow, problem)
             return
-        if isinstance(event, DeliveryRefused):
-            workflow.exchange.children.pop(step, None)
-    _number(workflow, step)
+    if step >= workflow.next_step:
+        workflow.next_step = step + 1
     workflow.resolve(step)
     workflow.add_outcome(event)
     if workflow.attempts:
         workflow.own_attempts().pop(step, None)
+
+
+def _not_asked(
+    workflow: WorkflowState, event: TimerFired | DeliveryConfirmed | DeliveryRefused
+) -> str | None:
+    """Take away what an outcome answers; returns what is wrong where there is no such thing."""
+    step = event.step
+    if isinstance(event, TimerFired):
+        if workflow.timers.pop(step, None) is None:
+            return f"timer {step} '{event.name}' fired and was not running"
+        return None
+    if workflow.exchange.requests.pop(step, None) is None:
+        return f"operation {step} '{event.name}' has an answer and was not sent"
+    if isinstance(event, DeliveryRefused):
+        workflow.exchange.children.pop(step, None)
+    return None
 
 
 def _attempt_failed(workflow: WorkflowState, event: StepAttemptFailed) -> None:

@@ -85,8 +85,9 @@ class Ledger:
         state.chain = chain
         self._entries.append(entry)
         self.made += 1
-        for number in range(before + 1, state.posted + len(state.outbox) + 1):
-            self.hold(self.made, Post(number, state.outbox[number - state.posted - 1]))
+        if state.outbox:
+            for number in range(before + 1, state.posted + len(state.outbox) + 1):
+                self.hold(self.made, Post(number, state.outbox[number - state.posted - 1]))
         return self.made
 
     def hold(self, sequence: int, effect: Effect) -> None:

@@ -408,7 +408,10 @@ class OpenRuns:
             if problem is not None:
                 self._park_diverged(active, problem, now)
                 return
-            self._request(active, request, now)
+            if isinstance(request, StepRequest):
+                self._request_step(active, request, now)
+            else:
+                self._request(active, request, now)
             if active.run is None:  # parked on the way
                 return
         if run.ending is not None:
@@ -416,17 +419,11 @@ class OpenRuns:
         else:
             self._rest(active, run, now)
 
-    def _request(
-        self, active: Active, request: StepRequest | TimerRequest | CallRequest, now: int
-    ) -> None:
-        match request:
-            case StepRequest():
-                self._request_step(active, request, now)
-            case TimerRequest():
-                self._request_timer(active, request, now)
-            case _:
-                if request.step not in active.state.exchange.requests:
-                    self._record(active, sent(request, self.header(active, now)))
+    def _request(self, active: Active, request: TimerRequest | CallRequest, now: int) -> None:
+        if isinstance(request, TimerRequest):
+            self._request_timer(active, request, now)
+        elif request.step not in active.state.exchange.requests:
+            self._record(active, sent(request, self.header(active, now)))
 
     def _emit(self, active: Active, run: Run, request: EmitRequest, now: int) -> None:
         """Record what the code emits, and tell those who wait for it."""
@@ -748,7 +745,8 @@ class OpenRuns:
             not active.armed or min(active.armed.values()) - now >= self._suspend_after_us
         )
         if not waits or any(isinstance(request, StepRequest) for request in run.pending.values()):
-            self._idle.pop(active.workflow_id, None)
+            if self._idle:
+                self._idle.pop(active.workflow_id, None)
             return
         if not run.waits_for_input and all(
             isinstance(request, TimerRequest) for request in run.pending.values()

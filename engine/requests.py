@@ -88,6 +88,8 @@ def disagreement(
     state: WorkflowState, request: StepRequest | TimerRequest | CallRequest
 ) -> Diverged | None:
     """How an open request differs from what is recorded, without outcome, under its number."""
+    if not state.attempts and not state.timers and not state.exchange.requests:
+        return None  # nearly always
     step = request.step
     attempts, timer = state.attempts.get(step), state.timers.get(step)
     sent = state.exchange.requests.get(step)

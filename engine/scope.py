@@ -51,7 +51,7 @@ class StepContext:
         step: Operation number of the step within the workflow, from 0.
         attempt: Which attempt this is, from 1.
         deadline: When this attempt times out (UTC); None where it has no limit.
-        write: Adds an item, as JSON, to one of the workflow's streams; None where nobody takes it.
+        write: Takes this context, the name of a stream and the JSON of an item for it; None where nobody does.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class StepContext:
         step: int,
         attempt: int,
         deadline: datetime | None = None,
-        write: Callable[[str, str], None] | None = None,
+        write: "Callable[[StepContext, str, str], None] | None" = None,
     ) -> None:
         self._namespace = namespace
         self._write = write
@@ -133,7 +133,7 @@ class StepContext:
                 f"stream {stream!r} was written to in step {self.step} of workflow {self.workflow_id!r}, which no"
                 " worker carries out: write from workflow code, or run the step in an engine"
             )
-        self._write(stream, item)
+        self._write(self, stream, item)
 
     def cancel(self) -> None:
         """Tell the attempt that its outcome is not waited for. For whoever runs the step."""

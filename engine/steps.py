@@ -12,7 +12,6 @@ looks, as it begins, whether it is still wanted and whether the worker still kno
 import asyncio
 import contextlib
 import contextvars
-import functools
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -88,7 +87,7 @@ class Steps:
         self._loop = asyncio.get_running_loop()
         self._running: dict[tuple[str, int], _Attempt] = {}
         self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
-        self._written: deque[tuple[Launch, str, str]] = deque()  # with stream and item
+        self._written: deque[tuple[StepContext, str, str]] = deque()  # with stream and item
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -108,7 +107,7 @@ class Steps:
             attempt=launch.attempt,
             deadline=deadline,
             namespace=self._namespace,
-            write=functools.partial(self._write, launch),
+            write=self._write,
         )
         attempt = _Attempt(launch, context, now)
         self._running[launch.workflow_id, launch.step] = attempt
@@ -210,29 +209,29 @@ class Steps:
         written = self._written
         batch: list[str] = []
         size = 0
-        last: tuple[Launch, str] | None = None
+        last: tuple[StepContext, str] | None = None
         while written:
-            launch, stream, item = written.popleft()
-            same = last is not None and last[0] is launch and last[1] == stream
+            context, stream, item = written.popleft()
+            same = last is not None and last[0] is context and last[1] == stream
             if last is not None and (not same or size + len(item) > MAX_BATCH_BYTES):
                 self._report_items(*last, batch)
                 batch, size = [], 0
-            last = launch, stream
+            last = context, stream
             batch.append(item)
             size += len(item)
         if last is not None:
             self._report_items(*last, batch)
 
-    def _report_items(self, launch: Launch, stream: str, items: list[str]) -> None:
-        attempt = self._running.get((launch.workflow_id, launch.step))
-        if attempt is not None and attempt.launch is launch:  # else it was cancelled or timed out
-            self._wrote(launch, Items(stream, "[" + ",".join(items) + "]", len(items)))
+    def _report_items(self, context: StepContext, stream: str, items: list[str]) -> None:
+        attempt = self._running.get((context.workflow_id, context.step))
+        if attempt is not None and attempt.context is context:  # else it was cancelled or timed out
+            self._wrote(attempt.launch, Items(stream, "[" + ",".join(items) + "]", len(items)))
 
     # On either -------------------------------------------------------------------------------------------
 
-    def _write(self, launch: Launch, stream: str, item: str) -> None:
+    def _write(self, context: StepContext, stream: str, item: str) -> None:
         check_size(item, MAX_ITEM_BYTES, f"item of stream '{stream}'")
-        self._written.append((launch, stream, item))
+        self._written.append((context, stream, item))
         if len(self._written) == 1:  # else a wake-up is on its way that will find this one too
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._flush)

@@ -717,7 +717,7 @@ def test_a_step_writes_through_its_context() -> None:
         workflow_id="w",
         step=0,
         attempt=1,
-        write=lambda name, item: written.append((name, item)),
+        write=lambda _, name, item: written.append((name, item)),
     )
 
     with enter(context):

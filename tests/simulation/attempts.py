@@ -65,7 +65,7 @@ def carry_out(attempt: Attempt, write: Callable[[str, str], None]) -> StepResult
         workflow_id=launch.workflow_id,
         step=launch.step,
         attempt=launch.attempt,
-        write=write,
+        write=lambda _, stream, item: write(stream, item),
     )
     outer = _get_running_loop()
     _set_running_loop(_StepLoop())  # type: ignore[abstract]  # it is not, at run time
