@@ -51,9 +51,7 @@ class Exchanges:
         """A message."""
         active = self._open.find(command.workflow_id)
         if active is not None and command.message_id in active.state.exchange.seen:
-            self._answers.accept(
-                command, active.last_sequence
-            )  # rule 4; an operation has been answered
+            self._answers.accept(command, active.last_sequence)  # an operation has been answered
             return
         if active is None or active.state.broken is not None:
             self._answers.refuse(command, self._why_closed(command, active), now)
@@ -116,7 +114,7 @@ class Exchanges:
             return
         sent = active.state.exchange.requests.get(command.step)
         if sent is None or active.state.broken is not None:
-            return  # rule 4
+            return  # a repeat
         header = self._open.header(active, now)
         if command.error_type is None:
             confirmed = DeliveryConfirmed(**header, step=command.step, name=sent.name)
@@ -138,7 +136,7 @@ class Exchanges:
             return
         child = active.state.exchange.children.get(command.step)
         if child is None:
-            return  # rule 4
+            return  # a repeat
         header = self._open.header(active, now)
         if command.error_type is None:
             completed = ChildCompleted(
@@ -172,7 +170,7 @@ class Exchanges:
             else f"{command.parent_id}/{command.parent_step}" in exchange.seen
         )
         if again:
-            return  # rule 4
+            return  # a repeat
         detail = who(command)
         sequence = self._open.cancel(
             active,

@@ -7,6 +7,7 @@ from typing import TypedDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claimed import NOW, claimed
 from refold import publish, receive, send, start_child, step, workflow
 from refold.engine.definitions import Catalogue
 from refold.engine.digest import digest
@@ -30,7 +31,6 @@ from refold.log.errors import WorkflowEnded, WorkflowNotFound
 from refold.log.events import Event, PartitionClaimed, Unreadable
 from refold.log.protocol import Entry, Record
 
-NOW = 1_700_000_000_000_000
 PARTITION = 0
 
 
@@ -76,24 +76,6 @@ asked_for = st.lists(
     min_size=1,
     max_size=12,
 )
-
-
-def claimed() -> tuple[PartitionState, list[Record]]:
-    """A partition that has just been claimed, and its log."""
-    claim = PartitionClaimed(
-        workflow_id=None,
-        position=None,
-        recorded_at=NOW,
-        claim=-1,
-        command=-1,
-        posted=0,
-        worker="w",
-        partition=PARTITION,
-    )
-    state = PartitionState()
-    entry, _ = encode_event(claim, state.chain)
-    record = Record(0, NOW, *entry)
-    return evolve(state, decode_event(record), 0), [record]
 
 
 def carried_out(commands: list[tuple[int, Command]]) -> tuple[list[Record], PartitionState]:
