@@ -24,6 +24,7 @@ from typing import Final
 
 from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, facts_of, next_look
 from refold.engine.alarms import Alarms
+from refold.engine.attempts import failed_attempt, next_attempt
 from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
 from refold.engine.failures import capture
 from refold.engine.ledger import Header, Ledger
@@ -51,7 +52,6 @@ from refold.log.events import (
     AskAnswered,
     Event,
     PatchApplied,
-    StepAttemptFailed,
     StepCompleted,
     StepFailed,
     StreamWritten,
@@ -557,58 +557,17 @@ class OpenRuns:
     def _attempt_failed(
         self, launch: Launch, active: Active, result: AttemptFailed, now: int
     ) -> None:
-        failure, retry = result.failure, launch.call.options.retry
-        due_at = self._next_attempt(launch, result, now)
-        used_up = due_at is None and (retry is None or result.retryable)
-        header = self.header(active, now)
-        encoding = "json" if failure.payload is not None else None
-        if due_at is None and not (used_up and launch.call.options.on_exhausted == "park"):
-            failed = StepFailed(
-                **header,
-                step=launch.step,
-                name=launch.call.name,
-                attempt=launch.attempt,
-                started_at=result.started_at,
-                error_type=failure.error_type,
-                error_message=failure.error_message,
-                error_stack=failure.error_stack,
-                payload=failure.payload,
-                encoding=encoding,
-            )
-            self._tell(active, failed, now)
+        due_at = next_attempt(launch, result, now, self._random)
+        event = failed_attempt(launch, result, due_at, self.header(active, now))
+        if isinstance(event, StepFailed):
+            self._tell(active, event, now)
             return
-        attempt = StepAttemptFailed(
-            **header,
-            step=launch.step,
-            name=launch.call.name,
-            attempt=launch.attempt,
-            started_at=result.started_at,
-            error_type=failure.error_type,
-            error_message=failure.error_message,
-            error_stack=failure.error_stack,
-            payload=failure.payload,
-            encoding=encoding,
-            due_at=due_at,
-        )
-        self._record(active, attempt)
+        self._record(active, event)
         if due_at is not None:
             self._arm(active, launch.step, due_at, now)
         elif active.state.status is Status.RUNNING:
-            error = f"{failure.error_type}: {failure.error_message}"
+            error = f"{event.error_type}: {event.error_message}"
             self._park_used_up(active, launch.step, launch.call.name, error, now)
-
-    def _next_attempt(self, launch: Launch, result: AttemptFailed, now: int) -> int | None:
-        """When the next attempt begins; None when there is none."""
-        options = launch.call.options
-        retry = options.retry
-        if retry is None or not result.retryable or launch.attempt >= retry.attempts:
-            return None
-        due_at = now + round(retry.delay_s(launch.attempt, self._random()) * MICROSECONDS)
-        if options.total_timeout_s is not None:
-            first = launch.first_started_at or result.started_at
-            if due_at >= first + round(options.total_timeout_s * MICROSECONDS):
-                return None
-        return due_at
 
     # Ends -------------------------------------------------------------------------------------------------
 
