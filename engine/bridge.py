@@ -1,7 +1,8 @@
 """One path for blocking and async callers: whatever thread or loop a call comes from, it runs on the engine's loop."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from refold.engine.scope import current
@@ -15,6 +16,8 @@ class Bridge:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.ending = False  # the loop is about to be closed
+        self._later: set[asyncio.Task[None]] = set()
 
     def opened(self) -> asyncio.AbstractEventLoop:
         """The loop, for a call that is allowed.
@@ -66,16 +69,22 @@ class Bridge:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
-    def run_later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` on the engine's loop, and wait for nothing; not at all where the engine has been closed."""
+    def run_later(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what `make` gives on the engine's loop, and wait for nothing; not at all where the engine is closed."""
         loop = self.loop
-        try:
-            if loop is None:
-                work.close()
-            else:
-                asyncio.run_coroutine_threadsafe(work, loop)
-        except RuntimeError:  # the loop has been closed meanwhile, and with it all that ran there
-            work.close()
+        if loop is None:
+            return
+
+        def begin() -> None:
+            if not self.ending:  # else all that ran there is being ended anyway
+                task = loop.create_task(make())
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
+
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the loop has been closed, and with it all that ran there
+            loop.call_soon_threadsafe(begin)
 
     def _opened_for(self, work: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
         try:

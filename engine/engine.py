@@ -171,6 +171,7 @@ class Engine(Starts, BulkOrders):
 
     def _end_thread(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         async def end_tasks() -> None:
+            self._bridge.ending = True
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()

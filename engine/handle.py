@@ -298,7 +298,7 @@ class Handle(Generic[R]):
             while items := self._bridge.wait(self._next(batches), "stream_async()"):
                 yield from items
         finally:
-            self._bridge.run_later(_closed(batches))
+            self._bridge.run_later(lambda: _closed(batches))
 
     @overload
     def stream_async(
@@ -322,7 +322,7 @@ class Handle(Generic[R]):
                 for item in items:
                     yield item
         finally:
-            self._bridge.run_later(_closed(batches))
+            self._bridge.run_later(lambda: _closed(batches))
 
     def _reader(self, name: str, item_type: object, start: int) -> StreamReader[Any]:
         check_name(name, "stream")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeVar
@@ -16,6 +17,10 @@ import pytest
 from kafka_broker import Broker, BrokerUnavailableError, Cluster, find_or_start
 
 T = TypeVar("T")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores SIGINT, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KAFKA_FIXTURES = frozenset({"kafka_bootstrap", "kafka_broker", "kafka_cluster"})
 NO_KAFKA = "no Kafka broker: "
