@@ -69,7 +69,7 @@ def test_of_two_workers_one_is_killed_again_and_again(
 
     async def scenario() -> None:
         with Nursery(url, journal.path) as nursery:
-            async with Engine(log_of(url), worker=False) as client:
+            async with Engine(log_of(url), worker=False, start_timeout_s=PATIENCE_S) as client:
                 load = Load(client, journal, chance, shapes, window)
                 workers = [nursery.start(), nursery.start()]
                 for _ in range(rounds):
@@ -106,7 +106,7 @@ def test_a_stopped_worker_that_comes_back_changes_nothing(url: str, tmp_path: Pa
 
     async def scenario() -> None:
         with Nursery(url, journal.path) as nursery:
-            async with Engine(log_of(url), worker=False) as client:
+            async with Engine(log_of(url), worker=False, start_timeout_s=PATIENCE_S) as client:
                 load = Load(client, journal, random.Random(1), (*SHAPES, RALLY))
                 workers = [nursery.start(), nursery.start()]
                 for worker in workers:
