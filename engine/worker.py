@@ -288,6 +288,7 @@ class _Session:
                 break
             if not self._handle(owner, offset, command, now):
                 return
+        self._worker.membership.skip(self._partition, owner.command + 1)
         self._wake_up()
 
     def _handle(self, owner: Owner, offset: int, command: Command | Unreadable, now: int) -> bool:
@@ -472,6 +473,10 @@ class _Session:
         for post in posts:
             partition = partition_of(post.command.workflow_id, partitions)
             batches.setdefault(partition, []).append(post.command)
+        if len(batches) == 1:  # mostly: spare the tasks
+            ((partition, commands),) = batches.items()
+            await self._post_to(partition, commands)
+            return
         appends = (self._post_to(partition, commands) for partition, commands in batches.items())
         results = await asyncio.gather(*appends, return_exceptions=True)
         for result in results:
@@ -480,7 +485,8 @@ class _Session:
 
     async def _post_to(self, partition: int, commands: Sequence[Command]) -> None:
         entries = [encode_command(command) for command in commands]
-        offsets = await self._log.append(Channel.COMMANDS, partition, entries)
+        # Lazily: an event that says that they are posted is appended after them, and else they are posted again.
+        offsets = await self._log.append(Channel.COMMANDS, partition, entries, lazily=True)
         self._worker.posted_to(partition, zip(offsets, commands, strict=True))
 
     async def _probe(self, owner: Owner) -> None:

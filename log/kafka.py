@@ -112,7 +112,12 @@ class KafkaLog:
             await parts.close()
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """See `Log.append`."""
         parts, topic = self._opened(channel, partition)

@@ -88,6 +88,9 @@ class KafkaMembership:
         else:
             self._commands.follow(place, offset, lambda: self._deliver(partition))
 
+    def skip(self, partition: int, offset: int) -> None:
+        """Nothing is done: the records are on their way, and to move a consumer costs more than to pass them over."""
+
     def release(self, partition: int) -> None:
         """See `Membership`. The group itself decides when somebody else has it."""
         self._wanted.discard(partition)

@@ -83,6 +83,12 @@ class LocalMembership:
             self._wanted[partition] = offset
             self._loop.call_soon(self._serve, partition)
 
+    def skip(self, partition: int, offset: int) -> None:
+        """Commands of `partition` before `offset` have been consumed already."""
+        wanted = self._wanted.get(partition)
+        if wanted is not None and wanted < offset:
+            self._wanted[partition] = offset
+
     def release(self, partition: int) -> None:
         """Nothing more of `partition` is done here: somebody else may have it. Stops deliveries."""
         unsubscribe = self._held.pop(partition, None)

@@ -222,7 +222,12 @@ class MemoryLog(LocalLog):
             self._store.unwatch(self._appended)
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """Append in order; return each entry's offset."""
         self._check(partition)

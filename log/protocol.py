@@ -82,6 +82,9 @@ class Membership(Protocol):
         worked through is what keeps the queue bounded.
         """
 
+    def skip(self, partition: int, offset: int) -> None:
+        """Commands of `partition` before `offset` have been consumed already: they may be delivered, and need not."""
+
     def release(self, partition: int) -> None:
         """Nothing more of `partition` is done here: somebody else may have it. Stops deliveries."""
 
@@ -114,9 +117,23 @@ class Log(Protocol):
         """Wait for appends in flight, then let go of everything."""
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
-        """Append in order; return each entry's offset once all are durable."""
+        """Append in order; return each entry's offset once all are durable.
+
+        Args:
+            channel: Which kind of record.
+            partition: Which partition.
+            entries: The records.
+            lazily: Return already when readers see the records. They may be lost in a crash of the machine, but only
+                together with everything that was appended after them, by anyone, to any partition. For what can be
+                appended again from other records: a log in one file spares its fsync; others pay no attention.
+        """
         ...
 
     def read(

@@ -117,9 +117,17 @@ class SqliteLog(LocalLog):
         await asyncio.to_thread(_close, self._queue.writer, self._file)
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """Append in order; return each entry's offset once all are on the disk.
+
+        A transaction that holds nothing but lazy appends is committed without an fsync: the next one that has others
+        brings it to the disk, for SQLite's journal is a sequence, of which a crash of the machine leaves a prefix.
 
         Raises:
             RecordTooLarge: An entry is over the limit; nothing was written.
@@ -136,7 +144,7 @@ class SqliteLog(LocalLog):
         if not cells:
             return ()
         future, generation = self._open_queue.slot()
-        self._open_queue.put(Append(future, generation, channel, partition, cells, size))
+        self._open_queue.put(Append(future, generation, channel, partition, cells, size, lazily))
         return await future
 
     async def bookmark(self, partition: int) -> int | None:

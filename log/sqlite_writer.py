@@ -53,6 +53,7 @@ class Append:
     partition: int
     cells: list[Cell]
     size: int
+    lazily: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +118,7 @@ class SqliteWriter:
         self._stopping = False
         self._poll_s = MIN_POLL_S
         self._failed_generation = -1
+        self._syncs = True
         self._thread = threading.Thread(
             target=self._run, name=f"refold-sqlite-{path.name}", daemon=True
         )
@@ -180,6 +182,7 @@ class SqliteWriter:
         committing = False
         try:
             self._check_file()
+            self._sync(not all(isinstance(work, Append) and work.lazily for work in works))
             self._begin()
             offsets, foreign = self._transaction.fill(works, self._now_us())
             committing = True
@@ -212,6 +215,12 @@ class SqliteWriter:
                 f"the log {self._path} was deleted or replaced while it was open. Nothing was written: put the file "
                 "back, or open the new one"
             )
+
+    def _sync(self, wanted: bool) -> None:
+        """Whether the next commit is to be on the disk when it returns."""
+        if wanted is not self._syncs:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if wanted else 'NORMAL'}")
+            self._syncs = wanted
 
     def _begin(self) -> None:
         """Begin a transaction; wait for other processes as long as it takes.

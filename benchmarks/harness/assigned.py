@@ -41,10 +41,15 @@ class AssignedLog:
         await self._log.close()
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """See `Log`."""
-        return await self._log.append(channel, partition, entries)
+        return await self._log.append(channel, partition, entries, lazily=lazily)
 
     def read(
         self,

@@ -100,6 +100,22 @@ class TestAppend:
 
         run(scenario)
 
+    def test_lazy_appends_are_read_in_order_with_the_others(self, backend: LogBackend) -> None:
+        """(2, 5) Given lazy appends among others, readers see all at once, in order, and a later log object too."""
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                for number in range(6):
+                    entries = entries_of(str(number))
+                    await log.append(Channel.COMMANDS, 0, entries, lazily=number % 3 > 0)
+                    records = await records_of(log, Channel.COMMANDS, 0)
+                    assert values_of(records) == [str(n) for n in range(number + 1)]
+            async with opened(backend) as log:
+                records = await records_of(log, Channel.COMMANDS, 0)
+                assert values_of(records) == [str(n) for n in range(6)]
+
+        run(scenario)
+
     def test_appends_made_one_after_another_keep_their_order(self, backend: LogBackend) -> None:
         """(2, 6) Given many appends at once, their order in the log is that of the calls."""
 

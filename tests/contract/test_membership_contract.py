@@ -151,6 +151,25 @@ class TestFollow:
 
         run(scenario)
 
+    def test_what_comes_after_the_skipped_is_delivered(self, backend: LogBackend) -> None:
+        """Given a follow from 0, commands before 2 that are skipped, 2 is delivered, and nothing out of order."""
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                worker = Worker("one")
+                membership = await worker.join(log)
+                await worker.until(lambda: 0 in worker.owned)
+                membership.follow(0, 0)
+                membership.skip(0, 2)
+                await log.append(Channel.COMMANDS, 0, commands_of("a", "b", "c"))
+                while b"c" not in worker.values(0):
+                    seen = len(worker.values(0))
+                    await worker.until(lambda: len(worker.values(0)) > seen)  # noqa: B023
+                    membership.follow(0, worker.delivered[0][-1][-1].offset + 1)
+                assert worker.values(0) == [b"a", b"b", b"c"][-len(worker.values(0)) :]
+
+        run(scenario)
+
     def test_following_again_from_before_repeats(self, backend: LogBackend) -> None:
         """Given commands that were delivered, following from an earlier offset delivers them again."""
 

@@ -65,10 +65,15 @@ class StandingStill(MemoryLog):
         return self.now_us
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """Append; the first time that a step is recorded, a rival claims the partition before this returns."""
-        offsets = await super().append(channel, partition, entries)
+        offsets = await super().append(channel, partition, entries, lazily=lazily)
         records_step = any(("kind", b"step.completed") in entry.headers for entry in entries)
         if channel is Channel.EVENTS and records_step and not self._has_stopped:
             self._has_stopped = True

@@ -74,7 +74,12 @@ class SimLog(MemoryLog):
         """Nothing was opened: there is no event loop to be bound to."""
 
     async def append(
-        self, channel: Channel, partition: int, entries: Sequence[Entry]
+        self,
+        channel: Channel,
+        partition: int,
+        entries: Sequence[Entry],
+        *,
+        lazily: bool = False,
     ) -> Sequence[int]:
         """Append, with what goes wrong on the way."""
         fault = self._world.fate(self._worker, channel, partition, len(entries))
