@@ -162,10 +162,16 @@ class TestFollow:
                 membership.follow(0, 0)
                 membership.skip(0, 2)
                 await log.append(Channel.COMMANDS, 0, commands_of("a", "b", "c"))
+
+                def reached() -> int:
+                    batches = worker.delivered.get(0)
+                    return batches[-1][-1].offset + 1 if batches else 0
+
+                asked = 0
                 while b"c" not in worker.values(0):
-                    seen = len(worker.values(0))
-                    await worker.until(lambda: len(worker.values(0)) > seen)  # noqa: B023
-                    membership.follow(0, worker.delivered[0][-1][-1].offset + 1)
+                    await worker.until(lambda: reached() > asked)  # noqa: B023
+                    asked = reached()
+                    membership.follow(0, asked)
                 assert worker.values(0) == [b"a", b"b", b"c"][-len(worker.values(0)) :]
 
         run(scenario)
