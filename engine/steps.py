@@ -227,15 +227,6 @@ class Steps:
         if attempt is not None and attempt.context is context:  # else it was cancelled or timed out
             self._wrote(attempt.launch, Items(stream, "[" + ",".join(items) + "]", len(items)))
 
-    # On either -------------------------------------------------------------------------------------------
-
-    def _write(self, context: StepContext, stream: str, item: str) -> None:
-        check_size(item, MAX_ITEM_BYTES, f"item of stream '{stream}'")
-        self._written.append((context, stream, item))
-        if len(self._written) == 1:  # else a wake-up is on its way that will find this one too
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._flush)
-
     # On a thread of the pool ------------------------------------------------------------------------------
 
     def _run(self, attempt: _Attempt) -> tuple[_Attempt, StepResult | None]:
@@ -257,6 +248,13 @@ class Steps:
                 self._loop.call_soon_threadsafe(self._collect)
 
     # On either --------------------------------------------------------------------------------------------
+
+    def _write(self, context: StepContext, stream: str, item: str) -> None:
+        check_size(item, MAX_ITEM_BYTES, f"item of stream '{stream}'")
+        self._written.append((context, stream, item))
+        if len(self._written) == 1:  # else a wake-up is on its way that will find this one too
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._flush)
 
     def _succeeded(self, attempt: _Attempt, value: object) -> StepResult:
         call = attempt.launch.call
