@@ -29,15 +29,19 @@ class Instant(NamedTuple):
 
 
 class Proof:
-    """When the log last showed that a partition is ours. Written on the event loop, read on any thread.
+    """When the log last showed that a partition is ours. Given on the event loop, read and withdrawn on any thread.
 
     Args:
         clock: Wall clock, microseconds since 1970-01-01 UTC.
+
+    Attributes:
+        withdrawn: Whether the partition is to be given up.
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._at: Instant | None = None
+        self.withdrawn = False
 
     def now(self) -> Instant:
         """The moment to note before the log is asked or written to."""
@@ -47,10 +51,14 @@ class Proof:
         """The log has shown that the partition was ours after `asked_at`."""
         self._at = asked_at
 
+    def withdraw(self) -> None:
+        """The partition is to be given up, for good: whoever gets it need not wait until the proof is stale."""
+        self.withdrawn = True
+
     def is_fresh(self) -> bool:
         """Whether steps may begin on it."""
         at = self._at
-        if at is None:
+        if at is None or self.withdrawn:
             return False
         now = self.now()
         return (

@@ -179,6 +179,12 @@ class Worker:
         if self._membership is not None:
             session.begin()
 
+    def revoking(self, partition: int) -> None:
+        """A partition is about to be somebody else's."""
+        session = self._sessions.get(partition)
+        if session is not None:
+            session.proof.withdraw()
+
     def revoked(self, partition: int, lost: bool) -> None:
         """A partition should be somebody else's: hand it over, or drop it where that has happened."""
         session = self._sessions.pop(partition, None)
@@ -244,7 +250,7 @@ class _Session:
         self._wake: asyncio.Future[None] | None = None
         self._woken = False
         self._follow_from: int | None = None
-        self._proof = Proof(worker.clock)
+        self.proof = Proof(worker.clock)
         self._handed_back: list[Effect] = []
         self._failure: Exception | None = None
         self._failed_at: tuple[int, Exception] | None = None  # offset of a command, and its error
@@ -312,6 +318,7 @@ class _Session:
     async def drain(self, drain_s: float) -> None:
         """Let steps under way finish and be recorded, then give the partition up."""
         self._draining = True
+        self.proof.withdraw()
         if self._task is not None:
             if self._steps is not None and drain_s > 0:
                 await self._steps.wait_idle(drain_s)
@@ -364,7 +371,7 @@ class _Session:
             self._step_done,
             self._not_begun,
             self._wrote,
-            may_begin=self._proof.is_fresh,
+            may_begin=self.proof.is_fresh,
             pool=worker.pool,
             clock=worker.clock,
             namespace=self._log.namespace,
@@ -405,14 +412,14 @@ class _Session:
                 await self._sleep(owner.wake_at())
 
     async def _append(self, owner: Owner, entries: Sequence[Entry]) -> None:
-        sent_at = self._proof.now()
+        sent_at = self.proof.now()
         offsets = await self._log.append(Channel.EVENTS, self._partition, entries)
         self._worker.tally.appended(entries)
         gap = owner.acked(offsets)
         if gap is not None:
             owner.inspected(await self._records(*gap), offsets)
         if owner.lost_to is None:
-            self._proof.given(sent_at)
+            self.proof.given(sent_at)
 
     async def _carry_out(self, owner: Owner, steps: Steps) -> None:
         for workflow_id, step in owner.take_cancels():
@@ -422,7 +429,7 @@ class _Session:
         if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
             await self._probe(owner)
         if any(isinstance(effect, Launch) for effect in effects):
-            while owner.lost_to is None and not self._proof.is_fresh():
+            while owner.lost_to is None and not (self.proof.withdrawn or self.proof.is_fresh()):
                 await self._probe(owner)
         if owner.lost_to is not None:
             self._wake_up()  # the pump looks before it sleeps
@@ -430,7 +437,7 @@ class _Session:
         answers: list[Answer] = []
         for effect in effects:
             if isinstance(effect, Launch):
-                if not self._draining and owner.wants(effect):
+                if not self.proof.withdrawn and owner.wants(effect):
                     steps.launch(effect)
             elif isinstance(effect, Answer):
                 answers.append(effect)
@@ -495,12 +502,12 @@ class _Session:
         A retry becomes due by the clock, not by an append: a worker that was stopped for minutes would begin it with no
         sign that another has taken over meanwhile, and perhaps recorded that very step.
         """
-        asked_at = self._proof.now()
+        asked_at = self.proof.now()
         end = (await self._log.bounds(Channel.EVENTS, self._partition)).end
         if end > owner.next_offset:
             owner.inspected(await self._records(owner.next_offset, end), ())
         if owner.lost_to is None:
-            self._proof.given(asked_at)
+            self.proof.given(asked_at)
 
     async def _records(self, start: int, stop: int) -> list[Record]:
         """The partition's records from `start` up to (without) `stop`."""

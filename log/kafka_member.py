@@ -55,7 +55,13 @@ class KafkaMembership:
         self._loop = asyncio.get_running_loop()
         self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
         self._member = _Member(
-            clients, topics, name, gained=self._gained, gave_up=self._gave_up, died=self._died
+            clients,
+            topics,
+            name,
+            gained=self._gained,
+            giving_up=listener.revoking,
+            gave_up=self._gave_up,
+            died=self._died,
         )
         self._places: dict[int, TopicPartition] = {}
         self._wanted: set[int] = set()
@@ -161,6 +167,7 @@ class _Member:
         topics: The namespace's topics and group.
         name: Client id.
         gained: Called on the loop with partitions that this member should own.
+        giving_up: Called on the consumer's thread, before the group hears that this member has let go of a partition.
         gave_up: Called on the loop with partitions that it should not own any more, and whether they are lost.
         died: Called on the loop when the thread can't go on.
     """
@@ -172,6 +179,7 @@ class _Member:
         name: str,
         *,
         gained: Callable[[Sequence[TopicPartition]], None],
+        giving_up: Callable[[int], None],
         gave_up: Callable[[Sequence[TopicPartition], bool], None],
         died: Callable[[LogError], None],
     ) -> None:
@@ -179,6 +187,7 @@ class _Member:
         self._topics = topics
         self._name = name
         self._gained = gained
+        self._giving_up = giving_up
         self._gave_up = gave_up
         self._died = died
         self._loop = asyncio.get_running_loop()
@@ -265,6 +274,8 @@ class _Member:
     def gave_up(self, partitions: Sequence[TopicPartition], lost: bool) -> None:
         """Pass it on."""
         places = list(partitions)
+        for place in places:
+            self._giving_up(place.partition)
         self._tell(lambda: self._gave_up(places, lost))
 
     def _tell(self, call: Callable[[], None]) -> None:

@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 # With three copies and two of them needed for every write, any one broker may be lost.
 _REPLICATION = 3
 _IN_SYNC_MIN = 2
+_LOOK_AGAIN_S = 0.05
+_SETTLE_S = 5.0
+_ABSENT_S = 0.5
+"""Of a namespace of which nothing is found, which is mostly a wrong name: a person waits for that answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ def _create(
     with clients.session(f"making the topics of {topics.namespace}") as admin:
         found = describe(admin, topics)
         made = not found and _make(clients, admin, topics, partitions, replication)
-        found = found or describe(admin, topics)
+        found = _settled(admin, topics, found, _SETTLE_S)
         recorded = recorded_namespace(clients, topics) if topics.meta in found else None
         if recorded is None:
             recorded = _record(clients, topics, found, partitions)
@@ -261,6 +265,18 @@ def _record(
     return record
 
 
+def _settled(
+    admin: Admin, topics: Topics, found: dict[str, TopicState], patience_s: float
+) -> dict[str, TopicState]:
+    """What is found once all topics are, or when patience ends: each broker hears of new topics in its own time, and
+    which of them is asked is the client's choice."""
+    give_up_at = time.monotonic() + patience_s
+    while len(found) < len(topics.all()) and time.monotonic() < give_up_at:
+        time.sleep(_LOOK_AGAIN_S)
+        found = describe(admin, topics)
+    return found
+
+
 def describe(admin: Admin, topics: Topics) -> dict[str, TopicState]:
     """The topics of the namespace that exist."""
     return {
@@ -293,6 +309,7 @@ def require(clients: Clients, topics: Topics) -> tuple[NamespaceRecord, Safety]:
     """
     with clients.session(f"opening the namespace {topics.namespace}") as admin:
         found = describe(admin, topics)
+        found = _settled(admin, topics, found, _SETTLE_S if found else _ABSENT_S)
         recorded = recorded_namespace(clients, topics) if topics.meta in found else None
         if recorded is None:
             servers = ",".join(clients.bootstrap)

@@ -119,6 +119,7 @@ class LocalMembership:
         kept = sorted(self._held.keys() - self._revoked)
         for partition in kept[share:]:
             self._revoked.add(partition)
+            self._listener.revoking(partition)
             self._listener.revoked(partition, lost=False)
 
     def _try(self, partition: int) -> None:

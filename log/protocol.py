@@ -62,6 +62,10 @@ class Bounds(NamedTuple):
 class Listener(Protocol):
     """What a worker is told by its membership. Called on the event loop that `join` was called on; must not block."""
 
+    def revoking(self, partition: int) -> None:
+        """`revoked` follows. Called on any thread, before somebody else can be told that `partition` is theirs: no step
+        may begin from now on, however late the event loop hears of it."""
+
     def assigned(self, partition: int) -> None:
         """This worker should own `partition` from now on: fold it, claim it, then `follow` its commands."""
 

@@ -83,6 +83,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.name = name
         self.owned: set[int] = set()
+        self.warned: list[int] = []
         self.revocations: list[int] = []
         self.delivered: dict[int, list[list[Record]]] = {}
         self.membership: Membership | None = None
@@ -97,6 +98,10 @@ class Worker:
         """Remember it."""
         self.owned.add(partition)
         self._changed.set()
+
+    def revoking(self, partition: int) -> None:
+        """Remember it. On any thread."""
+        self.warned.append(partition)
 
     def revoked(self, partition: int, lost: bool) -> None:
         """Remember it, and give it up."""

@@ -102,6 +102,9 @@ class _Noting:
             self._log.assigned_at = perf_counter()
         self._listener.assigned(partition)
 
+    def revoking(self, partition: int) -> None:
+        self._listener.revoking(partition)
+
     def revoked(self, partition: int, lost: bool) -> None:
         self._listener.revoked(partition, lost)
 

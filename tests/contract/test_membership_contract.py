@@ -44,6 +44,7 @@ class TestSharing:
                 await one.until(lambda: len(one.owned) == 1)
                 assert one.owned | two.owned == {0, 1}
                 assert one.revocations == sorted(two.owned)
+                assert one.warned == one.revocations  # before: no step may begin any more
 
         run(scenario)
 

@@ -1,17 +1,19 @@
 """A worker that stands still between an append and its acknowledgement, while another one takes its partition."""
 
+import threading
 from collections.abc import Sequence
 
 import pytest
 
 from engine_trial import kinds, until
+from log_backend import PATIENCE_S
 from refold import Engine, Workflow, step, workflow
 from refold.engine.proof import FRESH_S, Proof
 from refold.engine.worker import claim, wall_clock
 from refold.log.errors import UsageError
 from refold.log.kafka_settings import KafkaSettings
 from refold.log.memory import MemoryLog, MemoryStore
-from refold.log.protocol import Channel, Entry
+from refold.log.protocol import Channel, Entry, Listener, Membership
 
 STOPPED_S = 60
 MICROSECONDS = 1_000_000
@@ -100,6 +102,54 @@ def test_a_step_does_not_begin_on_an_old_acknowledgement(taken_over: Workflow[[]
     assert len(claims) == 2
 
 
+BUSY = threading.Event()
+DONE = threading.Event()
+
+
+@step
+def busy() -> None:
+    BUSY.set()
+    DONE.wait()
+
+
+@workflow
+def keeps_a_thread() -> None:
+    busy()
+
+
+@workflow
+def wants_a_thread() -> str:
+    return second_in_thread()
+
+
+class Revoking(MemoryLog):
+    """A log that remembers whom to tell of a move."""
+
+    listener: Listener
+
+    async def join(self, worker: str, listener: Listener) -> Membership:
+        """Join, and remember the listener."""
+        self.listener = listener
+        return await super().join(worker, listener)
+
+
+def test_a_step_that_waits_for_a_thread_does_not_begin_once_its_partition_moves() -> None:
+    """Given a step in the queue for a thread, when its partition is revoked, it never begins here."""
+    RAN.clear()
+    BUSY.clear()
+    DONE.clear()
+    log = Revoking(MemoryStore(partitions=1))
+    with Engine(log, workflows=[keeps_a_thread, wants_a_thread], threads=1) as engine:
+        engine.start(keeps_a_thread, id="keeps")
+        assert BUSY.wait(PATIENCE_S)
+        engine.start(wants_a_thread, id="wants")
+        until(lambda: kinds(engine, "wants") == ["workflow.started"])
+        log.listener.revoking(0)  # `revoked` may come late: the event loop is busy
+        DONE.set()
+        until(lambda: kinds(engine, "keeps")[-1] == "workflow.completed")
+    assert RAN == []
+
+
 class TestProof:
     def test_it_is_stale_before_another_can_take_over(self) -> None:
         """Given a Kafka session as short as FRESH_S, it is refused: a worker could go on with what is another's."""
@@ -109,6 +159,13 @@ class TestProof:
     def test_nothing_is_proven_at_first(self) -> None:
         """Given a partition that the log has not shown to be ours, no step may begin."""
         assert not Proof(wall_clock).is_fresh()
+
+    def test_it_is_withdrawn_for_good(self) -> None:
+        """Given a partition that is to be given up, whatever the log still shows lets no step begin."""
+        proof = Proof(wall_clock)
+        proof.withdraw()
+        proof.given(proof.now())
+        assert not proof.is_fresh()
 
     @pytest.mark.parametrize(
         ("passed_s", "fresh"),

@@ -24,6 +24,7 @@ from refold.log.kafka import KafkaLog
 
 class Listener:
     def assigned(self, partition): print("owned", flush=True)
+    def revoking(self, partition): pass
     def revoked(self, partition, lost): print("lost" if lost else "revoked", flush=True)
     def deliver(self, partition, records): pass
 

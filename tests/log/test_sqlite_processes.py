@@ -46,6 +46,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 OWNER = """
 class Listener:
     def assigned(self, partition): say("assigned", partition)
+    def revoking(self, partition): pass
     def revoked(self, partition, lost): say("revoked", partition)
     def deliver(self, partition, records): pass
 
