@@ -9,7 +9,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test quick lint format types imports pytest demo bench kafka clean
+.PHONY: help setup test quick lint format types imports pytest demo bench kafka chaos soak clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,14 @@ bench: $(VENV)/.installed-bench ## Measure throughput, latency and recovery, bes
 
 kafka: $(VENV)/.installed-demo ## Start a Kafka broker, print its address, run until Ctrl-C
 	$(BIN)/python tools/kafka_broker.py
+
+chaos: setup ## Break brokers, workers and links under load, and judge the history (SEED, SECONDS, BROKERS=3, WORKERS=3)
+	$(BIN)/python tools/chaos_run.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) \
+	  --brokers $(or $(BROKERS),3) --workers $(or $(WORKERS),3) --clients $(or $(CLIENTS),3) --pause $(or $(PAUSE),3) \
+	  $(if $(ONLY),--only $(ONLY))
+
+soak: setup ## Steady load: do memory, open files, threads and lag stay flat? (MINUTES=30 for each log, LOG=sqlite or kafka)
+	$(BIN)/python tools/chaos_soak.py --minutes $(or $(MINUTES),30) $(if $(LOG),--log $(LOG)) --rate $(or $(RATE),10)
 
 clean: ## Remove the environment and all that was built
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,6 @@
 """`make bench`: measure throughput, latency and recovery on every log, beside a peer.
 
-    python benchmarks/run.py                            everything, some six minutes
+    python benchmarks/run.py                            everything but ten-million, some half an hour
     python benchmarks/run.py --quick                    small sizes, about a minute
     python benchmarks/run.py --only throughput,latency  --backends sqlite,dbos
     KAFKA_BOOTSTRAP=host:9092 python benchmarks/run.py  on a broker that is running already

@@ -11,10 +11,13 @@ class Accepted:
 
     Give it the records of a stream together with the partition's claims, in order and from the partition's beginning.
     The claim is carried from one reading to the next, so that a reading of what is there can go on with what comes.
+
+    Args:
+        claim: The claim that is current where the partition begins (`log/chain_walk.py`).
     """
 
-    def __init__(self) -> None:
-        self._claim = NO_CLAIM
+    def __init__(self, claim: int = NO_CLAIM) -> None:
+        self._claim = claim
 
     def take(self, record: Record) -> Event | Unreadable | None:
         """The event of a record; None where it does not count, or is a claim."""

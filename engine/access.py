@@ -7,7 +7,7 @@ from refold.engine.bridge import Bridge
 from refold.engine.client import Client
 from refold.engine.emissions import encoded
 from refold.engine.operator import Operator
-from refold.engine.payload import PayloadType, check_size
+from refold.engine.payload import PayloadType
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,7 @@ class Access:
         Raises:
             PayloadError: It has none, or is too large.
         """
-        payload = encoded(value, what)
-        check_size(payload, self.max_payload_bytes, what)
-        return payload
+        return encoded(value, what, self.max_payload_bytes)
 
 
 def expected_type(annotation: object, what: str) -> PayloadType[Any]:

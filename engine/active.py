@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.operations import Run, RunFacts
+from refold.engine.pools import DEFAULT_LEASE_S
 from refold.engine.state import Status, WorkflowState
 
 Detail = Mapping[str, str | None]
@@ -67,6 +69,8 @@ class OwnerSettings:
         max_idle_runs: Runs kept in memory that wait for messages, children or answers; the longest idle goes first.
         warn_at_history: Length of a run's history at which it is warned of: `continue_as_new` in time.
         park_at_history: Length at which it is parked; each `resume` gives it as much again.
+        checkpoints: When checkpoints are written and what they forget.
+        pool_lease_s: How long a pool's worker may go on with a step without a word.
     """
 
     worker: str
@@ -76,6 +80,8 @@ class OwnerSettings:
     max_idle_runs: int = 1_000
     warn_at_history: int = 50_000
     park_at_history: int = 200_000
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    pool_lease_s: float = DEFAULT_LEASE_S
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ class Active:
     last_sequence: int = 0
     in_flight: dict[int, int] = field(default_factory=dict[int, int])  # step -> attempt
     armed: dict[int, int] = field(default_factory=dict[int, int])  # timer or retry -> due time
+    failed: bool = False  # its code could not be gone on with, for no reason that is the code's own
     look_at: int = 0  # length of the history at which it is to be looked at
 
     def expects(self, step: int, due_at: int) -> bool:

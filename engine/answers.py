@@ -1,7 +1,7 @@
 """What clients and other workflows are told of their commands: accepted, refused, or an answer."""
 
 from refold.engine.active import Detail
-from refold.engine.effects import Answer
+from refold.engine.effects import Answer, Lookup
 from refold.engine.ledger import Ledger
 from refold.log.commands import Command, Reply
 from refold.log.errors import RefoldError, WorkflowNotFound
@@ -80,7 +80,7 @@ def not_found(workflow_id: str) -> WorkflowNotFound:
     )
 
 
-def refused_reply(command: Command, error: RefoldError) -> Reply:
+def refused_reply(command: Command | Lookup, error: RefoldError) -> Reply:
     """The reply that tells of a refusal."""
     return Reply(
         command_id=command.command_id,

@@ -16,6 +16,7 @@ from contextvars import Context
 from typing import Any, Final, Literal
 
 from refold.engine.base_run import BaseRun, EncodeInput, FailedStep
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import call_source, wait_source
 from refold.engine.guard import GuardMode, arm, disarm
 from refold.engine.inbox import Message, Topic, topic_of
@@ -71,9 +72,10 @@ class AsyncRun(BaseRun):
         result_type: How its result becomes JSON.
         encode_input: How the input becomes JSON with which it may continue as new.
         guard: What to do about side effects in workflow code.
+        blobs: Where large payloads are read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a plain fact about the run
         self,
         function: Callable[..., Coroutine[Any, Any, Any]],
         args: Sequence[object],
@@ -83,8 +85,9 @@ class AsyncRun(BaseRun):
         result_type: PayloadType[Any],
         encode_input: EncodeInput,
         guard: GuardMode = "raise",
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
-        super().__init__(facts, result_type, encode_input, guard)
+        super().__init__(facts, result_type, encode_input, guard, blobs)
         self._function = function
         self._args = args
         self._kwargs = kwargs
@@ -210,7 +213,7 @@ class AsyncRun(BaseRun):
             raise two_waiters(self._workflow_id, topic, source)
         message = self._inbox.take(topic)
         if message is not None:
-            return message
+            return await self._readable(message)
         future: asyncio.Future[None] = asyncio.Future(loop=self._loop)
         self._receiving[topic] = future
         try:
@@ -219,7 +222,14 @@ class AsyncRun(BaseRun):
             self._receiving.pop(topic, None)
         message = self._inbox.take(topic)
         assert message is not None, "nobody else may take it while the place is held"
-        return message
+        return await self._readable(message)
+
+    async def _readable(self, message: Message) -> Message:
+        readable = self._with_text(message)
+        if readable is None:
+            await self._go_no_further()
+            raise AssertionError
+        return readable
 
     def child_end(self, step: int, result_type: PayloadType[Any]) -> Coroutine[Any, Any, Any]:
         """The awaitable result of the child that request `step` started."""
@@ -235,9 +245,8 @@ class AsyncRun(BaseRun):
             end = self._inbox.end_of(step)
             assert end is not None
         value = self._child_result(end, result_type)
-        if self._ending is not None:  # its recorded result does not fit: the code goes no further
-            self._loop.finish()
-            await asyncio.Future(loop=self._loop)
+        if self._ending is not None:  # its recorded result does not fit, or can't be had
+            await self._go_no_further()
         if isinstance(value, FailedStep):
             raise value.error
         return value
@@ -253,6 +262,11 @@ class AsyncRun(BaseRun):
                 waiters.remove(future)
             if not waiters:
                 self._awaiting_ends.pop(step, None)
+
+    async def _go_no_further(self) -> None:
+        """The run has ended while its code runs: wait for ever."""
+        self._loop.finish()
+        await asyncio.Future(loop=self._loop)
 
     async def _refused_for_good(self) -> None:
         """Raise GeneratorExit, or wait for ever: see REFUSALS."""
@@ -428,7 +442,7 @@ class AsyncRun(BaseRun):
             raise
         else:
             if self._ending is not None:
-                pass  # a child's recorded result did not fit its type
+                pass  # a child's recorded result did not fit its type, or a payload could not be had
             elif main.done():
                 self._end_done(main)
             elif not self._waiting and not self.waits_for_input:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final, NoReturn
 
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.failures import Failure, capture, rebuild
-from refold.engine.guard import Guard, GuardMode, arm, disarm
+from refold.engine.guard import Guard, GuardMode, arm, disarm, unguarded
 from refold.engine.inbox import ChildEnd, Inbox, Message
 from refold.engine.matching import (
     CHANGED,
@@ -20,6 +21,7 @@ from refold.engine.matching import (
 )
 from refold.engine.operations import (
     Answered,
+    Blocked,
     CallRequest,
     Cancelled,
     ChildRequest,
@@ -40,7 +42,16 @@ from refold.engine.operations import (
 )
 from refold.engine.payload import PayloadType
 from refold.engine.scope import ContinueAsNew
-from refold.log.errors import RefoldError, StepError, WorkflowCancelled, WorkflowError
+from refold.log.blobs import PREFIX
+from refold.log.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    BlobsUnavailable,
+    RefoldError,
+    StepError,
+    WorkflowCancelled,
+    WorkflowError,
+)
 from refold.log.events import (
     ChildCompleted,
     ChildFailed,
@@ -78,6 +89,7 @@ class BaseRun:
         result_type: How its result becomes JSON.
         encode_input: How the input becomes JSON with which it may continue as new.
         guard: What to do about side effects in workflow code.
+        blobs: Where large payloads are read.
     """
 
     def __init__(
@@ -86,7 +98,9 @@ class BaseRun:
         result_type: PayloadType[Any],
         encode_input: EncodeInput,
         guard: GuardMode,
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
+        self._blobs = blobs
         self._workflow_id = facts.workflow_id
         self._start_facts = facts
         self._result_type = result_type
@@ -136,6 +150,11 @@ class BaseRun:
     def told(self) -> int:
         """How many outcomes the run was told: the length of its history."""
         return self._told
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Largest JSON of what the code hands over."""
+        return self._blobs.max_payload_bytes
 
     @property
     def next_step(self) -> int:
@@ -211,6 +230,12 @@ class BaseRun:
         check = self._checks.get(name)
         if check is None or self._ending is not None:
             return None
+        try:
+            payload = self._blobs.read(
+                payload, f"question on {name!r} to workflow {self._workflow_id!r}"
+            )
+        except (BlobMissing, BlobCorrupt, BlobsUnavailable) as error:
+            return str(error)
         if self._guard is not None:
             arm(self._guard)
         try:
@@ -344,8 +369,11 @@ class BaseRun:
 
         One that the type does not take ends the run as diverged: the type was changed.
         """
+        payload = self._text(outcome.payload, f"result of {what} {outcome.step} '{outcome.name}'")
+        if payload is None:
+            return None
         try:
-            return result_type.decode(outcome.payload)
+            return result_type.decode(payload)
         except RefoldError as error:
             self._diverge(
                 outcome,
@@ -361,7 +389,7 @@ class BaseRun:
         if isinstance(outcome, StepCompleted) and isinstance(request, StepRequest):
             return self._result_of(request.call.result_type, outcome, "step")
         if isinstance(outcome, StepFailed):
-            return FailedStep(rebuild(_failure(outcome)))
+            return FailedStep(rebuild(self._failure(outcome)))
         if isinstance(outcome, DeliveryRefused):
             refusal = Failure(outcome.error_type, outcome.error_message, None, None)
             return FailedStep(rebuild(refusal))
@@ -371,7 +399,7 @@ class BaseRun:
         """What the code gets for a child's end: its result, or a FailedStep; see `_result_of`."""
         if isinstance(end, ChildCompleted):
             return self._result_of(result_type, end, "child")
-        error = rebuild(_failure(end))
+        error = rebuild(self._failure(end))
         if type(error) is StepError and not end.error_type.endswith(":StepError"):
             told = f"child {end.step} '{end.name}' of workflow {self._workflow_id!r} failed with an error whose type"
             unknown = WorkflowError(f"{told} can't be rebuilt here: {error}")
@@ -379,8 +407,32 @@ class BaseRun:
             return FailedStep(unknown)
         return FailedStep(error)
 
+    def _failure(self, outcome: StepFailed | ChildFailed) -> Failure:
+        payload = outcome.payload
+        if payload is not None:
+            payload = self._text(payload, f"error of operation {outcome.step} '{outcome.name}'")
+        return Failure(outcome.error_type, outcome.error_message, outcome.error_stack, payload)
+
+    def _text(self, payload: str, what: str) -> str | None:
+        """The JSON of a recorded payload; None where it can't be had, which ends the run as blocked."""
+        if payload[:5] != PREFIX:
+            return payload
+        try:
+            with unguarded():
+                return self._blobs.read(payload, f"{what} of workflow {self._workflow_id!r}")
+        except (BlobMissing, BlobCorrupt, BlobsUnavailable) as error:
+            self._end(Blocked(error))
+            return None
+
+    def _with_text(self, message: Message) -> Message | None:
+        """A message with the JSON of its payload; None as of `_text`."""
+        if message.payload[:5] != PREFIX:
+            return message
+        text = self._text(message.payload, f"message {message.message_id!r} on {message.name!r}")
+        return None if text is None else replace(message, payload=text)
+
     def _match_unawaited(self, outcome: Answered | Emitted) -> None:
-        if isinstance(self._ending, Diverged):
+        if isinstance(self._ending, Diverged | Blocked):
             return
         abandoned = self._abandoned.pop(outcome.step, None)
         if abandoned is not None:
@@ -452,7 +504,8 @@ class BaseRun:
         void = {
             step: request
             for step, request in self._pending.items()
-            if not isinstance(request, EmitRequest) or isinstance(ending, Diverged | Stuck)
+            if not isinstance(request, EmitRequest)
+            or isinstance(ending, Diverged | Stuck | Blocked)
         }
         for step, request in void.items():
             self._abandoned[step] = (kind_of_request(request), request.name)
@@ -490,7 +543,3 @@ class BaseRun:
 def run_workflow_code(check: Check, payload: str) -> str | None:
     """Ask the code's own check. `callsite.BOUNDARY` knows this by its name."""
     return check(payload)
-
-
-def _failure(outcome: StepFailed | ChildFailed) -> Failure:
-    return Failure(outcome.error_type, outcome.error_message, outcome.error_stack, outcome.payload)

@@ -18,7 +18,7 @@ from refold.engine.definitions import Workflow
 from refold.engine.loop import LAST_DUE_US
 from refold.engine.names import check_id
 from refold.engine.operations import CancelRequest, ChildRequest, DurableScope, MakeCall
-from refold.engine.payload import MAX_PAYLOAD_BYTES, PayloadType, check_size
+from refold.engine.payload import PayloadType, check_size
 from refold.engine.scope import async_scope, microseconds_of, sync_scope
 from refold.log.attributes import Tag, encode_attributes
 from refold.log.errors import UsageError
@@ -390,7 +390,8 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
 ) -> _Plan:
     """Everything about a child, checked."""
     bound = _bound(workflow, args)
-    check_size(bound.payload, MAX_PAYLOAD_BYTES, f"input of workflow '{bound.workflow.name}'")
+    what = f"input of workflow '{bound.workflow.name}'"
+    check_size(bound.payload, scope.max_payload_bytes, what)
     if id is not None:
         check_id(id)
         if id == scope.workflow_id:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict
 from weakref import WeakValueDictionary
 
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.effects import Lookup
 from refold.engine.names import check_id
 from refold.engine.questions import Outcome, Question
@@ -66,6 +67,7 @@ class Client:
         clock: Wall clock, microseconds since 1970-01-01 UTC.
         ask_again_s: How long to wait for a reply before asking again, in seconds.
         requested_by: Who asks, for the audit; the operating system's user where not given.
+        blobs: Where large payloads are put and read.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class Client:
         clock: Callable[[], int],
         ask_again_s: float = 5.0,
         requested_by: str | None = None,
+        *,
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
         self.log = log
+        self.blobs = blobs
         self.client_id = f"client-{uuid.uuid4().hex[:16]}"
         self.clock = clock
         self._ask_again_s = ask_again_s
@@ -180,6 +185,8 @@ class Client:
             message=text,
         )
         outcome = self.outcome(workflow_id)
+        if outcome.reply is not None:
+            outcome.forget()  # it may have ended so long ago that this starts another run
         if message is None:
             # A run that ends with the message that came with its start is not watched by that start.
             outcome.watched, outcome.question = True, command.command_id
@@ -207,6 +214,7 @@ class Client:
             ResultTimeout: No answer in time.
             EngineClosed: The engine was closed meanwhile.
             LogError: The command could not be written.
+            BlobMissing, BlobCorrupt: The answer is in a blob store that is not given here, or is damaged.
         """
         if self._closed is not None:
             raise self._closed
@@ -228,7 +236,7 @@ class Client:
                 timer.cancel()
         if reply.status == "refused":
             raise_refusal(reply)
-        return reply
+        return await self.blobs.read_reply(reply)
 
     async def wait(self, outcome: Outcome, timeout_s: float | None) -> Reply:
         """Wait for a run's end.
@@ -272,7 +280,7 @@ class Client:
         if reply.status == "refused":
             outcome.reply, outcome.watched = None, False
             raise_refusal(reply)
-        return reply
+        return await self.blobs.read_reply(reply)
 
     # Asking again -----------------------------------------------------------------------------------------
 
@@ -348,7 +356,7 @@ class Client:
             )
 
     async def _send(self, command: Command) -> int:
-        entry = encode_command(command)
+        entry = encode_command(await self.blobs.put_payloads(command))
         partition = partition_of(command.workflow_id, self.log.partitions)
         return (await self.log.append(Channel.COMMANDS, partition, [entry]))[0]
 

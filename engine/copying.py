@@ -19,8 +19,9 @@ from refold.engine.copied import Copied, read_copied
 from refold.engine.fold import evolve, has_step, kept_before, rewound
 from refold.engine.ledger import Header
 from refold.engine.operations import Answered, Emitted, Numbering, Outcome
-from refold.engine.reader import not_found
+from refold.engine.reader import beheaded, missing, trimmed_away
 from refold.engine.state import Ended, PartitionState, Sent, Status, WorkflowState
+from refold.log.chain_walk import beginning
 from refold.log.codec import decode_event
 from refold.log.errors import CommandRefused
 from refold.log.events import (
@@ -124,14 +125,14 @@ class Source:
 class _Fold:
     """One stream, folded; keeps hold of the run's state when the stream closes."""
 
-    def __init__(self, workflow_id: str, before: int | None) -> None:
+    def __init__(self, workflow_id: str, before: int | None, claim: int) -> None:
         self.ending: Ended | None = None
         self.current: WorkflowState | None = None
         self.whole: WorkflowState | None = None  # the last one that was not being copied
         self.shown = Shown(before)
         self.all = Shown()
         self._workflow_id = workflow_id
-        self._state = PartitionState()
+        self._state = PartitionState(claim=claim)
 
     def take(self, event: Event | Unreadable, offset: int) -> None:
         """Fold a record."""
@@ -168,15 +169,19 @@ async def read_source(log: Log, workflow_id: str, before: int | None) -> Source:
     Raises:
         WorkflowNotFound: No run has that id.
         CommandRefused: Its history can't be followed, or is not all there.
+        LogTrimmed: Its first events were trimmed.
     """
-    fold = _Fold(workflow_id, before)
     partition = partition_of(workflow_id, log.partitions)
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
+    start = await beginning(log, partition)
+    fold = _Fold(workflow_id, before, start.claim)
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):
         for record in batch:
             fold.take(decode_event(record), record.offset)
     current = fold.current
     if current is None:
-        raise not_found(log, workflow_id)
+        raise await missing(log, workflow_id, start)
+    if start.offset > 0 and current.started is None:
+        raise beheaded(workflow_id, start)
     if current.broken is not None:
         raise CommandRefused(
             f"workflow {workflow_id!r} can't be copied, its history can't be followed: {current.broken}"
@@ -343,13 +348,15 @@ class _Found:
 
 
 async def _find(log: Log, sender: str, request: Sent) -> _Found:
-    found, accepted = _Found(), Accepted()
     partition = partition_of(request.target_id, log.partitions)
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=request.target_id):
+    start = await beginning(log, partition)
+    found, accepted, whole = _Found(), Accepted(start.claim), start.offset == 0
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, key=request.target_id):
         for record in batch:
             event = accepted.take(record)
             if event is None or isinstance(event, Unreadable):
                 continue
+            whole = whole or isinstance(event, WorkflowStarted)
             parent = getattr(event, "parent_id", None), getattr(event, "parent_step", None)
             if parent == (sender, request.step) and found.answer is None:
                 found.answer = event
@@ -357,6 +364,9 @@ async def _find(log: Log, sender: str, request: Sent) -> _Found:
                 found.ending = event
             elif isinstance(event, WorkflowReopened):
                 found.ending = None
+    if found.answer is None and not whole:
+        told = f"what workflow {request.target_id!r} made of {request.kind} from workflow {sender!r} was trimmed"
+        raise trimmed_away(told, start)
     return found
 
 

@@ -36,16 +36,33 @@ class Answer(NamedTuple):
     reply: Reply
 
 
+class Grant(NamedTuple):
+    """Send a reply that lets a pool's worker begin a step: only where the partition is known to be ours right now."""
+
+    client_id: str
+    reply: Reply
+
+
 class Lookup(NamedTuple):
     """Find in the log how a closed run ended, and tell the client: the owner keeps recent results only.
 
-    With `key`, find what the run published under it.
+    Args:
+        workflow_id: The run.
+        client_id: The client.
+        command_id: What it asked.
+        key: Find what the run published under it instead; None for how it ended.
+        forgotten: The owner does not know whether there ever was such a run.
+        offset: Where its end is, or a little before; None where that is not known.
+        claim: The claim that its end was written under.
     """
 
     workflow_id: str
     client_id: str
     command_id: str
     key: str | None = None
+    forgotten: bool = False
+    offset: int | None = None
+    claim: int = -1
 
 
 class Post(NamedTuple):
@@ -60,7 +77,17 @@ class Post(NamedTuple):
     command: Command
 
 
-Effect = Launch | Answer | Lookup | Post
+class Bookmark(NamedTuple):
+    """Note in the log where the checkpoint is that has just been completed.
+
+    Args:
+        sequence: Sequence number of the event that it began with (`Owner.offset_of`).
+    """
+
+    sequence: int
+
+
+Effect = Launch | Answer | Grant | Lookup | Post | Bookmark
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from refold.engine.payload import MAX_PAYLOAD_BYTES, PayloadType, check_size
 from refold.log.errors import DefinitionError, PayloadError
 
 
-def encoded(value: object, what: str) -> str:
+def encoded(value: object, what: str, limit: int = MAX_PAYLOAD_BYTES) -> str:
     """The JSON of a value that no annotation declares the type of, by its own.
 
     Args:
         value: The value.
         what: Its role, for messages.
+        limit: Most bytes of it.
 
     Raises:
         PayloadError: It has no JSON form, does not come back from it, or is too large.
@@ -25,7 +26,7 @@ def encoded(value: object, what: str) -> str:
             f"The {what} is of type `{kind.__qualname__}`, which has no JSON form. Use a pydantic model, a dataclass,"
             " or plain values (None, bool, int, float, str, list, dict with str keys). Nothing was recorded."
         ) from error
-    check_size(text, MAX_PAYLOAD_BYTES, what)
+    check_size(text, limit, what)
     return text
 
 

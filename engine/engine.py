@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from refold.engine.access import Access
+from refold.engine.blobs import DEFAULT_THRESHOLD_BYTES, Blobs
 from refold.engine.bridge import Bridge
 from refold.engine.bulk import BulkOrders
+from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.client import Client
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.guard import GuardMode
@@ -23,6 +25,9 @@ from refold.engine.handle import Handle
 from refold.engine.names import check_id
 from refold.engine.operator import Operator
 from refold.engine.payload import PayloadType
+from refold.engine.pool_steps import declared, steps_of
+from refold.engine.pool_worker import PoolSettings, PoolWorker
+from refold.engine.pools import DEFAULT_LEASE_S, check_lease
 from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
 from refold.engine.runs import CodeRuns
 from refold.engine.selection import Runs
@@ -30,6 +35,8 @@ from refold.engine.starts import Starts
 from refold.engine.stats import Stats, Tally, stats_of
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import Worker, WorkerSettings, wall_clock
+from refold.log.blobs import blobs_of
+from refold.log.commands import Reply
 from refold.log.errors import LogError, UsageError
 from refold.log.events import Event, Unreadable
 from refold.log.protocol import Log
@@ -51,14 +58,26 @@ class Engine(Starts, BulkOrders):
         name: The worker's name in events; host and process id where not given.
         threads: Most `def` steps that run at once.
         guard: What happens when workflow code reaches outside: "raise", "warn" or "off".
-        max_payload_bytes: Largest JSON of an input, result, message or question.
+        max_payload_bytes: Largest JSON of an input, result, message or question; 64 MB where not given, or 900,000
+            bytes on a log without a blob store.
+        blob_threshold_bytes: A payload whose JSON is longer is kept in the log's blob store, with its SHA-256 in the
+            log (docs/large-payloads.md).
         start_timeout_s: How long starts, messages and orders wait for a worker to accept, in seconds.
         drain_s: How long closing waits for steps under way, in seconds.
+        max_steps: Most steps that run at once, `async def` ones as well; None for any number.
+        max_runs: Most runs whose code is in memory at once; further ones wait, recorded and not lost. None for any.
+        max_memory_bytes: Memory of this process above which no further run is taken into it; None for any.
+        checkpoints: When the state of open runs is written into the log, so that a recovery need not read all of it,
+            and for how long the ids of runs that have ended are known.
+        pools: Names of the pools whose steps this process carries out, for all workers' runs (docs/pools.md): all steps
+            that it has declared for them, at most `threads` at once. Goes with `worker=False` as well.
+        pool_lease_s: How long a pool's worker may go on with a step of this worker's runs without a word, in seconds,
+            before the step is given to another; 4 at least.
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
     Raises:
-        UsageError: The url is none that refold knows.
-        DefinitionError: Two workflows have one name.
+        UsageError: The url is none that refold knows, or a limit can't be.
+        DefinitionError: Two workflows have one name, or a pool has no step here.
     """
 
     def __init__(  # noqa: PLR0913 - each a keyword with a default
@@ -70,32 +89,55 @@ class Engine(Starts, BulkOrders):
         name: str | None = None,
         threads: int = 32,
         guard: GuardMode = "raise",
-        max_payload_bytes: int = 900_000,
+        max_payload_bytes: int | None = None,
+        blob_threshold_bytes: int = DEFAULT_THRESHOLD_BYTES,
         start_timeout_s: float = 30.0,
         drain_s: float = 10.0,
+        max_steps: int | None = None,
+        max_runs: int | None = 20_000,
+        max_memory_bytes: int | None = None,
+        checkpoints: CheckpointSettings | None = None,
+        pools: Iterable[str] = (),
+        pool_lease_s: float = DEFAULT_LEASE_S,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._log = open_log(url) if isinstance(url, str) else url
         catalogue = Catalogue.declared() if workflows is None else Catalogue.of(workflows)
         self._workflows = catalogue
+        self._blobs = Blobs(
+            blobs_of(self._log),
+            threshold_bytes=blob_threshold_bytes,
+            max_payload_bytes=max_payload_bytes,
+        )
         self._settings = WorkerSettings(
             name=name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
             threads=threads,
-            max_payload_bytes=max_payload_bytes,
+            max_payload_bytes=self._blobs.max_payload_bytes,
             drain_s=drain_s,
+            max_steps=max_steps,
+            max_runs=max_runs,
+            max_memory_bytes=max_memory_bytes,
+            checkpoints=checkpoints or CheckpointSettings(),
+            pool_lease_s=check_lease(pool_lease_s),
         )
+        self._pool_steps = steps_of(pools, declared())
         self._guard: GuardMode = guard
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._clock = clock
         self._with_worker = worker
         self._registered = catalogue if worker else None
         self._bridge = Bridge()
-        self._client = Client(self._log, clock)
+        self._client = Client(self._log, clock, blobs=self._blobs)
         operator = Operator(self._client, start_timeout_s)
         self._access = Access(
-            self._bridge, self._client, operator, max_payload_bytes, start_timeout_s
+            self._bridge,
+            self._client,
+            operator,
+            self._blobs.max_payload_bytes,
+            start_timeout_s,
         )
         self._worker: Worker | None = None
+        self._pool_worker: PoolWorker | None = None
         self._thread: threading.Thread | None = None
 
     # Opening and closing ----------------------------------------------------------------------------------
@@ -145,24 +187,43 @@ class Engine(Starts, BulkOrders):
             if self._with_worker:
                 self._worker = self._make_worker()
                 await self._worker.start()
+            if self._pool_steps:
+                self._pool_worker = self._make_pool_worker()
+                await self._pool_worker.start()
         except BaseException:
             await self._log.close()
             raise
 
     def _make_worker(self) -> Worker:
-        runs = CodeRuns(self._workflows, self._guard, self._slots)
+        runs = CodeRuns(self._workflows, self._guard, self._slots, self._blobs)
         return Worker(
             self._log,
             runs,
             self._settings,
-            answer_locally=self._client.take,
+            answer_locally=self._take,
             halted=self._client.halted,
             clock=self._clock,
+            blobs=self._blobs,
+        )
+
+    def _take(self, client_id: str, reply: Reply) -> bool:
+        """Offer a reply of this process's worker to whom it may be for, if that is here."""
+        pool_worker = self._pool_worker
+        return self._client.take(client_id, reply) or (
+            pool_worker is not None and pool_worker.take(client_id, reply)
+        )
+
+    def _make_pool_worker(self) -> PoolWorker:
+        settings = PoolSettings(slots=self._settings.threads, drain_s=self._settings.drain_s)
+        return PoolWorker(
+            self._log, self._pool_steps, settings, clock=self._clock, blobs=self._blobs
         )
 
     async def _close(self) -> None:
         self._client.close()
         try:
+            if self._pool_worker is not None:
+                await self._pool_worker.stop()
             if self._worker is not None:
                 await self._worker.stop()
         finally:
@@ -267,13 +328,19 @@ class Engine(Starts, BulkOrders):
 
     async def _stats(self) -> Stats:
         if self._worker is None:
-            return await stats_of([], Tally())
-        return await stats_of(self._worker.states(), self._worker.tally)
+            return await stats_of([], Tally(), {})
+        worker = self._worker
+        return await stats_of(worker.states(), worker.tally, worker.waiting_for_pools())
 
     @property
     def worker_name(self) -> str:
         """The worker's name in events."""
         return self._settings.name
+
+    @property
+    def pool_steps(self) -> Sequence[str]:
+        """The steps that this process carries out for pools, as `pool/step`, in order."""
+        return sorted(f"{step.pool}/{step.name}" for step in self._pool_steps)
 
     @property
     def owned_partitions(self) -> Sequence[int]:

@@ -23,6 +23,11 @@ Rules, in the order in which they are applied to a record:
 9. A workflow that is continued as new keeps its id, its position, its children, values, streams and the messages
    that its code had not taken; outcomes of operations from before no longer reach its code.
 10. A rewound workflow forgets what the operation and all later ones came to; its children of those are cancelled.
+11. Where a checkpoint begins, the runs that ended before the time that it names are forgotten: their ids can be used
+    again, by streams that begin at a position that none of the forgotten had come to. Its parts change nothing.
+
+12. While the streams of another namespace are copied into a partition (`PartitionMigrated`), each begins at the
+    position at which it began there, also where an earlier one of that id has ended and was forgotten there.
 
 `evolve` has no clock, no randomness and no I/O. It consumes the state that it is given and returns it changed:
 a copy per event would make a history of n steps cost n squared. Whoever wants to keep an old state folds anew.
@@ -37,6 +42,7 @@ from refold.engine import outbox
 from refold.engine.copied import Copied, read_copied
 from refold.engine.operations import Emitted, Numbering, Outcome
 from refold.engine.state import (
+    ANYWHERE,
     MAX_REMEMBERED,
     NO_ATTEMPTS,
     NO_EXCHANGE,
@@ -45,6 +51,7 @@ from refold.engine.state import (
     Emission,
     Ended,
     Exchange,
+    Handed,
     PartitionState,
     Sent,
     Status,
@@ -59,6 +66,9 @@ from refold.log.events import (
     AskReceived,
     AttributesSet,
     CancelSent,
+    CheckpointBegun,
+    CheckpointCompleted,
+    CheckpointPart,
     ChildCompleted,
     ChildFailed,
     ChildRequested,
@@ -70,6 +80,8 @@ from refold.log.events import (
     MessageReceived,
     MessageSent,
     PartitionClaimed,
+    PartitionHandedOver,
+    PartitionMigrated,
     PatchApplied,
     StepAttemptFailed,
     StepCompleted,
@@ -103,7 +115,7 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
     Args:
         state: The state so far; consumed.
         event: What the codec made of the record.
-        offset: The record's offset (it matters for claims alone).
+        offset: The record's offset; for other events than claims also one a little before.
 
     Returns:
         The state after the record.
@@ -115,6 +127,7 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
         return _unreadable(state, event, offset)
     if event.claim != state.claim:
         return state
+    state.offset = offset
     state.command = max(state.command, event.command)
     while state.posted < event.posted and state.outbox:
         state.outbox.popleft()
@@ -125,16 +138,10 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
         state.chain = link_claim(state.chain, event.chain)
         return state
     state.chain = event.chain
-    if isinstance(event, CommandRefused):
-        if event.parent_step is not None:
-            state.outbox.append(outbox.confirm(event))
-        return state
     workflow_id = event.workflow_id
-    if workflow_id is None:
-        raise LogCorrupt(
-            f"the event at offset {offset} is of kind {event.kind} and names no workflow; "
-            "nothing after it can be trusted: compare the log with a backup or an archive"
-        )
+    if event.position is None or workflow_id is None:
+        _own_event(state, event, offset)
+        return state
     workflow = state.open.get(workflow_id)
     if workflow is None:
         _first_event(state, workflow_id, event)
@@ -158,6 +165,47 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
     return state
 
 
+def _own_event(state: PartitionState, event: Event, offset: int) -> None:
+    """Fold an event of the partition itself."""
+    try:
+        match event:
+            case CommandRefused():
+                if event.parent_step is not None:
+                    state.outbox.append(outbox.confirm(event))
+            case PartitionHandedOver():
+                state.handed = {
+                    (workflow_id, step): Handed(attempt, event.due_at)
+                    for workflow_id, step, attempt in json.loads(event.payload)
+                }
+            case CheckpointBegun() | PartitionMigrated():
+                _forget(state, event)
+            case CheckpointPart() | CheckpointCompleted():
+                pass
+            case _:
+                raise LogCorrupt(
+                    f"the event at offset {offset} is of kind {event.kind} and has no place in a workflow; "
+                    "nothing after it can be trusted: compare the log with a backup or an archive"
+                )
+    except (ValueError, TypeError, KeyError) as error:
+        raise LogCorrupt(
+            f"the payload of {event.kind} at offset {offset} is not as refold writes it ({error!r}); "
+            "nothing after it can be trusted: compare the log with a backup or an archive"
+        ) from error
+
+
+def _forget(state: PartitionState, event: CheckpointBegun | PartitionMigrated) -> None:
+    terms: dict[str, int] = json.loads(event.payload)
+    before = terms["forget_before"]
+    state.floor = terms["floor"]
+    if before > state.forgotten_before:
+        state.forgotten_before = before
+        if not state.remembers:
+            state.closed = {id_: run for id_, run in state.closed.items() if run.ended_at >= before}
+    if state.handed:
+        at = event.recorded_at
+        state.handed = {key: handed for key, handed in state.handed.items() if handed.due_at > at}
+
+
 def _transition(
     state: PartitionState, workflow_id: str, workflow: WorkflowState, event: Event
 ) -> None:
@@ -166,8 +214,12 @@ def _transition(
             StepCompleted() | StepFailed() | TimerFired() | DeliveryConfirmed() | DeliveryRefused()
         ):
             _answered(workflow, event)
+            if state.handed:
+                state.handed.pop((workflow_id, event.step), None)
         case StepAttemptFailed():
             _attempt_failed(workflow, event)
+            if state.handed:
+                state.handed.pop((workflow_id, event.step), None)
         case TimerStarted():
             _number(workflow, event.step)
             workflow.timers[event.step] = event
@@ -218,20 +270,26 @@ def _controlled(state: PartitionState, workflow: WorkflowState, event: Event) ->
 
 
 def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
+    position, at = event.position or 0, event.recorded_at
     closed = state.closed.get(workflow_id)
+    if closed is not None and closed.ended_at < state.forgotten_before:
+        del state.closed[workflow_id]  # its owner has forgotten it
+        closed = None
     if closed is not None:
-        if isinstance(event, WorkflowReopened) and event.position == closed.position:
+        if isinstance(event, WorkflowReopened) and position == closed.position:
             _reopen(state, workflow_id, closed, event)
-        return  # rule 6
-    if isinstance(event, WorkflowStarted) and event.position == 0:
+            return
+        anew = isinstance(event, WorkflowStarted) and position >= closed.position
+        if not (anew and state.floor == ANYWHERE):
+            return  # rule 6
+        del state.closed[workflow_id]  # rule 12
+    if isinstance(event, WorkflowStarted) and state.floor in {position, ANYWHERE}:
         status = Status.RUNNING if event.source_id is None else Status.COPYING
-        at = event.recorded_at
-        state.open[workflow_id] = WorkflowState(event, 1, status, at, at)
+        state.open[workflow_id] = WorkflowState(event, position + 1, status, at, at)
         if event.parent_step is not None:
             state.outbox.append(outbox.confirm(event))
         return
-    at = event.recorded_at
-    workflow = WorkflowState(None, (event.position or 0) + 1, Status.PARKED, at, at)
+    workflow = WorkflowState(None, position + 1, Status.PARKED, at, at)
     _break(
         workflow,
         f"the stream begins with {event.kind} at position {event.position}, not with its start",
@@ -522,6 +580,8 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         started.parent_id,
         started.parent_step,
         workflow.attributes or None,
+        state.offset,
+        event.claim,
     )
 
 

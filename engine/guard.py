@@ -21,7 +21,8 @@ import sys
 import sysconfig
 import threading
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final, Literal
 
@@ -201,6 +202,18 @@ def arm(guard: Guard) -> None:
 def disarm() -> None:
     """This thread no longer runs workflow code."""
     _armed.pop(threading.get_ident(), None)
+
+
+@contextmanager
+def unguarded() -> Generator[None, None, None]:
+    """Inside, this thread does refold's own work, also where it runs workflow code otherwise."""
+    ident = threading.get_ident()
+    guard = _armed.pop(ident, None)
+    try:
+        yield
+    finally:
+        if guard is not None:
+            _armed[ident] = guard
 
 
 def _install() -> None:

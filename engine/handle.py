@@ -327,7 +327,8 @@ class Handle(Generic[R]):
     def _reader(self, name: str, item_type: object, start: int) -> StreamReader[Any]:
         check_name(name, "stream")
         _check_index(start)
-        return StreamReader(self._client.log, self.id, name, item_type, start)
+        blobs = self._client.blobs
+        return StreamReader(self._client.log, self.id, name, item_type, start, blobs=blobs)
 
     async def _next(self, batches: AsyncGenerator[Sequence[T], None]) -> Sequence[T]:
         """The next items; none at the end."""

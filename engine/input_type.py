@@ -1,5 +1,7 @@
 """A workflow's input: a call's arguments as one JSON object, by the annotations of the workflow function.
 
+The arguments of a step that goes to a pool are written in the same way.
+
 Rules:
 
 1. The object has a member for each parameter, in the order of the signature, with defaults filled in: a run keeps the
@@ -13,7 +15,7 @@ Rules:
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import NotRequired, Unpack, cast, get_args, get_origin
+from typing import Literal, NotRequired, Unpack, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -32,16 +34,22 @@ class InputType:
     Args:
         fn: The workflow function.
         workflow: The workflow's name, for messages.
+        kind: What it is: a workflow or a step.
         local: Names that its annotations use and its module does not have, from `annotations.local_names`.
     """
 
-    __slots__ = ("_fields", "_fn", "_left_out", "_local", "_signature", "_workflow")
+    __slots__ = ("_called", "_fields", "_fn", "_left_out", "_local", "_signature", "_workflow")
 
     def __init__(
-        self, fn: Callable[..., object], workflow: str, local: Mapping[str, object]
+        self,
+        fn: Callable[..., object],
+        workflow: str,
+        local: Mapping[str, object],
+        kind: Literal["workflow", "step"] = "workflow",
     ) -> None:
         self._fn = fn
         self._workflow = workflow
+        self._called = f"{kind} {workflow!r}"
         self._local = local
         self._signature = _bare_signature(fn)
         self._fields: PayloadType[dict[str, object]] | None = None
@@ -158,7 +166,7 @@ class InputType:
         left_out: set[str] = set()
         for name, parameter in self._signature.parameters.items():
             annotation = self._annotation(parameter)
-            role = PayloadType.of(annotation, f"argument {name!r} of workflow {self._workflow!r}")
+            role = PayloadType.of(annotation, f"argument {name!r} of {self._called}")
             role.check()  # a type with no JSON form is told by the argument's name
             members[name] = annotation
             if parameter.default is not _Parameter.empty:
@@ -172,11 +180,11 @@ class InputType:
         shape: object = TypedDict("Input", members)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
         return cast(
             "PayloadType[dict[str, object]]",
-            PayloadType.of(shape, f"input of workflow {self._workflow!r}"),
+            PayloadType.of(shape, f"input of {self._called}"),
         )
 
     def _annotation(self, parameter: inspect.Parameter) -> object:
-        what = f"input of workflow {self._workflow!r}"
+        what = f"input of {self._called}"
         found = resolve(self._fn, parameter.name, self._local, what)
         declared = object if found is UNDECLARED else found
         if parameter.kind is _Parameter.VAR_POSITIONAL:
@@ -189,8 +197,9 @@ class InputType:
 
     def _refused(self, problem: str) -> PayloadError:
         takes = f"{self._workflow}({', '.join(self._signature.parameters)})"
+        called = f"{self._called[0].upper()}{self._called[1:]}"
         return PayloadError(
-            f"Workflow {self._workflow!r} can't take this input: {problem}. It takes {takes}. Nothing was written."
+            f"{called} can't take this input: {problem}. It takes {takes}. Nothing was written."
         )
 
     def _explained(self, error: PayloadError, values: Mapping[str, object]) -> PayloadError:
@@ -204,7 +213,7 @@ class InputType:
             return self._refused(f"argument {problems_of(cause)}")
         for name, value in values.items():  # the serializer does not say which argument it was at
             try:
-                role = f"argument {name!r} of workflow {self._workflow!r}"
+                role = f"argument {name!r} of {self._called}"
                 PayloadType.of(self._annotation(self._signature.parameters[name]), role).encode(
                     value
                 )

@@ -18,14 +18,18 @@ place of a lock service.
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
+from refold.engine.blobs import Blob, Lift, lifted, never
+from refold.engine.checkpoint import Snapshot
 from refold.engine.effects import Effect, Post
 from refold.engine.fold import evolve
 from refold.engine.state import PartitionState
 from refold.log.codec import decode_event, encode_event
-from refold.log.events import Event, Unreadable
+from refold.log.events import Event, EventBase, Unreadable
 from refold.log.protocol import Entry, Record
+
+E = TypeVar("E", bound=EventBase)
 
 
 class Header(TypedDict):
@@ -46,19 +50,25 @@ class Ledger:
     Args:
         state: The fold of the partition up to and with the owner's claim, which is its last record.
         worker: Name of the worker, recorded in every event.
+        lift: Which payloads are kept as blobs.
     """
 
-    def __init__(self, state: PartitionState, worker: str) -> None:
+    def __init__(self, state: PartitionState, worker: str, lift: Lift = never) -> None:
         self.state = state
         self.command = state.command
         self.posted = state.posted
         self.lost_to: str | None = None
         self.made = 0  # entries made so far: the last one's sequence number
         self.confirmed = 0  # entries confirmed so far
+        self.bytes_made = 0
+        self.snapshot: Snapshot | None = None  # told of each run that is about to change
+        self._noted: dict[int, int | None] = {}  # sequence number -> offset, once it is known
         self._worker = worker
         self._claim = state.claim
         self.next_offset = state.claim + 1  # all before it is known
         self._entries: list[Entry] = []
+        self._lift = lift
+        self._blobs: list[Blob] = []
         self._ready: list[Effect] = [
             Post(number, command) for number, command in enumerate(state.outbox, state.posted + 1)
         ]
@@ -76,14 +86,24 @@ class Ledger:
             "worker": self._worker,
         }
 
+    def lifted(self, event: E) -> E:
+        """An event as it is to be recorded: with a reference in place of a large payload (`log/blobs.py`)."""
+        event, blob = lifted(event, self._lift)
+        if blob is not None:
+            self._blobs.append(blob)
+        return event
+
     def record(self, event: Event) -> int:
         """Encode, fold and queue an event; returns its sequence number, for `hold`."""
         state = self.state
         entry, chain = encode_event(event, state.chain)
+        if self.snapshot is not None and event.workflow_id is not None:
+            self.snapshot.changes(event.workflow_id)
         before = state.posted + len(state.outbox)
         evolve(state, event, self.next_offset)  # the offset matters for claims alone
         state.chain = chain
         self._entries.append(entry)
+        self.bytes_made += len(entry.value)
         self.made += 1
         if state.outbox:
             for number in range(before + 1, state.posted + len(state.outbox) + 1):
@@ -96,6 +116,21 @@ class Ledger:
             self._ready.append(effect)
         else:
             self._held.setdefault(sequence, []).append(effect)
+
+    def note_offset(self, sequence: int) -> None:
+        """Keep the offset of this event for `noted_offset`."""
+        self._noted[sequence] = None
+
+    def noted_offset(self, sequence: int) -> int:
+        """The offset of an event that was noted and is confirmed; it is forgotten now."""
+        offset = self._noted.pop(sequence)
+        assert offset is not None, "it is confirmed"
+        return offset
+
+    def take_blobs(self) -> list[Blob]:
+        """Blobs to write before the records that are taken next are appended."""
+        blobs, self._blobs = self._blobs, []
+        return blobs
 
     def take_entries(self) -> list[Entry]:
         """Records to append, in order."""
@@ -118,6 +153,9 @@ class Ledger:
         if count == 0:
             return None
         first, last = offsets[0], offsets[-1]
+        for noted, known in self._noted.items():
+            if known is None and noted <= self.confirmed + count:
+                self._noted[noted] = offsets[noted - self.confirmed - 1]
         if first == self.next_offset and last == first + count - 1:
             self._confirm(count, last + 1)
             return None
@@ -143,6 +181,7 @@ class Ledger:
         """Forget what was not appended and what was held: the partition is given up. Returns the lost effects."""
         dropped = [*self._ready, *(effect for held in self._held.values() for effect in held)]
         self._entries.clear()
+        self._blobs.clear()
         self._ready.clear()
         self._held.clear()
         return dropped

@@ -46,19 +46,20 @@ def send(workflow_id: str, topic: str, value: object) -> Coroutine[Any, Any, Non
         WorkflowEnded: It has ended.
     """
     scope = async_scope("send()", "send_sync(...)", "use the send method of a workflow's handle")
-    return _sent(scope, _message(workflow_id, topic, value))
+    return _sent(scope, _message(scope, workflow_id, topic, value))
 
 
 def send_sync(workflow_id: str, topic: str, value: object) -> None:
     """In a `def` workflow: send a message to another workflow; arguments and errors as of `send`."""
     scope = sync_scope("send_sync()", "send(...)", "use the send method of a workflow's handle")
-    scope.call_sync(_message(workflow_id, topic, value))
+    scope.call_sync(_message(scope, workflow_id, topic, value))
 
 
-def _message(workflow_id: str, topic: str, value: object) -> MakeCall:
+def _message(scope: DurableScope, workflow_id: str, topic: str, value: object) -> MakeCall:
     check_id(workflow_id)
     check_name(topic, "topic")
-    payload = encoded(value, f"message for workflow {workflow_id!r} on topic {topic!r}")
+    what = f"message for workflow {workflow_id!r} on topic {topic!r}"
+    payload = encoded(value, what, scope.max_payload_bytes)
     source = call_source()  # of the call: when it is awaited, a task may have it
     return lambda step, _source: SendRequest(step, topic, workflow_id, payload, source)
 
@@ -218,7 +219,8 @@ class Request(Generic[T]):
             PayloadError: The value has no JSON form. The question is still open.
         """
         self._check()
-        self._answer(encoded(value, f"reply on topic {self._topic!r}"), None)
+        what = f"reply on topic {self._topic!r}"
+        self._answer(encoded(value, what, self._scope.max_payload_bytes), None)
 
     def refuse(self, reason: str) -> None:
         """Answer with an error: who asked gets an `AskRefused` that says `reason`.
@@ -374,7 +376,7 @@ def publish(key: str, value: object) -> None:
     """
     scope = workflow_scope("publish()", "return the value to the workflow and publish it there")
     check_name(key, "key")
-    payload = encoded(value, f"value published under key {key!r}")
+    payload = encoded(value, f"value published under key {key!r}", scope.max_payload_bytes)
     scope.emit(emission("value.published", key, payload))
 
 

@@ -12,23 +12,27 @@ Rules:
    messages, children or answers is kept as long as there is room, since the next may come soon.
 6. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
    recorded again.
-7. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
+7. A step that goes on at a former owner, which handed the partition over, is waited for (`engine/handover.py`).
+8. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
 """
 
 import json
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, facts_of, next_look
 from refold.engine.alarms import Alarms
 from refold.engine.attempts import failed_attempt, next_attempt
 from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
 from refold.engine.failures import capture
+from refold.engine.handover import read_report
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
+    Blocked,
     CallRequest,
     Cancelled,
     Continued,
@@ -44,10 +48,13 @@ from refold.engine.operations import (
     TimerRequest,
 )
 from refold.engine.payload import check_size
+from refold.engine.pools import Pools
 from refold.engine.requests import disagreement, emitted, sent
+from refold.engine.room import LOOK_EVERY_US, Room
 from refold.engine.state import PartitionState, Status
 from refold.engine.watchers import Watchers, ended_reply, parked_reply
-from refold.log.errors import PayloadError, PayloadTooLarge, UnknownWorkflow
+from refold.log.commands import ReportStep
+from refold.log.errors import BlobsUnavailable, PayloadError, PayloadTooLarge, UnknownWorkflow
 from refold.log.events import (
     AskAnswered,
     Event,
@@ -72,6 +79,10 @@ from refold.log.events import (
     WorkflowWarned,
 )
 
+logger = logging.getLogger("refold.worker")
+
+E = TypeVar("E", bound=Event)
+
 DEADLINE: Final = -1
 """Stands for a run's deadline where others have the number of an operation."""
 CANCELLED: Final = "refold.log.errors:WorkflowCancelled"
@@ -90,9 +101,11 @@ class OpenRuns:
         runs: Makes runs from histories.
         random: Uniform in [0, 1), for the jitter of retries.
         elapsed: A clock that only goes forward, in microseconds (`engine/alarms.py`).
+        room: For how many runs there is memory.
+        pools: Who carries out the steps that are for pools.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a plain part of it
         self,
         *,
         state: PartitionState,
@@ -102,6 +115,8 @@ class OpenRuns:
         runs: Runs,
         random: Callable[[], float],
         elapsed: Callable[[], int],
+        room: Room,
+        pools: Pools,
     ) -> None:
         self.waiting_for_code: dict[str, str] = {}  # workflow id -> name not registered here
         self._state = state
@@ -112,9 +127,18 @@ class OpenRuns:
         self._random = random
         self._active: dict[str, Active] = {}
         self._cancels: list[tuple[str, int]] = []
+        self._pools = pools
         self._alarms = Alarms(elapsed)
         self._idle: OrderedDict[str, Active] = OrderedDict()
+        self._room = room
+        self._outside: dict[str, Active] = {}  # runs that wait for room, the longest waiting first
         self._again: deque[Active] = deque()  # continued as new, to be begun by the next tick
+        self._elsewhere: dict[tuple[str, int], Launch] = {}  # steps that go on at a former owner
+        self._overdue: list[tuple[str, int]] = []  # of those, not heard of in time
+        self._heard_at = (
+            0  # offset of the command by which their reports, if there are any, have come
+        )
+        self._elapsed = elapsed
         self._suspend_after_us = round(settings.suspend_after_s * MICROSECONDS)
 
     def find(self, workflow_id: str) -> Active | None:
@@ -133,10 +157,17 @@ class OpenRuns:
 
     def wake_at(self) -> int | None:
         """When `tick` has something to do next, by the clock that only goes forward; None for never."""
-        return 0 if self._again else self._alarms.wake_at()
+        if self._again or (self._outside and not self._room.is_full()):
+            return 0
+        wake_at = self._alarms.wake_at()
+        if not self._outside:
+            return wake_at
+        again = self._elapsed() + LOOK_EVERY_US  # memory may be free by then, with nobody to say so
+        return again if wake_at is None else min(wake_at, again)
 
-    def recover(self, now: int) -> Iterator[None]:
+    def recover(self, now: int, commands_end: int) -> Iterator[None]:
         """Bring back every open run; yields after each so that the shell can let others work."""
+        self._heard_at = commands_end - 1
         for workflow_id, state in list(self._state.open.items()):
             active = Active(workflow_id, state)
             self._active[workflow_id] = active
@@ -152,21 +183,24 @@ class OpenRuns:
             The start's sequence number.
         """
         workflow_id = started.workflow_id or ""
-        sequence = self._ledger.record(started)
+        sequence = self._ledger.record(self._ledger.lifted(started))
         active = Active(workflow_id, self._state.open[workflow_id], None, sequence)
         self._active[workflow_id] = active
         self._set_deadline(active, now)
         if active.state.status is Status.RUNNING:
-            run = self._create(active, now)
-            if run is not None:
-                run.start()
-                self._settle(active, now)
+            self._guarded(active, now, lambda: self._start(active, now))
         return sequence
+
+    def _start(self, active: Active, now: int) -> None:
+        run = self._create(active, now)
+        if run is not None:
+            run.start()
+            self._settle(active, now)
 
     def reopen(self, event: Event) -> int:
         """Record that a run which had ended is open again; returns the event's sequence number."""
         workflow_id = event.workflow_id or ""
-        sequence = self._ledger.record(event)
+        sequence = self._ledger.record(self._ledger.lifted(event))
         self._active[workflow_id] = Active(
             workflow_id, self._state.open[workflow_id], None, sequence
         )
@@ -218,7 +252,7 @@ class OpenRuns:
         sequence = active.last_sequence
         for number in [number for number in active.in_flight if number >= step]:
             del active.in_flight[number]
-            self._cancels.append((active.workflow_id, number))
+            self._cancel(active.workflow_id, number)
         self._revive(active, now)
         return sequence
 
@@ -293,6 +327,44 @@ class OpenRuns:
             now,
         )
 
+    def reported(self, command: ReportStep, now: int) -> None:
+        """Take what became of a step that another worker carried out; what nobody waits for is dropped."""
+        key = command.workflow_id, command.step
+        launch = self._elsewhere.get(key) or self._pools.reported(command)
+        if launch is None or launch.attempt != command.attempt:
+            return
+        result, items = read_report(command)
+        self._elsewhere.pop(key, None)
+        active = self._active.get(command.workflow_id)
+        if active is None or not self.wants(launch):
+            return
+        self._ledger.command -= (
+            1  # the last of the command's events alone says that it was consumed
+        )
+        for written in items:
+            self.wrote(launch, written, now)
+        self._ledger.command += 1
+        if result is not None:
+            self.step_done(launch, result, now)
+            return
+        if launch.call.options.pool is not None:
+            self._pools.expect(launch, is_inherited=False)
+        self._ledger.hold(active.last_sequence, launch)
+
+    def begin_overdue(self) -> None:
+        """Begin steps again that a former owner was to report and has not, now that all its reports were consumed."""
+        if self._overdue and self._ledger.command >= self._heard_at:
+            overdue, self._overdue = self._overdue, []
+            for workflow_id, step in overdue:
+                launch = self._elsewhere.pop((workflow_id, step), None)
+                active = self._active.get(workflow_id)
+                if active is None or launch is None or not self.wants(launch):
+                    continue
+                if active.state.status is Status.RUNNING:
+                    self._ledger.hold(active.last_sequence, launch)
+                else:  # it is asked for again when it goes on
+                    del active.in_flight[step]
+
     def tick(self, now: int) -> None:
         """Fire what is due: timers, retries whose wait is over, deadlines."""
         for _ in range(len(self._again)):
@@ -305,19 +377,43 @@ class OpenRuns:
         while (rung := self._alarms.ring(now)) is not None:
             workflow_id, step, due_at = rung
             rings_for = self._active.get(workflow_id)
-            if rings_for is None:
-                continue
-            if step == DEADLINE:
-                self._deadline_passed(rings_for, due_at, now)
-            elif not rings_for.expects(step, due_at):
-                continue  # cancelled meanwhile
-            elif (
-                rings_for.run is None
-            ):  # its code knows whether it still waits: then it rings again
-                self._revive(rings_for, now)
-            else:
-                rings_for.armed.pop(step, None)
-                self._due(rings_for, step, now)
+            if rings_for is not None:
+                self._rung(rings_for, step, due_at, now)
+        self.begin_overdue()
+        self._let_in(now)
+
+    def _has_room(self) -> bool:
+        """Whether one more run may be taken into memory; the longest idle one makes room for it."""
+        room = self._room
+        if room.is_full() and self._idle:
+            _, longest = self._idle.popitem(last=False)
+            self._suspend(longest)
+        return not room.is_full()
+
+    def _let_in(self, now: int) -> None:
+        """Take up runs that have waited for room, or make room for those of other partitions."""
+        if self._room.waiting:
+            self._has_room()
+        while self._outside and self._has_room():
+            workflow_id = next(iter(self._outside))
+            active = self._outside.pop(workflow_id)
+            self._room.waiting -= 1
+            still_open = self._active.get(workflow_id) is active
+            if still_open and active.run is None and active.state.status is Status.RUNNING:
+                self._revive(active, now)
+
+    def _rung(self, active: Active, step: int, due_at: int, now: int) -> None:
+        if step == DEADLINE:
+            self._deadline_passed(active, due_at, now)
+        elif (active.workflow_id, step) in self._elsewhere:
+            self._overdue.append((active.workflow_id, step))
+        elif not active.expects(step, due_at):
+            return  # cancelled meanwhile
+        elif active.run is None:  # its code knows whether it still waits: then it rings again
+            self._revive(active, now)
+        else:
+            active.armed.pop(step, None)
+            self._due(active, step, now)
 
     def close(self) -> None:
         """Drop all runs, with nothing recorded."""
@@ -326,11 +422,16 @@ class OpenRuns:
         self._active.clear()
         self._alarms.clear()
         self._again.clear()
+        self._room.waiting -= len(self._outside)
+        self._outside.clear()
 
     # Runs -------------------------------------------------------------------------------------------------
 
-    def _record(self, active: Active, event: Event) -> None:
-        active.last_sequence = self._ledger.record(event)
+    def _record(self, active: Active, event: E) -> E:
+        """Record an event; returns it as it is recorded, where a large payload is a reference."""
+        recorded = self._ledger.lifted(event)
+        active.last_sequence = self._ledger.record(recorded)
+        return recorded
 
     def _tell(
         self, active: Active, outcome: StepCompleted | StepFailed | TimerFired, now: int
@@ -339,8 +440,38 @@ class OpenRuns:
         self._record(active, outcome)
         self._told(active, outcome, now)
 
+    def _guarded(self, active: Active, now: int, work: Callable[[], None]) -> None:
+        """Do something that runs code; what nobody expected there is that run's trouble alone, and no other's.
+
+        The run is brought back from its history once. If that fails as well, it waits for a person.
+        """
+        try:
+            work()
+        except BlobsUnavailable:
+            raise  # no trouble of the run's: the shell begins again until the store is back
+        except Exception as error:
+            self._suspend(active)
+            workflow_id = active.workflow_id
+            if not active.failed:
+                logger.exception("workflow %r: unexpected error; replaying it", workflow_id)
+                active.failed = True
+                self._revive(active, now)
+                return
+            logger.exception("workflow %r: unexpected error again; it is parked", workflow_id)
+            failure = capture(error)
+            message = (
+                f"refold could not go on with it, twice: {failure.error_type}: {failure.error_message}. Nothing of "
+                "it is lost, and nothing else stops. Please report it with the worker's log; when the cause is "
+                "mended, resume it"
+            )
+            self._park(active, "unexpected", message, {"stack": failure.error_stack}, now)
+        active.failed = False
+
     def _told(self, active: Active, outcome: Outcome, now: int) -> None:
         """Tell a run what was just recorded; it is brought back first where it was suspended."""
+        self._guarded(active, now, lambda: self._tell_code(active, outcome, now))
+
+    def _tell_code(self, active: Active, outcome: Outcome, now: int) -> None:
         if 0 < active.look_at <= len(active.state.outcomes):
             self._look_at_history(active, now)
         if active.run is not None:
@@ -355,6 +486,11 @@ class OpenRuns:
         started = state.started
         if started is None:  # a broken stream: those are parked and never come here
             return None
+        if not self._has_room():
+            if active.workflow_id not in self._outside:
+                self._outside[active.workflow_id] = active
+                self._room.wait()
+            return None
         try:
             run = self._runs.create(facts_of(active.workflow_id, state), started.payload)
         except UnknownWorkflow:
@@ -365,6 +501,7 @@ class OpenRuns:
             self._park(active, "input", f"its input can't be read any more: {error}", None, now)
             return None
         active.run = run
+        self._room.enter()
         active.armed.clear()
         active.look_at = next_look(len(state.outcomes), self._settings)
         return run
@@ -377,6 +514,9 @@ class OpenRuns:
             now: Microseconds since 1970-01-01 UTC.
             news: How many of the last outcomes no code has been told before.
         """
+        self._guarded(active, now, lambda: self._replay(active, now, news))
+
+    def _replay(self, active: Active, now: int, news: int) -> None:
         run = self._create(active, now)
         if run is None:
             return
@@ -395,7 +535,7 @@ class OpenRuns:
         for step in run.take_cancelled():
             active.armed.pop(step, None)
             if active.in_flight.pop(step, None) is not None:
-                self._cancels.append((active.workflow_id, step))
+                self._cancel(active.workflow_id, step)
         for name in run.take_patches():
             self._record(active, PatchApplied(**self.header(active, now), name=name))
         for request in run.take():
@@ -427,8 +567,7 @@ class OpenRuns:
 
     def _emit(self, active: Active, run: Run, request: EmitRequest, now: int) -> None:
         """Record what the code emits, and tell those who wait for it."""
-        event = emitted(request, self.header(active, now), active.state)
-        self._record(active, event)
+        event = self._record(active, emitted(request, self.header(active, now), active.state))
         answers: list[Answer] = []
         if isinstance(event, ValuePublished):
             answers = self._watchers.published(event)
@@ -467,7 +606,7 @@ class OpenRuns:
             return
         attempts = active.state.attempts.get(step)
         if attempts is None:
-            self._launch(active, request, 1, None)
+            self._launch(active, request, 1, None, now)
         elif attempts.due_at is not None:
             self._arm(active, step, attempts.due_at, now)
         else:  # used up: the owner before us died between that event and the next
@@ -493,7 +632,7 @@ class OpenRuns:
         """The time of a timer or a retry has come."""
         timer = active.state.timers.get(step)
         if timer is None:
-            self._retry(active, step)
+            self._retry(active, step, now)
         elif active.state.status is Status.RUNNING:
             fired = TimerFired(**self.header(active, now), step=step, name=timer.name)
             self._tell(active, fired, now)
@@ -534,25 +673,44 @@ class OpenRuns:
         return self.tell(active, event, now)
 
     def _launch(
-        self, active: Active, request: StepRequest, attempt: int, first_started_at: int | None
+        self,
+        active: Active,
+        request: StepRequest,
+        attempt: int,
+        first_started_at: int | None,
+        now: int,
     ) -> None:
         started = active.state.started
-        active.in_flight[request.step] = attempt
+        workflow_id, step = active.workflow_id, request.step
+        active.in_flight[step] = attempt
         launch = Launch(
-            active.workflow_id,
+            workflow_id,
             started.workflow if started is not None else "?",
-            request.step,
+            step,
             attempt,
             request.call,
             first_started_at,
         )
-        self._ledger.hold(active.last_sequence, launch)
+        if request.call.options.pool is not None:
+            earlier = started is None or started.claim != self._state.claim
+            self._pools.expect(launch, is_inherited=earlier)
+        handed = self._state.handed.get((workflow_id, step)) if self._state.handed else None
+        if handed is None or handed.attempt != attempt:
+            self._ledger.hold(active.last_sequence, launch)
+        else:
+            self._elsewhere[workflow_id, step] = launch
+            self._alarms.set(handed.due_at, now, workflow_id, step)
 
-    def _retry(self, active: Active, step: int) -> None:
+    def _cancel(self, workflow_id: str, step: int) -> None:
+        """Nobody waits for a step under way any more."""
+        self._cancels.append((workflow_id, step))
+        self._pools.cancel(workflow_id, step)
+
+    def _retry(self, active: Active, step: int, now: int) -> None:
         attempts = active.state.attempts.get(step)
         request = active.run.pending.get(step) if active.run is not None else None
         if attempts is not None and isinstance(request, StepRequest):
-            self._launch(active, request, attempts.failed + 1, attempts.started_at)
+            self._launch(active, request, attempts.failed + 1, attempts.started_at, now)
 
     def _attempt_failed(
         self, launch: Launch, active: Active, result: AttemptFailed, now: int
@@ -591,6 +749,10 @@ class OpenRuns:
                 self._park_diverged(active, ending, now)
             case Stuck():
                 self._park(active, "stuck", ending.message, None, now)
+            case Blocked(BlobsUnavailable() as error):
+                raise error  # nothing is wrong with the run: the partition is begun again until the store is back
+            case Blocked():
+                self._park(active, "payload", str(ending.error), None, now)
 
     def _return(self, active: Active, ending: Returned, now: int) -> None:
         try:
@@ -642,7 +804,8 @@ class OpenRuns:
         )
         self._record(active, event)
         self._suspend(active)
-        self._cancels.extend((active.workflow_id, step) for step in active.in_flight)
+        for step in active.in_flight:
+            self._cancel(active.workflow_id, step)
         active.in_flight.clear()
         self._again.append(active)
         asked = set(active.state.exchange.asked)
@@ -654,9 +817,10 @@ class OpenRuns:
         active: Active,
         event: WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated,
     ) -> None:
-        self._record(active, event)
+        event = self._record(active, event)
         self._suspend(active)
-        self._cancels.extend((active.workflow_id, step) for step in active.in_flight)
+        for step in active.in_flight:
+            self._cancel(active.workflow_id, step)
         del self._active[active.workflow_id]
         reply = ended_reply(event)
         self._watchers.keep(active.workflow_id, reply)
@@ -700,8 +864,9 @@ class OpenRuns:
 
     def _rest(self, active: Active, run: Run, now: int) -> None:
         """Drop a run from memory that only waits: at once for far timers, else when there is no more room."""
+        far_us = 0 if self._room.waiting else self._suspend_after_us
         waits = not active.in_flight and (
-            not active.armed or min(active.armed.values()) - now >= self._suspend_after_us
+            not active.armed or min(active.armed.values()) - now >= far_us
         )
         if not waits or any(isinstance(request, StepRequest) for request in run.pending.values()):
             if self._idle:
@@ -710,6 +875,9 @@ class OpenRuns:
         if not run.waits_for_input and all(
             isinstance(request, TimerRequest) for request in run.pending.values()
         ):
+            self._suspend(active)
+            return
+        if self._room.waiting:
             self._suspend(active)
             return
         self._idle[active.workflow_id] = active
@@ -723,6 +891,7 @@ class OpenRuns:
         if active.run is not None:
             active.run.close()
             active.run = None
+            self._room.leave()
         active.armed.clear()
         self._idle.pop(active.workflow_id, None)
 

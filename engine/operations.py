@@ -11,7 +11,7 @@ Rules:
 2. An outcome that does not match the request of its number (kind or name) ends the run as `Diverged`.
 3. An outcome for a request that the code has stopped waiting for (a cancelled await) is taken and ignored.
 4. A run that waits while it has no open request and waits for no input can never go on: it ends as `Stuck`.
-5. After `Returned`, `Raised`, `Cancelled`, `Continued`, `Diverged` or `Stuck` a run asks for nothing more.
+5. After `Returned`, `Raised`, `Cancelled`, `Continued`, `Diverged`, `Stuck` or `Blocked` a run asks for nothing more.
 6. Inputs (messages, questions, ends of children, a request to cancel) are told as they stand in the log, between
    outcomes. They answer no request and have no number: the run keeps them until the code takes them.
 7. What the code emits without waiting for it (a published value, an answer, a stream's items, tags) is a request as
@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 from refold.engine.payload import PayloadType
 from refold.engine.retry import Retry
+from refold.log.errors import BlobCorrupt, BlobMissing, BlobsUnavailable
 from refold.log.events import (
     AskReceived,
     ChildCompleted,
@@ -116,12 +117,14 @@ class StepOptions:
         timeout_s: Longest time for one attempt, in seconds; None for no limit.
         total_timeout_s: Longest time from the first attempt's start to the last one's end, in seconds.
         on_exhausted: What happens when the attempts are used up: the step fails, or the workflow is parked.
+        pool: The pool of workers that carries it out; None for the worker that runs the workflow.
     """
 
     retry: Retry | None = None
     timeout_s: float | None = None
     total_timeout_s: float | None = None
     on_exhausted: Literal["fail", "park"] = "fail"
+    pool: str | None = None
 
 
 class StepCall(NamedTuple):
@@ -134,6 +137,7 @@ class StepCall(NamedTuple):
         is_async: Whether `call` gives a coroutine.
         options: Retries and timeouts.
         result_type: How the result becomes JSON and comes back.
+        input: JSON of the arguments, of a pool's step.
     """
 
     name: str
@@ -141,6 +145,7 @@ class StepCall(NamedTuple):
     is_async: bool
     options: StepOptions
     result_type: PayloadType[Any]
+    input: str | None = None
 
 
 EmissionKind = Literal["value.published", "stream.written", "ask.answered", "attributes.set"]
@@ -301,7 +306,14 @@ class Stuck:
     message: str
 
 
-Ending = Returned | Raised | Cancelled | Continued | Diverged | Stuck
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A large payload that the code needs can't be had: its blob is missing or damaged, or the store is away."""
+
+    error: BlobMissing | BlobCorrupt | BlobsUnavailable
+
+
+Ending = Returned | Raised | Cancelled | Continued | Diverged | Stuck | Blocked
 
 
 class Run(Protocol):
@@ -409,6 +421,11 @@ class DurableScope(Protocol):
     @property
     def random(self) -> Random:
         """The run's own random numbers, seeded by the workflow's id: a new run draws the same again."""
+        ...
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Largest JSON of what the code hands over, in bytes."""
         ...
 
     def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:

@@ -20,24 +20,32 @@ from collections.abc import Callable, Iterator, Sequence
 
 from refold.engine.active import Active, Items, OwnerSettings, Runs
 from refold.engine.answers import Answers, not_found, refused_reply, who
-from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
+from refold.engine.blobs import Blob, Lift, never
+from refold.engine.checkpoints import Checkpoints
+from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Lookup, Post, StepResult
 from refold.engine.exchanges import Exchanges
 from refold.engine.ledger import Ledger
 from refold.engine.open_runs import OpenRuns
 from refold.engine.orders import Control, why_refused
+from refold.engine.pools import Pools
+from refold.engine.room import Room
 from refold.engine.state import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.watchers import Watchers, parked_reply, value_reply
 from refold.log.commands import (
     AskWorkflow,
+    BeginStep,
     CancelWorkflow,
     Command,
     ConfirmDelivery,
     CopyHistory,
     ForkWorkflow,
+    KeepStep,
+    OfferWork,
     PauseWorkflow,
     ReopenWorkflow,
     Reply,
     ReportChild,
+    ReportStep,
     ResumeWorkflow,
     RewindWorkflow,
     SendMessage,
@@ -56,6 +64,7 @@ from refold.log.errors import (
 )
 from refold.log.events import (
     HistoryCopied,
+    PartitionHandedOver,
     Unreadable,
     WorkflowReopened,
     WorkflowStarted,
@@ -75,9 +84,12 @@ class Owner:
         runs: Makes runs from histories.
         random: Uniform in [0, 1), for the jitter of retries.
         elapsed: A clock that only goes forward, in microseconds from any beginning.
+        since_bytes: Length of the events since the last checkpoint began.
+        room: For how many runs there is memory; any number where it is not given.
+        lift: Which payloads are kept as blobs.
     """
 
-    def __init__(  # noqa: PLR0917 - each a plain part of the owner
+    def __init__(  # noqa: PLR0913, PLR0917 - each a plain part of the owner
         self,
         partition: int,
         state: PartitionState,
@@ -85,11 +97,19 @@ class Owner:
         runs: Runs,
         random: Callable[[], float],
         elapsed: Callable[[], int],
+        since_bytes: int = 0,
+        room: Room | None = None,
+        lift: Lift = never,
     ) -> None:
         self.state = state
+        self._partition = partition
         self._runs = runs
-        self._ledger = Ledger(state, settings.worker)
+        self._ledger = Ledger(state, settings.worker, lift)
+        self._checkpoints = Checkpoints(
+            partition, state, self._ledger, settings.checkpoints, since_bytes
+        )
         self._watchers = Watchers(settings.max_kept_result_bytes)
+        self.pools = Pools(self.wants, elapsed, settings.pool_lease_s)
         self._open = OpenRuns(
             state=state,
             ledger=self._ledger,
@@ -98,11 +118,17 @@ class Owner:
             runs=runs,
             random=random,
             elapsed=elapsed,
+            room=room or Room(),
+            pools=self.pools,
         )
         self._answers = Answers(self._ledger, partition)
         self._exchanges = Exchanges(state, self._open, self._watchers, self._answers)
 
     # What the shell asks for ------------------------------------------------------------------------------
+
+    def take_blobs(self) -> list[Blob]:
+        """Blobs to write before what `take_entries` gives next is appended."""
+        return self._ledger.take_blobs()
 
     def take_entries(self) -> list[Entry]:
         """Records to append, in order. Each list is reported whole, with `acked`, before the next is taken."""
@@ -110,7 +136,7 @@ class Owner:
 
     def take_effects(self) -> list[Effect]:
         """Effects whose time has come: everything that they follow from is confirmed."""
-        return self._ledger.take_effects()
+        return self.pools.divert(self._ledger.take_effects())
 
     def take_cancels(self) -> list[tuple[str, int]]:
         """Steps under way (workflow id, step) that nobody waits for any more."""
@@ -118,7 +144,12 @@ class Owner:
 
     def wake_at(self) -> int | None:
         """When `tick` has something to do next, by the clock `elapsed`; None for never."""
-        return self._open.wake_at()
+        times = [at for at in (self._open.wake_at(), self.pools.wake_at()) if at is not None]
+        return min(times, default=None)
+
+    def offset_of(self, bookmark: Bookmark) -> int:
+        """Offset of the event that a completed checkpoint began with."""
+        return self._ledger.noted_offset(bookmark.sequence)
 
     def wants(self, launch: Launch) -> bool:
         """Whether an attempt that was asked for is still waited for: its workflow may have gone on without it."""
@@ -151,15 +182,25 @@ class Owner:
 
     # What the shell tells ---------------------------------------------------------------------------------
 
-    def recover(self, now: int) -> Iterator[None]:
-        """Bring back every open run; yields after each so that the shell can let others work."""
-        return self._open.recover(now)
+    def recover(self, now: int, commands_end: int = 0) -> Iterator[None]:
+        """Bring back every open run; yields after each so that the shell can let others work.
+
+        Args:
+            now: Microseconds since 1970-01-01 UTC.
+            commands_end: The offset that the partition's next command gets: those before it may be reports of steps
+                that went on at the former owner.
+        """
+        return self._open.recover(now, commands_end)
 
     def handle(self, offset: int, command: Command | Unreadable, now: int) -> None:
         """Consume the command at `offset`; those already consumed are ignored."""
         if offset <= self._ledger.command:
             return
         self._ledger.command = offset
+        self._consume(offset, command, now)
+        self._open.begin_overdue()
+
+    def _consume(self, offset: int, command: Command | Unreadable, now: int) -> None:
         match command:
             case StartWorkflow():
                 self._start(command, offset, now)
@@ -177,6 +218,15 @@ class Owner:
                 self._exchanges.child_ended(command, now)
             case CancelWorkflow():
                 self._exchanges.cancel(command, now)
+            case ReportStep():
+                if not self.pools.puts_off(command):
+                    self._open.reported(command, now)
+            case OfferWork():
+                self.pools.offered(command)
+            case BeginStep():
+                self.pools.begin(command)
+            case KeepStep():
+                self.pools.keep(command)
             case Unreadable():
                 error = LogCorrupt(
                     f"the command at offset {offset} can't be read: {command.reason}"
@@ -201,6 +251,20 @@ class Owner:
         else:
             self._answers.refuse(command, problem, now)
 
+    def hand_over(self, steps: Sequence[Launch], due_at: int, now: int) -> None:
+        """Record that the partition is given up while these steps go on, until `due_at`; nothing may be told after."""
+        under_way = [
+            [step.workflow_id, step.step, step.attempt] for step in steps if self.wants(step)
+        ]
+        self._ledger.record(
+            PartitionHandedOver(
+                **self._ledger.header(None, None, now),
+                partition=self._partition,
+                payload=json.dumps(under_way),
+                due_at=due_at,
+            )
+        )
+
     def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
         """Record what became of an attempt; one that nobody waits for any more is dropped."""
         self._open.step_done(launch, result, now)
@@ -214,8 +278,12 @@ class Owner:
         self._ledger.posted = max(self._ledger.posted, number)
 
     def tick(self, now: int) -> None:
-        """Fire what is due: timers, and retries whose wait is over."""
+        """Fire what is due: timers, retries whose wait is over, the next part of a checkpoint."""
         self._open.tick(now)
+        for report in self.pools.take_put_off():
+            self._open.reported(report, now)
+        self.pools.tick()
+        self._checkpoints.step(now)
 
     def acked(self, offsets: Sequence[int]) -> tuple[int, int] | None:
         """Take the offsets of the entries that `take_entries` gave last; see `Ledger.acked`."""
@@ -228,8 +296,8 @@ class Owner:
     def abandon(self) -> list[Answer]:
         """Drop everything: the partition is lost or given up. Returns what the waiting clients are told."""
         self._open.close()
-        dropped = [e for e in self._ledger.drop() if not isinstance(e, Launch | Post)]
-        return [*self._watchers.abandoned(), *map(_unknown, dropped)]
+        dropped = [e for e in self._ledger.drop() if not isinstance(e, Launch | Post | Bookmark)]
+        return [*self._watchers.abandoned(), *self.pools.abandoned(), *map(_unknown, dropped)]
 
     # Starts -----------------------------------------------------------------------------------------------
 
@@ -238,6 +306,14 @@ class Owner:
         existing = self.state.open.get(workflow_id) or self.state.closed.get(workflow_id)
         if existing is not None:
             self._start_again(command, existing, now)
+            return
+        if command.parent_step is not None and command.requested_at < self.state.forgotten_before:
+            # Its parent's partition rested so long that it may be a repeat of one that was carried out and forgotten.
+            error = WorkflowConflict(
+                f"the start of child {workflow_id!r} is older than what this partition remembers of runs that "
+                "have ended, so it may have run already: look for it in the history, then start it under another id"
+            )
+            self._answers.refuse(command, error, now)
             return
         try:
             version = self._runs.resolve(command.workflow, command.version)
@@ -251,7 +327,7 @@ class Owner:
         if command.name is not None:
             self._ledger.command = offset - 1  # rule 1: the message's event carries it
         started = WorkflowStarted(
-            **self._ledger.header(workflow_id, 0, now),
+            **self._ledger.header(workflow_id, self.state.floor, now),
             workflow=command.workflow,
             payload=payload,
             encoding=command.encoding,
@@ -389,7 +465,7 @@ class Owner:
         if isinstance(command, ForkWorkflow):
             payload = self._runs.canonical(name, version, command.payload)
             started = WorkflowStarted(
-                **self._ledger.header(workflow_id, 0, now),
+                **self._ledger.header(workflow_id, self.state.floor, now),
                 workflow=name,
                 payload=payload,
                 version=version,
@@ -427,11 +503,18 @@ class Owner:
                 self._answers.accept(command, self._ledger.made)
             self._watch_for(command.workflow_id, command.reply_to, command.command_id)
         elif command.reply_to is not None:
-            # It changes nothing, and a later start must not be hindered by it: a reply, no event.
-            error = not_found(command.workflow_id)
-            self._ledger.hold(
-                self._ledger.made, Answer(command.reply_to, refused_reply(command, error))
-            )
+            self._not_known(command, command.reply_to)
+
+    def _not_known(self, command: WatchWorkflow | WatchValue, client_id: str) -> None:
+        """It changes nothing, and a later start must not be hindered by it: a reply, no event."""
+        workflow_id = command.workflow_id
+        if self.state.forgotten_before:
+            key = command.name if isinstance(command, WatchValue) else None
+            lookup = Lookup(workflow_id, client_id, command.command_id, key, forgotten=True)
+            self._ledger.hold(self._ledger.made, lookup)
+        else:
+            reply = refused_reply(command, not_found(workflow_id))
+            self._ledger.hold(self._ledger.made, Answer(client_id, reply))
 
     def _watch_for(self, workflow_id: str, client_id: str | None, command_id: str) -> None:
         """Tell a client how a run ended: now if it has or is parked, else when it does."""
@@ -440,7 +523,8 @@ class Owner:
         state = self.state.open.get(workflow_id)
         if state is None:
             # Its last event is among those made so far, so waiting for all of them is safe.
-            result = self._watchers.result(workflow_id, client_id, command_id)
+            closed = self.state.closed[workflow_id]
+            result = self._watchers.result(workflow_id, closed, client_id, command_id)
             self._ledger.hold(self._ledger.made, result)
         elif state.status is Status.PARKED:
             reply = parked_reply(workflow_id, state, command_id)
@@ -466,9 +550,7 @@ class Owner:
             lookup = Lookup(workflow_id, client_id, command.command_id, command.name)
             self._ledger.hold(self._ledger.made, lookup)
         else:
-            self._answers.give(
-                command, self._ledger.made, refused_reply(command, not_found(workflow_id))
-            )
+            self._not_known(command, client_id)
 
 
 def _conflict(command: StartWorkflow, workflow: str) -> WorkflowConflict:
@@ -484,8 +566,8 @@ def _conflict(command: StartWorkflow, workflow: str) -> WorkflowConflict:
     )
 
 
-def _unknown(effect: Answer | Lookup) -> Answer:
+def _unknown(effect: Answer | Grant | Lookup) -> Answer:
     """What a client is told in place of an answer that was held when the partition was lost: ask again."""
-    asked = effect.reply if isinstance(effect, Answer) else effect
+    asked = effect if isinstance(effect, Lookup) else effect.reply
     reply = Reply(command_id=asked.command_id, workflow_id=asked.workflow_id, status="unknown")
     return Answer(effect.client_id, reply)

@@ -185,7 +185,8 @@ def check_size(text: str, limit: int, what: str) -> None:
     if size > limit:
         msg = (
             f"The {what} has {size:,} bytes of JSON; the limit is {limit:,}. Put the data into a file or an object "
-            f"store within a step, and pass its name on. Nothing was recorded."
+            f"store within a step, and pass its name on; or let the log keep more (docs/large-payloads.md). Nothing "
+            f"was recorded."
         )
         raise PayloadTooLarge(msg)
 

@@ -5,24 +5,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from refold.engine.accepted import Accepted
+from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
 from refold.engine.fold import evolve
+from refold.engine.recovery import recover
 from refold.engine.state import Ended, PartitionState, Status
 from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
 from refold.log.attributes import Tag, decode_attributes
+from refold.log.chain_walk import Beginning, beginning
 from refold.log.codec import decode_event
 from refold.log.commands import Reply
-from refold.log.errors import WorkflowNotFound
+from refold.log.errors import LogTrimmed, WorkflowNotFound
 from refold.log.events import (
     Event,
     HistoryCopied,
     Unreadable,
     ValuePublished,
     WorkflowReopened,
+    WorkflowStarted,
 )
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
+from refold.log.trimmed import ARCHIVE_ADVICE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,11 +68,18 @@ class WorkflowInfo:
 
 
 async def accepted_events(
-    log: Log, partition: int, workflow_id: str
+    log: Log, partition: int, workflow_id: str, start: Beginning
 ) -> AsyncIterator[Event | Unreadable]:
-    """The events of one stream that count, in order: zombies' are left out by the same rule as in the fold."""
-    accepted = Accepted()
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
+    """The events of one stream that count, in order: zombies' are left out by the same rule as in the fold.
+
+    Args:
+        log: An open log.
+        partition: Where the stream is.
+        workflow_id: The stream.
+        start: From where the partition can be read.
+    """
+    accepted = Accepted(start.claim)
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):
         for record in batch:
             event = accepted.take(record)
             if isinstance(event, Unreadable) or (event is not None and event.position is not None):
@@ -79,11 +91,15 @@ async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
 
     Raises:
         WorkflowNotFound: No run has that id.
+        LogTrimmed: Its first events were trimmed.
     """
     partition = partition_of(workflow_id, log.partitions)
-    events = [event async for event in accepted_events(log, partition, workflow_id)]
+    start = await beginning(log, partition)
+    events = [event async for event in accepted_events(log, partition, workflow_id, start)]
     if not events:
-        raise not_found(log, workflow_id)
+        raise await missing(log, workflow_id, start)
+    if start.offset > 0 and not isinstance(events[0], WorkflowStarted | Unreadable):
+        raise beheaded(workflow_id, start)
     return events
 
 
@@ -94,16 +110,17 @@ async def read_status(log: Log, workflow_id: str) -> WorkflowInfo:
         WorkflowNotFound: No run has that id.
     """
     partition = partition_of(workflow_id, log.partitions)
-    for info in _infos(await read_partition(log, partition, workflow_id)):
-        return info
-    raise not_found(log, workflow_id)
+    for info in _infos(await read_partition(log, partition, workflow_id, remembers=True)):
+        if info.workflow_id == workflow_id:  # of a trimmed log, all runs are known at once
+            return info
+    raise not_found(log, workflow_id, await beginning(log, partition))
 
 
 async def read_all(log: Log) -> list[WorkflowInfo]:
     """How every run stands, the latest started first. Folds the whole log."""
     infos: list[WorkflowInfo] = []
     for partition in range(log.partitions):
-        infos.extend(_infos(await read_partition(log, partition)))
+        infos.extend(_infos(await read_partition(log, partition, remembers=True)))
     infos.sort(key=lambda info: info.started_at, reverse=True)
     return infos
 
@@ -137,47 +154,110 @@ async def fold_range(  # noqa: PLR0917 - a range of a partition
 
 
 async def read_partition(
-    log: Log, partition: int, workflow_id: str | None = None
+    log: Log, partition: int, workflow_id: str | None = None, *, remembers: bool = False
 ) -> PartitionState:
-    """The fold of a partition as of now, or of one stream in it where `workflow_id` is given."""
-    state = PartitionState()
+    """The fold of a partition as of now, or of one stream in it where `workflow_id` is given.
+
+    With `remembers`, it also holds the runs that owners have forgotten.
+    """
+    if (await log.bounds(Channel.EVENTS, partition)).start > 0:
+        recovered = await recover(log, partition)
+        await recovered.go_on(log, partition)
+        return recovered.state
+    state = PartitionState(remembers=remembers)
     await fold_range(log, partition, state, 0, workflow_id=workflow_id)
     return state
 
 
-async def read_ending(log: Log, partition: int, lookup: Lookup) -> Reply:
-    """The reply that tells how an ended run ended, found in the log."""
+async def read_ending(
+    log: Log, partition: int, lookup: Lookup, *, has_ended: bool = False
+) -> Reply:
+    """The reply that tells how an ended run ended, found in the log.
+
+    Args:
+        log: An open log.
+        partition: Where the run is.
+        lookup: What is asked.
+        has_ended: It is known that it has: then its end, if it is not found, was trimmed.
+    """
+    start = await beginning(log, partition)
+    if lookup.offset is not None and lookup.offset >= start.offset:
+        there = Beginning(lookup.offset, lookup.claim)
+        async for event in accepted_events(log, partition, lookup.workflow_id, there):
+            if isinstance(event, Ended):
+                return ended_reply(event, lookup.command_id)
     ending: Ended | None = None
-    async for event in accepted_events(log, partition, lookup.workflow_id):
+    async for event in accepted_events(log, partition, lookup.workflow_id, start):
         if isinstance(event, Ended):
             ending = event
-        elif isinstance(event, WorkflowReopened):
+        elif isinstance(event, WorkflowReopened | WorkflowStarted):
             ending = None
-    if ending is None:
-        return Reply(command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown")
-    return ended_reply(ending, lookup.command_id)
+    if ending is not None:
+        return ended_reply(ending, lookup.command_id)
+    if lookup.forgotten:
+        return refused_reply(lookup, not_found(log, lookup.workflow_id, start))
+    if start.offset > 0 and not has_ended:
+        state = await read_partition(log, partition, lookup.workflow_id)
+        has_ended = lookup.workflow_id in state.closed
+    if start.offset > 0 and has_ended:
+        told = f"the result of workflow {lookup.workflow_id!r} was trimmed"
+        return refused_reply(lookup, trimmed_away(told, start))
+    return Reply(command_id=lookup.command_id, workflow_id=lookup.workflow_id, status="unknown")
 
 
 async def read_lookup(log: Log, partition: int, lookup: Lookup) -> Reply:
     """What a client is told of a run that is not in memory: how it ended, or what it published."""
     if lookup.key is None:
-        return await read_ending(log, partition, lookup)
+        return await read_ending(log, partition, lookup, has_ended=not lookup.forgotten)
+    start = await beginning(log, partition)
     published: ValuePublished | None = None
-    async for event in accepted_events(log, partition, lookup.workflow_id):
+    found, whole = not lookup.forgotten, start.offset == 0
+    async for event in accepted_events(log, partition, lookup.workflow_id, start):
+        found, whole = True, whole or isinstance(event, WorkflowStarted)
         if isinstance(event, ValuePublished) and event.name == lookup.key:
             published = event
         elif isinstance(event, HistoryCopied):
             published = read_copied(event.payload).values.get(lookup.key) or published
-    if published is None:
-        return no_value_reply(lookup.workflow_id, lookup.key, lookup.command_id)
-    return value_reply(published, lookup.command_id)
+    if not found:
+        return refused_reply(lookup, not_found(log, lookup.workflow_id, start))
+    if published is not None:
+        return value_reply(published, lookup.command_id)
+    if not whole:
+        told = f"what workflow {lookup.workflow_id!r} published under {lookup.key!r}, if it did, was trimmed"
+        return refused_reply(lookup, trimmed_away(told, start))
+    return no_value_reply(lookup.workflow_id, lookup.key, lookup.command_id)
 
 
-def not_found(log: Log, workflow_id: str) -> WorkflowNotFound:
-    """The error for an id that the log has no run of."""
+def not_found(log: Log, workflow_id: str, start: Beginning) -> WorkflowNotFound:
+    """The error for an id that the log has no run of, as far as it can be read."""
+    trimmed = ""
+    if start.offset > 0:
+        partition = partition_of(workflow_id, log.partitions)
+        trimmed = f". Events of partition {partition} before offset {start.offset} were trimmed. {ARCHIVE_ADVICE}"
     return WorkflowNotFound(
         f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
-        "or list the runs with `refold list`"
+        f"or list the runs with `refold list`{trimmed}"
+    )
+
+
+async def missing(log: Log, workflow_id: str, start: Beginning) -> LogTrimmed | WorkflowNotFound:
+    """The error for a run of which no event is left: it was trimmed, or there was none."""
+    if start.offset > 0:
+        state = await read_partition(log, partition_of(workflow_id, log.partitions))
+        if workflow_id in state.open or workflow_id in state.closed:
+            return beheaded(workflow_id, start)
+    return not_found(log, workflow_id, start)
+
+
+def beheaded(workflow_id: str, start: Beginning) -> LogTrimmed:
+    """The error for a run whose first events were trimmed."""
+    return trimmed_away(f"the first events of workflow {workflow_id!r} were trimmed", start)
+
+
+def trimmed_away(told: str, start: Beginning) -> LogTrimmed:
+    """The error for what is not there any more; `told` says what was trimmed."""
+    return LogTrimmed(
+        f"{told}, with all before offset {start.offset} of its partition. {ARCHIVE_ADVICE}"
     )
 
 

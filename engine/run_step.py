@@ -153,6 +153,10 @@ def _any_call(
     if isinstance(given, AsyncStep | SyncStep):
         recorded = given.name if name is None else checked_name(name, "step")
         is_async = isinstance(given, AsyncStep)
+        if given.options.pool is not None:
+            raise UsageError(
+                f"run_step can't run step {given.name!r}, which is for pool {given.options.pool!r}: call it as a step"
+            )
         return StepCall(
             recorded, functools.partial(fn, *args), is_async, options, given.result_type
         )

@@ -3,12 +3,13 @@
 from typing import Any
 
 from refold.engine.async_run import AsyncRun
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.guard import GuardMode
 from refold.engine.operations import Run, RunFacts
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.errors import DefinitionError, UnknownWorkflow
+from refold.log.errors import BlobCorrupt, BlobMissing, DefinitionError, UnknownWorkflow
 
 
 class CodeRuns:
@@ -18,12 +19,20 @@ class CodeRuns:
         workflows: The registered ones by name and version; what is added later is found as well.
         guard: What happens when workflow code reaches outside.
         slots: Threads for `def` workflows, shared by all owners of a worker.
+        blobs: Where large payloads are read.
     """
 
-    def __init__(self, workflows: Catalogue, guard: GuardMode, slots: ThreadSlots) -> None:
+    def __init__(
+        self,
+        workflows: Catalogue,
+        guard: GuardMode,
+        slots: ThreadSlots,
+        blobs: Blobs = IN_RECORDS,
+    ) -> None:
         self._workflows = workflows
         self._guard: GuardMode = guard
         self._slots = slots
+        self._blobs = blobs
 
     def resolve(self, workflow: str, version: int | None) -> int:
         """The version that a start gets: the one that it names, or the newest where it names none.
@@ -43,11 +52,19 @@ class CodeRuns:
     def canonical(self, workflow: str, version: int, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
 
+        An input whose blob can't be had stays the reference that it is: nobody is refused, and the run parks.
+
         Raises:
             UnknownWorkflow: No such workflow is registered here.
             PayloadError: The input does not fit the workflow's parameters.
+            BlobsUnavailable: The blob store can't be read now.
         """
-        return self._find(workflow, version).input_type.canonical(payload)
+        input_type = self._find(workflow, version).input_type
+        try:
+            text = self._blobs.read(payload, f"input of workflow {workflow!r}")
+        except (BlobMissing, BlobCorrupt):
+            return payload
+        return input_type.canonical(text)
 
     def create(self, facts: RunFacts, payload: str) -> Run:
         """A run of the workflow and version that `facts` name, not yet begun.
@@ -58,10 +75,12 @@ class CodeRuns:
 
         Raises:
             UnknownWorkflow: No such workflow is registered here.
-            PayloadError: The input does not fit the workflow's parameters.
+            PayloadError: The input does not fit the workflow's parameters, or its blob can't be had.
+            BlobsUnavailable: The blob store can't be read now.
         """
         workflow = self._find(facts.workflow, facts.version)
-        args, kwargs = workflow.input_type.decode(payload)
+        text = self._blobs.read(payload, f"input of workflow {facts.workflow_id!r}")
+        args, kwargs = workflow.input_type.decode(text)
         if workflow.is_async:
             return AsyncRun(
                 workflow.fn,
@@ -71,6 +90,7 @@ class CodeRuns:
                 result_type=workflow.result_type,
                 encode_input=workflow.input_type.encode,
                 guard=self._guard,
+                blobs=self._blobs,
             )
         return SyncRun(
             workflow.fn,
@@ -81,6 +101,7 @@ class CodeRuns:
             encode_input=workflow.input_type.encode,
             guard=self._guard,
             slots=self._slots,
+            blobs=self._blobs,
         )
 
     def _find(self, name: str, version: int | None) -> Workflow[..., Any]:

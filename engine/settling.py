@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from refold.engine.accepted import Accepted
+from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
+from refold.engine.reader import trimmed_away
 from refold.engine.state import Ended
 from refold.engine.watchers import answer_reply, no_value_reply, value_reply
+from refold.log.chain_walk import beginning
 from refold.log.commands import (
     AskWorkflow,
     CancelWorkflow,
@@ -71,6 +74,10 @@ async def order_reply(log: Log, command: Command, offset: int) -> Reply | None:
             return _reply(command, event)
         if isinstance(event, _CAUSES[type(command)]) and not _by_deadline(event):
             return _reply(command)
+    start = await beginning(log, partition_of(command.workflow_id, log.partitions))
+    if offset <= start.command:
+        told = f"what became of the order {command.kind} to workflow {command.workflow_id!r} was trimmed"
+        return refused_reply(command, trimmed_away(told, start))
     return None
 
 
@@ -116,9 +123,10 @@ async def known_value(log: Log, command: WatchValue) -> Reply | None:
 
 async def _events(log: Log, workflow_id: str) -> AsyncIterator[Event | Unreadable]:
     """What counts of a stream, with the refusals of commands to it."""
-    accepted = Accepted()
     partition = partition_of(workflow_id, log.partitions)
-    async for batch in log.read(Channel.EVENTS, partition, 0, key=workflow_id):
+    start = await beginning(log, partition)
+    accepted = Accepted(start.claim)
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):
         for record in batch:
             event = accepted.take(record)
             if event is not None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from refold.engine.operations import Numbering, Outcome
+from refold.log.blobs import reference_in
 from refold.log.commands import Command
 from refold.log.events import (
     AskAnswered,
@@ -30,6 +32,8 @@ from refold.log.events import (
 
 NO_CLAIM = -1
 NO_COMMAND = -1
+ANYWHERE = -1
+"""The floor of a partition into which streams are copied: they begin where they began."""
 MAX_REMEMBERED = 10_000
 """Message ids, and answers to questions, that an open run remembers: the latest ones. A repeat comes within seconds."""
 
@@ -182,7 +186,12 @@ class WorkflowState:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What stays of a run that has ended: enough to answer a second start and to find its result in the log."""
+    """What stays of a run that has ended: enough to answer a second start and to find its result in the log.
+
+    Args:
+        offset: Where its last event is, or a little before; no part of the digest.
+        claim: Under which that was written.
+    """
 
     workflow: str
     version: int
@@ -194,6 +203,17 @@ class Closed:
     parent_id: str | None
     parent_step: int | None
     attributes: dict[str, str] | None
+    offset: int = 0
+    claim: int = NO_CLAIM
+
+
+class Handed(NamedTuple):
+    """A step that goes on at the worker that handed its partition over: which attempt, and until when it is waited for
+    (microseconds since 1970-01-01 UTC).
+    """
+
+    attempt: int
+    due_at: int
 
 
 @dataclass(slots=True)
@@ -208,7 +228,12 @@ class PartitionState:
         outbox: Commands to other workflows that are not known to have been posted, oldest first.
         chain: Head of the hash chain over accepted events.
         open: Runs that have not ended, by workflow id.
-        closed: Runs that have, by workflow id.
+        closed: Runs that have, by workflow id, but for those that ended before `forgotten_before`.
+        handed: Steps that go on at a former owner, by workflow id and operation number.
+        floor: The position at which new streams begin: no forgotten stream had come so far.
+        forgotten_before: Microseconds since 1970-01-01 UTC; 0 where nothing has been forgotten.
+        offset: Offset of the last event that was folded, or a little before; no part of the digest.
+        remembers: Keep what owners forget: for those who read history. No part of the digest.
     """
 
     claim: int = NO_CLAIM
@@ -219,8 +244,16 @@ class PartitionState:
     chain: bytes = bytes(32)
     open: dict[str, WorkflowState] = field(default_factory=dict[str, WorkflowState])
     closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
+    handed: dict[tuple[str, int], Handed] = field(default_factory=dict[tuple[str, int], Handed])
+    floor: int = 0
+    forgotten_before: int = 0
+    offset: int = 0
+    remembers: bool = False
 
 
 def digest_input(payload: str) -> bytes:
-    """Digest (16 bytes) by which a second start's input is compared with the first's."""
-    return hashlib.blake2b(payload.encode(), digest_size=16).digest()
+    """Digest (16 bytes) by which a second start's input is compared with the first's, wherever either is kept."""
+    reference = reference_in(payload)
+    if reference is not None:
+        return bytes.fromhex(reference.digest)[:16]
+    return hashlib.sha256(payload.encode()).digest()[:16]

@@ -29,6 +29,7 @@ class Stats:
         longest_history: Entries of the longest history that an open run has to be told when it is replayed.
         history_warnings: `WorkflowWarned` events that this worker has written since it was made.
         events: Events that it has written since it was made, claims not among them.
+        waiting_for_pools: Steps of its runs that wait for a worker of their pool, by pool.
     """
 
     owned_partitions: int
@@ -36,6 +37,7 @@ class Stats:
     longest_history: int
     history_warnings: int
     events: int
+    waiting_for_pools: Mapping[str, int]
 
 
 class Tally:
@@ -53,7 +55,9 @@ class Tally:
                 self.history_warnings += 1
 
 
-async def stats_of(states: Iterable[PartitionState], tally: Tally) -> Stats:
+async def stats_of(
+    states: Iterable[PartitionState], tally: Tally, waiting_for_pools: Mapping[str, int]
+) -> Stats:
     """The numbers of a worker that owns partitions with these folds."""
     owned = 0
     open_runs: Counter[tuple[str, Status]] = Counter()
@@ -67,4 +71,4 @@ async def stats_of(states: Iterable[PartitionState], tally: Tally) -> Stats:
                 open_runs[name, run.status] += 1
                 longest = max(longest, len(run.outcomes))
             await asyncio.sleep(0)
-    return Stats(owned, open_runs, longest, tally.history_warnings, tally.events)
+    return Stats(owned, open_runs, longest, tally.history_warnings, tally.events, waiting_for_pools)

@@ -84,6 +84,11 @@ class Stay:
         """How many outcomes the run was told."""
         return self._run.told
 
+    @property
+    def max_payload_bytes(self) -> int:
+        """Largest JSON of what the code hands over."""
+        return self._run.max_payload_bytes
+
     # DurableScope: what waits ------------------------------------------------------------------------------
 
     def perform_sync(self, call: StepCall) -> Any:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import FrameType
 from typing import (
     Any,
@@ -29,8 +30,10 @@ from typing import (
 )
 
 from refold.engine.annotations import calling_frame, local_names, signature_of
+from refold.engine.input_type import InputType
 from refold.engine.operations import DurableScope, StepCall, StepOptions
-from refold.engine.payload import PayloadType
+from refold.engine.payload import MAX_PAYLOAD_BYTES, PayloadType, check_size
+from refold.engine.pool_steps import declare
 from refold.engine.retry import Retry
 from refold.engine.scope import StepContext, current
 from refold.log.errors import DefinitionError, UsageError
@@ -54,11 +57,13 @@ class _Step(Generic[P, R]):
         fn: The function itself, to be called plainly.
         options: Retries and timeouts.
         result_type: How the result is recorded and comes back.
+        input_type: How the arguments are written for a worker of the step's pool; None where it has none.
     """
 
     name: str
     options: StepOptions
     result_type: PayloadType[Any]
+    input_type: InputType | None
 
     def __init__(
         self, fn: Callable[..., Any], name: str, options: StepOptions, frame: FrameType | None
@@ -66,9 +71,9 @@ class _Step(Generic[P, R]):
         self.fn, self._binding = _unbound(fn)
         self.name = name
         self.options = options
-        self.result_type = PayloadType.of_return(
-            self.fn, f"result of step {name!r}", local_names(self.fn, frame)
-        )
+        local = local_names(self.fn, frame)
+        self.result_type = PayloadType.of_return(self.fn, f"result of step {name!r}", local)
+        self.input_type = None if options.pool is None else InputType(self.fn, name, local, "step")
         self._signature = signature_of(self.fn)
         self._fewest, self._most = _positional_range(self._signature)
         self._receiver: tuple[object, ...] = ()
@@ -93,6 +98,8 @@ class _Step(Generic[P, R]):
     def _call(
         self, args: tuple[object, ...], kwargs: dict[str, object], is_async: bool
     ) -> StepCall:
+        if self.input_type is not None:
+            return self._pool_call(self.input_type, args, kwargs, is_async)
         args = self._receiver + args
         # Arguments that do not fit are the caller's mistake and raise there, not in the step's attempts. Binding in
         # full takes longer than all else here, and a plain count answers for most calls.
@@ -100,6 +107,37 @@ class _Step(Generic[P, R]):
             self._signature.bind(*args, **kwargs)
         call = functools.partial(self.fn, *args, **kwargs)
         return StepCall(self.name, call, is_async, self.options, self.result_type)
+
+    def _pool_call(
+        self,
+        input_type: InputType,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        is_async: bool,
+    ) -> StepCall:
+        """The call as a worker of the pool gets it: with its arguments as JSON."""
+        if self._receiver:
+            raise UsageError(
+                f"step {self.name!r} of pool {self.options.pool!r} was called as a method: its object can't go to "
+                "another worker. Make it a function, or a static method, and pass what it needs"
+            )
+        self._signature.bind(*args, **kwargs)
+        text = input_type.encode(args, kwargs)
+        check_size(text, MAX_PAYLOAD_BYTES, f"input of step {self.name!r}")
+        call = functools.partial(self.fn, *args, **kwargs)
+        return StepCall(self.name, call, is_async, self.options, self.result_type, text)
+
+    def call_with(self, text: str) -> StepCall:
+        """The call of a pool's step with arguments that came as JSON.
+
+        Raises:
+            PayloadError: They do not fit the step's parameters.
+        """
+        assert self.input_type is not None, "it has a pool"
+        args, kwargs = self.input_type.decode(text)
+        call = functools.partial(self.fn, *args, **kwargs)
+        is_async = isinstance(self, AsyncStep)
+        return StepCall(self.name, call, is_async, self.options, self.result_type, text)
 
 
 class AsyncStep(_Step[P, R]):
@@ -216,6 +254,7 @@ def step(
     timeout_s: float | None = None,
     total_timeout_s: float | None = None,
     on_exhausted: OnExhausted = "fail",
+    pool: str | None = None,
 ) -> StepDecorator: ...
 def step(
     fn: Callable[..., Any] | None = None,
@@ -226,6 +265,7 @@ def step(
     timeout_s: float | None = None,
     total_timeout_s: float | None = None,
     on_exhausted: OnExhausted = "fail",
+    pool: str | None = None,
 ) -> object:
     """Make a function a step: a unit of outside work whose outcome is recorded once and replayed after.
 
@@ -240,6 +280,8 @@ def step(
         total_timeout_s: Longest time of all attempts with the pauses between them, in seconds.
         on_exhausted: When no attempt is left: "fail" raises the last error in the workflow, "park" puts the workflow
             aside for a person.
+        pool: The pool of workers that carries it out; the worker that runs the workflow where not given. Its arguments
+            go there as JSON, by their annotations.
 
     Returns:
         An `AsyncStep` or a `SyncStep`, to be called like the function.
@@ -248,6 +290,8 @@ def step(
         DefinitionError: The function can't be a step, or an option is out of its range.
     """
     options = options_of(retry, timeout_s, total_timeout_s, on_exhausted)
+    if pool is not None:
+        options = replace(options, pool=checked_name(pool, "pool"))
 
     def decorate(fn: Callable[..., Any]) -> AsyncStep[..., Any] | SyncStep[..., Any]:
         return _define(fn, name, options, calling_frame())
@@ -265,7 +309,9 @@ def _define(
         )
     recorded = checked_name(name if name is not None else qualified_name(function), "step")
     kind = AsyncStep[..., Any] if inspect.iscoroutinefunction(function) else SyncStep[..., Any]
-    return kind(fn, recorded, options, frame)
+    made = kind(fn, recorded, options, frame)
+    declare(made)
+    return made
 
 
 def _unbound(

@@ -22,6 +22,7 @@ from refold.engine.active import Items
 from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
 from refold.engine.failures import capture
 from refold.engine.payload import check_size
+from refold.engine.room import Room
 from refold.engine.scope import StepContext, enter_step
 from refold.log.errors import DefinitionError, StepTimeout
 
@@ -39,12 +40,13 @@ HandBack = Callable[[Launch], None]
 class _Attempt:
     """One attempt under way."""
 
-    __slots__ = ("context", "launch", "over", "started_at", "task", "timer")
+    __slots__ = ("begun", "context", "launch", "over", "started_at", "task", "timer")
 
     def __init__(self, launch: Launch, context: StepContext, started_at: int) -> None:
         self.launch = launch
         self.context = context
         self.started_at = started_at
+        self.begun = False  # written on the thread that it runs on
         self.over = False  # reported or cancelled: nothing more is heard of it
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -59,6 +61,7 @@ class Steps:
         hand_back: Told of each launch that was not begun, because `may_begin` said no; it may be launched again.
         may_begin: Whether steps may begin now. Asked on the thread that the step would run on.
         pool: Runs `def` steps; shared by all owners of a worker.
+        room: For how many steps there is room; shared likewise.
         clock: Wall clock, microseconds since 1970-01-01 UTC.
         namespace: Part of the idempotency keys, so that two namespaces never share one.
         max_payload_bytes: Largest JSON of a result.
@@ -72,6 +75,7 @@ class Steps:
         *,
         may_begin: Callable[[], bool],
         pool: Executor,
+        room: Room,
         clock: Callable[[], int],
         namespace: str,
         max_payload_bytes: int,
@@ -81,6 +85,9 @@ class Steps:
         self._wrote = wrote
         self._may_begin = may_begin
         self._pool = pool
+        self._room = room
+        self._outside: dict[tuple[str, int], Launch] = {}  # launches that wait for room
+        self._no_room_news = room.wake_with(self._let_in)
         self._clock = clock
         self._namespace = namespace
         self._max_payload_bytes = max_payload_bytes
@@ -88,6 +95,7 @@ class Steps:
         self._running: dict[tuple[str, int], _Attempt] = {}
         self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
         self._written: deque[tuple[StepContext, str, str]] = deque()  # with stream and item
+        self._ended = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -95,7 +103,21 @@ class Steps:
         return len(self._running)
 
     def launch(self, launch: Launch) -> None:
-        """Begin an attempt."""
+        """Begin an attempt, as soon as there is room for it."""
+        if self._room.is_full():
+            self._room.waiting += 1
+            self._outside[launch.workflow_id, launch.step] = launch
+        else:
+            self._begin(launch)
+
+    def _let_in(self) -> None:
+        while self._outside and not self._room.is_full():
+            launch = self._outside.pop(next(iter(self._outside)))
+            self._room.waiting -= 1
+            self._begin(launch)
+
+    def _begin(self, launch: Launch) -> None:
+        self._room.enter()
         now = self._clock()
         limit_s = _time_left_s(launch, now)
         deadline = None
@@ -122,6 +144,8 @@ class Steps:
 
     def cancel(self, workflow_id: str, step: int) -> None:
         """End an attempt that nobody waits for; its result is dropped."""
+        if self._outside.pop((workflow_id, step), None) is not None:
+            self._room.waiting -= 1
         attempt = self._running.get((workflow_id, step))
         if attempt is not None:
             self._finish(attempt)
@@ -130,9 +154,26 @@ class Steps:
                 attempt.task.cancel()
 
     def cancel_all(self) -> None:
-        """End all attempts; their results are dropped."""
+        """End all attempts, and hear nothing more of any; their results are dropped."""
+        self._leave_queue()
+        self._no_room_news()
         for workflow_id, step in list(self._running):
             self.cancel(workflow_id, step)
+
+    def under_way(self) -> list[Launch]:
+        """The attempts that have begun, or are about to, and have not been reported."""
+        return [attempt.launch for attempt in self._running.values() if attempt.begun]
+
+    def cancel_queued(self) -> None:
+        """Forget the attempts that have not begun."""
+        self._leave_queue()
+        for (workflow_id, step), attempt in list(self._running.items()):
+            if not attempt.begun:
+                self.cancel(workflow_id, step)
+
+    def _leave_queue(self) -> None:
+        self._room.waiting -= len(self._outside)
+        self._outside.clear()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no step is under way; returns whether that came within the time."""
@@ -142,12 +183,21 @@ class Steps:
             return False
         return True
 
+    async def wait_less(self, timeout_s: float) -> bool:
+        """Wait until an attempt has ended, or the time is over; returns whether none is under way any more."""
+        self._ended.clear()
+        if self._running:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), timeout_s)
+        return not self._running
+
     # On the event loop ------------------------------------------------------------------------------------
 
     async def _run_async(self, attempt: _Attempt, limit_s: float | None) -> None:
         if not self._may_begin():
             self._end(attempt, None)
             return
+        attempt.begun = True
         enter_step(attempt.context)  # the task has a context of its own: nothing to leave again
         call = attempt.launch.call
         timeout: asyncio.Timeout | None = None
@@ -201,6 +251,8 @@ class Steps:
         if attempt.timer is not None:
             attempt.timer.cancel()
         self._running.pop((attempt.launch.workflow_id, attempt.launch.step), None)
+        self._room.leave()
+        self._ended.set()
         if not self._running:
             self._idle.set()
 
@@ -230,6 +282,7 @@ class Steps:
     # On a thread of the pool ------------------------------------------------------------------------------
 
     def _run(self, attempt: _Attempt) -> tuple[_Attempt, StepResult | None]:
+        attempt.begun = True  # before the look: who asks for what is under way misses none
         if attempt.over or not self._may_begin():
             return attempt, None
         enter_step(attempt.context)

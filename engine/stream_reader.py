@@ -11,9 +11,11 @@ from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 from refold.engine.accepted import Accepted
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.payload import PayloadType
-from refold.engine.reader import not_found
+from refold.engine.reader import beheaded, missing, read_partition
 from refold.engine.state import Ended
+from refold.log.chain_walk import Beginning, beginning
 from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
@@ -30,15 +32,25 @@ class StreamReader(Generic[T]):
         name: The stream's name.
         item_type: Type of an item.
         start: Index of the first item to give, from 0.
+        blobs: Where large payloads are read.
     """
 
     def __init__(
-        self, log: Log, workflow_id: str, name: str, item_type: object, start: int
+        self,
+        log: Log,
+        workflow_id: str,
+        name: str,
+        item_type: object,
+        start: int,
+        *,
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
+        self._blobs = blobs
         self._log = log
         self._workflow_id = workflow_id
         self._name = name
         self._next = start
+        self._beginning = Beginning()
         self._accepted = Accepted()
         self._found = False
         self._ended = False
@@ -51,22 +63,34 @@ class StreamReader(Generic[T]):
 
         Raises:
             WorkflowNotFound: There is no such workflow.
-            PayloadError: An item does not fit the type.
+            LogTrimmed: Items that are asked for were trimmed.
+            PayloadError: An item does not fit the type, or its blob can't be had.
+            BlobsUnavailable: The blob store can't be read now.
         """
         partition = partition_of(self._workflow_id, self._log.partitions)
         end = (await self._log.bounds(Channel.EVENTS, partition)).end
-        there = self._log.read(Channel.EVENTS, partition, 0, end, key=self._workflow_id)
+        start = await beginning(self._log, partition)
+        self._beginning, self._accepted = start, Accepted(start.claim)
+        there = self._log.read(Channel.EVENTS, partition, start.offset, end, key=self._workflow_id)
         async with aclosing(there):
             async for records in there:
                 for items in self._items_of(records):
                     yield items
         if not self._found:
-            raise not_found(self._log, self._workflow_id)
+            await self._check_open(partition)
         coming = self._log.tail(Channel.EVENTS, partition, end)
         async with aclosing(coming):
             while not self._ended:
                 for items in self._items_of(await anext(coming), to_end=True):
                     yield items
+
+    async def _check_open(self, partition: int) -> None:
+        """No event of it is left: it may be a run that has been waiting since before the log was trimmed."""
+        if self._beginning.offset > 0:
+            state = await read_partition(self._log, partition, self._workflow_id)
+            if self._workflow_id in state.open:
+                return
+        raise await missing(self._log, self._workflow_id, self._beginning)
 
     def _items_of(self, records: Sequence[Record], *, to_end: bool = False) -> "list[Sequence[T]]":
         batches: list[Sequence[T]] = []
@@ -89,8 +113,11 @@ class StreamReader(Generic[T]):
             self._ended = False
         elif isinstance(event, StreamWritten) and event.name == self._name:
             after = event.index + event.count
+            if event.index > self._next and self._beginning.offset > 0:
+                raise beheaded(self._workflow_id, self._beginning)
             if after > self._next:
-                items = self._items.decode(event.payload)[max(0, self._next - event.index) :]
+                payload = self._blobs.read(event.payload, self._items.what)
+                items = self._items.decode(payload)[max(0, self._next - event.index) :]
                 self._next = after
                 return [items]
         return []

@@ -42,10 +42,11 @@ class Stream:
                 f"stream {self._name!r} was written to outside a workflow; workflow code and its steps write to"
                 " streams, others read them from the workflow's handle"
             )
-        text = encoded(item, f"item of stream {self._name!r}")
+        what = f"item of stream {self._name!r}"
         if isinstance(scope, StepContext):
-            scope.write(self._name, text)
+            scope.write(self._name, encoded(item, what))
             return
+        text = encoded(item, what, scope.max_payload_bytes)
         scope.emit(emission("stream.written", self._name, f"[{text}]"))
 
 

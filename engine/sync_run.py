@@ -12,6 +12,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from refold.engine.base_run import BaseRun, EncodeInput
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import call_source
 from refold.engine.guard import GuardMode
 from refold.engine.inbox import Message, Topic
@@ -54,6 +55,7 @@ class SyncRun(BaseRun):
         slots: Where it gets its thread from.
         guard: What to do about side effects in workflow code.
         stall_report_s: Seconds after which code that has not come back is reported, and again each time.
+        blobs: Where large payloads are read.
     """
 
     def __init__(  # noqa: PLR0913 - each is a plain fact about the run
@@ -68,8 +70,9 @@ class SyncRun(BaseRun):
         slots: ThreadSlots,
         guard: GuardMode = "raise",
         stall_report_s: float = STALL_REPORT_S,
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
-        super().__init__(facts, result_type, encode_input, guard)
+        super().__init__(facts, result_type, encode_input, guard, blobs)
         self._function = function
         self._args = args
         self._kwargs = kwargs
@@ -236,8 +239,18 @@ class SyncRun(BaseRun):
         self._emit(make, call_source())
 
     def message(self, topic: Topic) -> Message | None:
-        """Take the oldest message of a topic that the code was told by now."""
-        return self._inbox.take(topic)
+        """Take the oldest message of a topic that the code was told by now.
+
+        Raises:
+            Suspended: Its payload can't be had, which has ended the run.
+        """
+        message = self._inbox.take(topic)
+        if message is None:
+            return None
+        readable = self._with_text(message)
+        if readable is None:
+            raise Suspended
+        return readable
 
     def has_ended(self, step: int) -> bool:
         """Whether the code was told by now that the child which request `step` started has ended."""

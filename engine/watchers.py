@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from refold.engine.effects import Answer, Effect, Lookup
-from refold.engine.state import Ended, WorkflowState
+from refold.engine.state import Closed, Ended, WorkflowState
 from refold.log.commands import Reply, ReplyStatus
 from refold.log.errors import WorkflowEnded
 from refold.log.events import (
@@ -95,11 +95,13 @@ class Watchers:
             _, oldest = self._results.popitem(last=False)
             self._result_bytes -= _size(oldest)
 
-    def result(self, workflow_id: str, client_id: str, command_id: str) -> Effect:
+    def result(self, workflow_id: str, closed: Closed, client_id: str, command_id: str) -> Effect:
         """How an ended run ended: from memory, else by a look into the log."""
         known = self._results.get(workflow_id)
         if known is None:
-            return Lookup(workflow_id, client_id, command_id)
+            return Lookup(
+                workflow_id, client_id, command_id, offset=closed.offset, claim=closed.claim
+            )
         return Answer(client_id, replace(known, command_id=command_id))
 
     def abandoned(self) -> list[Answer]:

@@ -10,15 +10,23 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refold.engine.active import Items
-from refold.engine.effects import Answer, Effect, Launch, Lookup, Post, StepResult
+from refold.engine.blobs import IN_RECORDS, Blobs
+from refold.engine.checkpoints import CheckpointSettings
+from refold.engine.effects import Answer, Effect, Grant, Launch, Lookup, Post, StepResult
+from refold.engine.handover import Reporter
+from refold.engine.migration_marks import require_not_moved
 from refold.engine.owner import Owner, OwnerSettings, Runs
+from refold.engine.pools import DEFAULT_LEASE_S, all_waiting
 from refold.engine.proof import Proof
-from refold.engine.reader import fold_range, read_lookup
+from refold.engine.reader import read_lookup
+from refold.engine.recovery import Folded, recover
+from refold.engine.room import Room
 from refold.engine.state import PartitionState
 from refold.engine.stats import Tally
 from refold.engine.steps import Steps
@@ -28,9 +36,10 @@ from refold.log.codec import (
     encode_event,
     encode_reply,
 )
-from refold.log.commands import Command, Reply
+from refold.log.commands import Command, Reply, ReportStep
 from refold.log.errors import AppendUnknown, LogCorrupt, LogError, LogMismatch, LogUnavailable
 from refold.log.events import PartitionClaimed, Unreadable
+from refold.log.health import CHECK_EVERY_S, Checked, watch
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log, Membership, Record
 
@@ -41,8 +50,14 @@ MAX_SLEEP_S = 1.0
 """Longest sleep before the wall clock is looked at again: it may have been set meanwhile."""
 MAX_POSTS = 1_000
 """Commands to other workflows that go out together."""
+RECORD_HEADROOM_BYTES = 8_000
+"""Of a record beside its payload: names, ids, the worker."""
+MIN_PAYLOAD_BYTES = 1_000
 RECOVERY_SLICE = 50
 """Runs that are replayed before others get the event loop."""
+GRACE_S = 0.25
+"""How long a partition that is to move waits for steps under way, before it is handed over without them: most steps
+are shorter, and nobody works on the partition meanwhile."""
 LOST_PAUSE_S = 1.0
 """Pause before a lost partition is claimed back: the group, which assigns it, knows of its new owner before we do, and
 tells us within some heartbeats. Without it a worker that was stopped takes its old partitions from their new owner."""
@@ -73,14 +88,24 @@ class WorkerSettings:
         name: Its name, recorded in every event that it writes.
         threads: Most `def` steps that run at once.
         max_payload_bytes: Largest JSON of one argument list or result.
-        drain_s: How long a stop waits for steps under way, in seconds; what is not done by then runs again
+        drain_s: How long steps under way may go on after a stop, in seconds; what is not done by then runs again
             elsewhere.
+        max_steps: Steps that are under way at a time, `async def` ones as well; further ones wait. None for any number.
+        max_runs: Runs whose code is in memory at a time; further ones wait. None for any number.
+        max_memory_bytes: Memory of the process above which no further run is taken up. None for any.
+        checkpoints: When checkpoints are written and what they forget.
+        pool_lease_s: How long a pool's worker may go on with a step without a word, in seconds.
     """
 
     name: str
     threads: int = 32
     max_payload_bytes: int = 900_000
     drain_s: float = 10.0
+    max_steps: int | None = None
+    max_runs: int | None = 20_000
+    max_memory_bytes: int | None = None
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    pool_lease_s: float = DEFAULT_LEASE_S
 
 
 class Worker:
@@ -94,9 +119,10 @@ class Worker:
         halted: Told of a partition that can't go on (corrupt log, wrong topic), with the reason.
         clock: Wall clock, microseconds since 1970-01-01 UTC.
         elapsed: A clock that only goes forward, in microseconds: alarms look at both.
+        blobs: Where large payloads are put and read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a plain part of the worker
         self,
         log: Log,
         runs: Runs,
@@ -106,14 +132,19 @@ class Worker:
         halted: Callable[[int, LogError], None],
         clock: Callable[[], int] = wall_clock,
         elapsed: Callable[[], int] = elapsed_clock,
+        blobs: Blobs = IN_RECORDS,
     ) -> None:
         self.log = log
+        self.blobs = blobs
         self.runs = runs
         self.settings = settings
         self.clock = clock
         self.elapsed = elapsed
+        self.check_every_s = CHECK_EVERY_S
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="refold-step")
         self.random = random.SystemRandom().random
+        self.step_room = Room(settings.max_steps)
+        self.room = Room(settings.max_runs, settings.max_memory_bytes, elapsed=elapsed)
         self.tally = Tally()
         self._answer_locally = answer_locally
         self._halted = halted
@@ -123,7 +154,9 @@ class Worker:
         self._replies: dict[int, list[Entry]] = {}
         self._reply_task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[object]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._recovered = asyncio.Event()
 
     @property
@@ -132,6 +165,12 @@ class Worker:
         if self._membership is None:
             raise RuntimeError("the worker has not been started")
         return self._membership
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """Largest JSON of a payload: the setting, or less where the log takes less."""
+        room = self.log.max_record_bytes - RECORD_HEADROOM_BYTES
+        return max(MIN_PAYLOAD_BYTES, min(self.settings.max_payload_bytes, room))
 
     @property
     def owned(self) -> list[int]:
@@ -149,23 +188,50 @@ class Worker:
         owners = [session.owner for session in self._sessions.values() if session.ready]
         return [owner.state for owner in owners if owner is not None]
 
+    def waiting_for_pools(self) -> Counter[str]:
+        """How many attempts each pool has nobody for, in the partitions that are owned."""
+        owners = [session.owner for session in self._sessions.values() if session.ready]
+        return all_waiting(owner.pools for owner in owners if owner is not None)
+
     async def start(self) -> None:
         """Join the group. Partitions come as they are assigned."""
         self._membership = await self.log.join(self.settings.name, self)
         for partition in self._sessions:  # assigned while joining
             self._sessions[partition].begin()
+        if isinstance(self.log, Checked):
+            self._watching = asyncio.get_running_loop().create_task(
+                watch(self.log, self._halt_now, lambda: asyncio.sleep(self.check_every_s))
+            )
+
+    def _halt_now(self, partition: int, error: LogError) -> None:
+        """The log is no longer the one that was opened: drop the partition, with nothing more written."""
+        self.halt(partition, error)
+        session = self._sessions.pop(partition, None)
+        if session is not None:
+            task = asyncio.get_running_loop().create_task(session.give_up(0.0, 0.0))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def stop(self) -> None:
-        """Drain: take no more commands, let steps finish within `drain_s`, then leave the group."""
+        """Hand all partitions over and leave the group; steps under way may finish within `drain_s`."""
         self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
         sessions = list(self._sessions.values())
-        await asyncio.gather(*(session.drain(self.settings.drain_s) for session in sessions))
+        drain_s = self.settings.drain_s
+        membership = self._membership
+        # Where nobody would take over, there is nothing to hurry for.
+        grace_s = drain_s if membership is None or membership.alone else GRACE_S
+        leftovers = await asyncio.gather(*(s.give_up(drain_s, grace_s) for s in sessions))
+        if self._membership is not None:
+            await self._membership.leave()  # before the steps that are left: others may begin
+        await asyncio.gather(*(left.finish() for left in leftovers if left is not None))
         if self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
         if self._reply_task is not None:
             await self._reply_task
-        if self._membership is not None:
-            await self._membership.leave()
+        if self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     # Listener: called by the membership -------------------------------------------------------------------
@@ -190,7 +256,15 @@ class Worker:
         session = self._sessions.pop(partition, None)
         if session is not None:
             drain_s = 0.0 if lost else self.settings.drain_s
-            task = asyncio.get_running_loop().create_task(session.drain(drain_s))
+
+            grace_s = GRACE_S if self.membership.waits_for_release else 0.0
+
+            async def end() -> None:
+                leftover = await session.give_up(drain_s, grace_s)
+                if leftover is not None:
+                    await leftover.finish()
+
+            task = asyncio.get_running_loop().create_task(end())
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
@@ -227,6 +301,19 @@ class Worker:
                 # A reply is a hint: the clients ask again.
                 logger.warning("replies could not be sent, the clients will ask again: %s", error)
 
+    def in_background(self, work: Coroutine[object, object, None], failure: str) -> None:
+        """Do what nobody waits for; where it fails, say `failure` and why."""
+
+        async def done() -> None:
+            try:
+                await work
+            except LogError as error:
+                logger.warning("%s: %s", failure, error)
+
+        task = asyncio.get_running_loop().create_task(done())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     def halt(self, partition: int, error: LogError) -> None:
         """A partition can't go on; others do."""
         logger.error("partition %d is halted: %s", partition, error)
@@ -245,6 +332,7 @@ class _Session:
         self._owner: Owner | None = None
         self._steps: Steps | None = None
         self._task: asyncio.Task[None] | None = None
+        self._no_room_news = worker.room.wake_with(self._wake_up)
         self._draining = False  # nothing new is begun
         self._finishing = False  # the pump returns when all that was made is durable
         self._wake: asyncio.Future[None] | None = None
@@ -254,6 +342,7 @@ class _Session:
         self._handed_back: list[Effect] = []
         self._failure: Exception | None = None
         self._failed_at: tuple[int, Exception] | None = None  # offset of a command, and its error
+        self._leftover: _Leftover | None = None
         self._outgoing: list[Post] = []
         self._post_task: asyncio.Task[None] | None = None
 
@@ -305,7 +394,10 @@ class _Session:
             else:
                 owner.handle(offset, command, now)
         except Exception as error:  # noqa: BLE001 - told by `_pump`
-            self._failed_at = offset, error
+            if not isinstance(
+                error, LogUnavailable
+            ):  # e.g. the blob store: no fault of the command
+                self._failed_at = offset, error
             self._fail(error)
             return False
         return True
@@ -315,29 +407,55 @@ class _Session:
         self._failure = error
         self._wake_up()
 
-    async def drain(self, drain_s: float) -> None:
-        """Let steps under way finish and be recorded, then give the partition up."""
+    async def give_up(self, drain_s: float, grace_s: float) -> "_Leftover | None":
+        """Give the partition up: at once, or as soon as steps that are about to end have been recorded.
+
+        Args:
+            drain_s: How long steps under way may go on; 0 where the partition is lost already.
+            grace_s: How long the owner waits for them before it hands the partition over without them.
+
+        Returns:
+            The steps that go on and whose ends are to be reported to the next owner; None where there are none.
+        """
         self._draining = True
         self.proof.withdraw()
+        leftover: _Leftover | None = None
         if self._task is not None:
-            if self._steps is not None and drain_s > 0:
-                await self._steps.wait_idle(drain_s)
+            steps = self._steps
+            if steps is not None and drain_s > 0:
+                steps.cancel_queued()
+                idle = await steps.wait_idle(min(drain_s, grace_s))
+                if not idle and self.ready and self._steps is steps:
+                    leftover = self._hand_over(steps, drain_s)
                 self._finishing = True
                 self._wake_up()
                 await asyncio.wait([self._task], timeout=drain_s)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._drop()
+        self._no_room_news()
         self._worker.membership.release(self._partition)
+        return leftover
+
+    def _hand_over(self, steps: Steps, drain_s: float) -> "_Leftover | None":
+        owner, worker = self._owner, self._worker
+        if owner is None or owner.lost_to is not None:
+            return None
+        now = worker.clock()
+        due_at = now + round(drain_s * MICROSECONDS)
+        owner.hand_over(steps.under_way(), due_at, now)
+        self._leftover = _Leftover(worker, self._partition, steps, due_at)
+        self._steps = None  # they go on when the partition is dropped
+        return self._leftover
 
     # Serving ----------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        backoff_s = 0.05
+        backoff_s, longest_s = 0.05, MAX_BACKOFF_S
         while not self._finishing:
             try:
                 await self._own()
-                backoff_s = LOST_PAUSE_S
+                longest_s = backoff_s = LOST_PAUSE_S
             except (LogCorrupt, LogMismatch) as error:
                 self._drop()
                 self._worker.halt(self._partition, error)
@@ -346,13 +464,15 @@ class _Session:
                 logger.warning(
                     "partition %d: %s; beginning again from the log", self._partition, error
                 )
+                longest_s = LOST_PAUSE_S  # the log itself waits for what is away
             except Exception:
+                longest_s = MAX_BACKOFF_S
                 logger.exception(
                     "partition %d: unexpected error; beginning again from the log", self._partition
                 )
             self._drop()
             await self._pause(backoff_s)
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            backoff_s = min(backoff_s * 2, longest_s)
 
     async def _pause(self, backoff_s: float) -> None:
         if not self._finishing:
@@ -361,11 +481,24 @@ class _Session:
     async def _own(self) -> None:
         """Claim, recover and pump; returns when a newer claim was met."""
         worker = self._worker
-        state = await claim(self._log, self._partition, worker.settings.name, worker.clock)
+        folded = await claim(self._log, self._partition, worker.settings.name, worker.clock)
         settings = OwnerSettings(
-            worker=worker.settings.name, max_payload_bytes=worker.settings.max_payload_bytes
+            worker=worker.settings.name,
+            max_payload_bytes=worker.max_payload_bytes,
+            checkpoints=worker.settings.checkpoints,
+            pool_lease_s=worker.settings.pool_lease_s,
         )
-        owner = Owner(self._partition, state, settings, worker.runs, worker.random, worker.elapsed)
+        owner = Owner(
+            self._partition,
+            folded.state,
+            settings,
+            worker.runs,
+            worker.random,
+            worker.elapsed,
+            folded.since_bytes,
+            worker.room,
+            worker.blobs.lift,
+        )
         self._owner = owner
         self._steps = Steps(
             self._step_done,
@@ -373,11 +506,15 @@ class _Session:
             self._wrote,
             may_begin=self.proof.is_fresh,
             pool=worker.pool,
+            room=worker.step_room,
             clock=worker.clock,
             namespace=self._log.namespace,
-            max_payload_bytes=worker.settings.max_payload_bytes,
+            max_payload_bytes=worker.max_payload_bytes,
         )
-        for count, _ in enumerate(owner.recover(worker.clock()), 1):
+        commands_end = 0
+        if owner.state.handed:
+            commands_end = (await self._log.bounds(Channel.COMMANDS, self._partition)).end
+        for count, _ in enumerate(owner.recover(worker.clock(), commands_end), 1):
             if count % RECOVERY_SLICE == 0:
                 await self._carry_out(owner, self._steps)
                 await asyncio.sleep(0)
@@ -403,8 +540,9 @@ class _Session:
                 follow_from, self._follow_from = self._follow_from, None
                 if not self._draining:
                     self._worker.membership.follow(self._partition, follow_from)
-            entries = owner.take_entries()
+            blobs, entries = owner.take_blobs(), owner.take_entries()
             if entries:
+                await self._worker.blobs.write(blobs)  # before the records that name them
                 await self._append(owner, entries)
             elif self._finishing:
                 return
@@ -428,7 +566,7 @@ class _Session:
         effects = [*handed_back, *owner.take_effects()]
         if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
             await self._probe(owner)
-        if any(isinstance(effect, Launch) for effect in effects):
+        if any(isinstance(effect, Launch | Grant) for effect in effects):
             while owner.lost_to is None and not (self.proof.withdrawn or self.proof.is_fresh()):
                 await self._probe(owner)
         if owner.lost_to is not None:
@@ -439,16 +577,24 @@ class _Session:
             if isinstance(effect, Launch):
                 if not self.proof.withdrawn and owner.wants(effect):
                     steps.launch(effect)
-            elif isinstance(effect, Answer):
-                answers.append(effect)
+            elif isinstance(effect, Answer | Grant):
+                answers.extend(self._said(effect))
             elif isinstance(effect, Post):
                 self._outgoing.append(effect)
-            else:
+            elif isinstance(effect, Lookup):
                 self._look_up(effect)
+            else:
+                self._note_checkpoint(owner.offset_of(effect))
         if answers:
             self._worker.answer(answers)
         if self._outgoing and self._post_task is None:
             self._post_task = asyncio.get_running_loop().create_task(self._post_all(owner))
+
+    def _said(self, effect: Answer | Grant) -> list[Answer]:
+        """What is told; nobody is let begin once the partition is to be given up."""
+        if isinstance(effect, Grant):
+            return [] if self.proof.withdrawn else [Answer(*effect)]
+        return [effect]
 
     async def _post_all(self, owner: Owner) -> None:
         """Post commands to other workflows, in order; those to different partitions go out side by side."""
@@ -519,12 +665,21 @@ class _Session:
             reply = await read_lookup(self._log, self._partition, lookup)
             self._worker.answer([Answer(lookup.client_id, reply)])
 
-        task = asyncio.get_running_loop().create_task(find())
-        task.add_done_callback(_log_failure)
+        self._worker.in_background(
+            find(), "a result could not be looked up, the client will ask again"
+        )
+
+    def _note_checkpoint(self, offset: int) -> None:
+        self._worker.in_background(
+            self._log.set_bookmark(self._partition, offset),
+            f"where the checkpoint of partition {self._partition} is could not be noted, the one before will be used",
+        )
 
     def _step_done(self, launch: Launch, result: StepResult) -> None:
         owner = self._owner
-        if owner is not None:
+        if self._leftover is not None:
+            self._leftover.reporter.done(launch, result)
+        elif owner is not None:
             try:
                 owner.step_done(launch, result, self._worker.clock())
             except Exception as error:  # noqa: BLE001 - told by `_pump`
@@ -533,12 +688,19 @@ class _Session:
 
     def _wrote(self, launch: Launch, items: Items) -> None:
         owner = self._owner
-        if owner is not None:
-            owner.wrote(launch, items, self._worker.clock())
+        if self._leftover is not None:
+            self._leftover.reporter.wrote(launch, items)
+        elif owner is not None:
+            try:
+                owner.wrote(launch, items, self._worker.clock())
+            except Exception as error:  # noqa: BLE001 - told by `_pump`
+                self._fail(error)
             self._wake_up()
 
     def _not_begun(self, launch: Launch) -> None:
-        if self._owner is not None:
+        if self._leftover is not None:
+            self._leftover.reporter.done(launch, None)
+        elif self._owner is not None:
             self._handed_back.append(launch)
             self._wake_up()
 
@@ -591,26 +753,69 @@ class _Session:
         self._wake = None
 
 
-async def claim(log: Log, partition: int, worker: str, clock: Callable[[], int]) -> PartitionState:
+class _Leftover:
+    """Steps that go on after their partition was handed over.
+
+    Args:
+        worker: Whose they are.
+        partition: The partition.
+        steps: They, and nothing else.
+        due_at: How long the next owner waits for them, microseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(self, worker: Worker, partition: int, steps: Steps, due_at: int) -> None:
+        self.reporter = Reporter(self._append, worker.clock, worker.blobs)
+        self._worker = worker
+        self._partition = partition
+        self._steps = steps
+        self._due_at = due_at
+
+    async def finish(self) -> None:
+        """Wait for the steps, and report each when it ends; those that are late are cancelled, and run again."""
+        while not await self._steps.wait_less(max(0.0, self._left_s())):
+            await self.reporter.send(until=lambda: self._left_s() <= 0)
+            if self._left_s() <= 0:
+                break
+        await self.reporter.send(until=lambda: self._left_s() <= 0)
+        self._steps.cancel_all()
+
+    def _left_s(self) -> float:
+        return (self._due_at - self._worker.clock()) / MICROSECONDS
+
+    async def _append(self, reports: Sequence[ReportStep]) -> None:
+        entries = [encode_command(report) for report in reports]
+        await self._worker.log.append(Channel.COMMANDS, self._partition, entries)
+
+
+async def claim(
+    log: Log,
+    partition: int,
+    worker: str,
+    clock: Callable[[], int],
+    folded: Folded | None = None,
+) -> Folded:
     """Become the owner of a partition: fold it, claim it, until a claim of ours is the accepted one.
 
+    Args:
+        log: An open log.
+        partition: Which of its partitions.
+        worker: Who claims.
+        clock: Microseconds since 1970-01-01 UTC.
+        folded: A fold of it that has been begun; consumed.
+
     Returns:
-        The state up to and with the accepted claim.
+        The fold up to and with the accepted claim.
 
     Raises:
         LogCorrupt: The partition can't be folded.
+        LogMismatch: Its namespace has moved, or is only being filled.
         LogError: The log can't be read or written.
     """
-    state = PartitionState()
-    position = 0
-    start = (await log.bounds(Channel.EVENTS, partition)).start
-    if start > 0:
-        raise LogCorrupt(
-            f"the first {start} events of partition {partition} of {log.namespace!r} are gone, and there "
-            "is no checkpoint: restore the log, or set its retention to unlimited before it is too late"
-        )
+    folded = folded or await recover(log, partition)
     while True:
-        position = await fold_range(log, partition, state, position)
+        await folded.go_on(log, partition)
+        state = folded.state
+        require_not_moved(state.owner, worker, log.namespace, partition)
         event = PartitionClaimed(
             workflow_id=None,
             position=None,
@@ -623,13 +828,6 @@ async def claim(log: Log, partition: int, worker: str, clock: Callable[[], int])
         )
         entry, _ = encode_event(event, state.chain)
         (offset,) = await log.append(Channel.EVENTS, partition, [entry])
-        position = await fold_range(log, partition, state, position, offset + 1)
+        await folded.go_on(log, partition, offset + 1)
         if state.claim == offset:
-            return state
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.warning(
-            "a result could not be looked up, the client will ask again: %s", task.exception()
-        )
+            return folded

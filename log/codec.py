@@ -24,8 +24,12 @@ the claim goes on from `link_claim(chain so far, the claim's chain)`.
     {workflow_id}/{position}/{kind}                    events of a workflow
     partition/{partition}/{claim}/partition.claimed    of the claims that would replace `claim`, one is accepted
     partition/{partition}/{command}/command.refused    one command causes one event
+    partition/{partition}/{claim}/partition.handed_over     an owner gives up once
+    partition/{partition}/{name}/checkpoint.begun           `name` is the checkpoint's; likewise checkpoint.completed
+    partition/{partition}/{name}.{index}/checkpoint.part
+    partition/{partition}/{name}/partition.migrated         a namespace is copied into once
 
-Two of them are never equal: kinds and numbers hold no "/", and the last two kinds are never a workflow's.
+Two of them are never equal: kinds and numbers hold no "/", and the last kinds are never a workflow's.
 """
 
 import struct
@@ -36,9 +40,15 @@ from refold.log.commands import COMMAND_CLASSES, Command, Reply, ReplyStatus
 from refold.log.errors import LogError, PayloadError
 from refold.log.events import (
     EVENT_CLASSES,
+    CheckpointBegun,
+    CheckpointCompleted,
+    CheckpointPart,
     CommandRefused,
     Event,
+    OwnEvent,
     PartitionClaimed,
+    PartitionHandedOver,
+    PartitionMigrated,
     Unreadable,
 )
 from refold.log.flat_avro import Malformed
@@ -134,6 +144,12 @@ def event_id_of(event: Event) -> str:
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
         case CommandRefused():
             return f"partition/{event.partition}/{event.command}/{event.kind}"
+        case PartitionHandedOver():
+            return f"partition/{event.partition}/{event.claim}/{event.kind}"
+        case CheckpointBegun() | CheckpointCompleted() | PartitionMigrated():
+            return f"partition/{event.partition}/{event.name}/{event.kind}"
+        case CheckpointPart():
+            return f"partition/{event.partition}/{event.name}.{event.index}/{event.kind}"
         case _ if event.workflow_id is None or event.position is None:
             raise PayloadError(
                 f"event {event.kind} of workflow {event.workflow_id!r} at position {event.position}: "
@@ -141,6 +157,24 @@ def event_id_of(event: Event) -> str:
             )
         case _:
             return f"{event.workflow_id}/{event.position}/{event.kind}"
+
+
+def _headers(event: Event, event_id: bytes) -> tuple[tuple[str, bytes], ...]:
+    return _KIND_HEADERS[type(event)], ("event_id", event_id), ("claim", b"%d" % event.claim)
+
+
+def verify_event(event: Event, record: Record, previous: bytes) -> bool:
+    """`verify`, for whoever has decoded the record.
+
+    Args:
+        event: What the record decodes to.
+        record: A record of the events.
+        previous: Chain of the partition's accepted event before, 32 bytes. Not used for a claim.
+    """
+    start = GENESIS if isinstance(event, PartitionClaimed) else previous
+    headers = _headers(event, event_id_of(event).encode())
+    said = record.headers[: len(headers)]
+    return event.chain == link(start, record.value[_REST:]) and said == headers
 
 
 class Codec:
@@ -181,7 +215,7 @@ class Codec:
         except MISFIT as error:
             raise _EVENTS.misfit(event, error) from error
         chain = link(GENESIS if cls is PartitionClaimed else previous, rest)
-        headers = (_KIND_HEADERS[cls], ("event_id", event_id), ("claim", b"%d" % event.claim))
+        headers = _headers(event, event_id)
         return Entry(event.workflow_id, self._event_frame + chain + rest, headers), chain
 
     def decode_event(self, record: Record) -> Event | Unreadable:
@@ -198,7 +232,7 @@ class Codec:
                 record, f"the record's key is not its workflow, {event.workflow_id!r}"
             )
         of_workflow = event.workflow_id is not None and event.position is not None
-        if not of_workflow and not isinstance(event, PartitionClaimed | CommandRefused):
+        if not of_workflow and not isinstance(event, OwnEvent):
             return _unreadable(record, f"{event.kind} has no workflow or no position")
         return event
 
@@ -248,13 +282,7 @@ class Codec:
             False as well for what is no event of this release.
         """
         event = self.decode_event(record)
-        if isinstance(event, Unreadable):
-            return False
-        rest = record.value[_REST:]
-        entry, _ = self.encode_event(event, previous)
-        said = record.headers[: len(entry.headers)]
-        start = GENESIS if isinstance(event, PartitionClaimed) else previous
-        return event.chain == link(start, rest) and said == entry.headers
+        return not isinstance(event, Unreadable) and verify_event(event, record, previous)
 
     def _encode(self, value: _T, shape: _Shape, records: FlatRecord[_T]) -> bytes:
         try:

@@ -253,6 +253,60 @@ class ReportChild(CommandBase):
     error_stack: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportStep(CommandBase):
+    """To a partition's owner: what became of a step that another worker carried out.
+
+    Either the owner before handed the partition over and went on with the step, or `reply_to` is a pool's worker.
+
+    Args:
+        step: Its number.
+        attempt: Which attempt it was.
+        payload: JSON object, as `engine/handover.py` writes it.
+    """
+
+    kind: ClassVar[str] = "step.report"
+
+    step: int
+    attempt: int
+    payload: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferWork(CommandBase):
+    """From a pool's worker to a partition's owner: the steps that `reply_to` has. `workflow_id` names its pools.
+
+    Args:
+        payload: JSON object, as `engine/pool_messages.py` writes it.
+    """
+
+    kind: ClassVar[str] = "work.offer"
+
+    payload: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginStep(CommandBase):
+    """May `reply_to`, a pool's worker, begin this attempt at step `step`, which it was given?"""
+
+    kind: ClassVar[str] = "step.begin"
+
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepStep(CommandBase):
+    """`reply_to`, a pool's worker, goes on with this attempt at step `step`."""
+
+    kind: ClassVar[str] = "step.keep"
+
+    step: int
+    attempt: int
+
+
 Command = (
     StartWorkflow
     | WatchWorkflow
@@ -269,6 +323,10 @@ Command = (
     | CopyHistory
     | ConfirmDelivery
     | ReportChild
+    | ReportStep
+    | OfferWork
+    | BeginStep
+    | KeepStep
 )
 
 COMMAND_CLASSES: tuple[type[Command], ...] = (
@@ -287,6 +345,10 @@ COMMAND_CLASSES: tuple[type[Command], ...] = (
     CopyHistory,
     ConfirmDelivery,
     ReportChild,
+    ReportStep,
+    OfferWork,
+    BeginStep,
+    KeepStep,
 )
 
 ReplyStatus = Literal[
@@ -300,6 +362,9 @@ ReplyStatus = Literal[
     "answered",
     "value",
     "unknown",
+    "step",
+    "granted",
+    "cancel",
 ]
 
 
@@ -312,7 +377,8 @@ class Reply:
         workflow_id: The workflow that it is about.
         status: `accepted`/`refused` answer the command; `completed`/`failed`/`cancelled`/`terminated`/`parked` tell
             how the run stands; `answered` is the code's answer to a question, with an error where it has one;
-            `value` is a published value; `unknown` says that this worker lost the partition: ask again.
+            `value` is a published value; `unknown` says that this worker lost the partition: ask again. To a pool's
+            worker: `step` gives it an attempt, `granted` lets it begin, `cancel` says that nobody waits for it.
         payload: JSON of the result, the answer or the value, or of the error's arguments.
         error_type: `module:qualname` of the error.
         error_message: Its message.

@@ -3,16 +3,20 @@
     RefoldError
     ├── LogError                   the log could not do what was asked
     │   ├── LogUnavailable         broker or file can't be reached now; nothing was written
+    │   │   └── BlobsUnavailable   nor can the store of large payloads
     │   ├── AppendUnknown          the append may or may not be in the log; read it to know
     │   ├── RecordTooLarge         refused before the send; nothing was written
     │   ├── LogCorrupt             a record, or the file, is not what refold wrote
+    │   │   └── LogTrimmed         it is gone from the log's beginning: an archive may have it
     │   ├── LogMismatch            partition count, topic or format differ from what was recorded
     │   └── TopicsMissing          the namespace's topics have not been made
     ├── DefinitionError            a decorated function can't be what the decorator says
     ├── UsageError                 a durable call in the wrong place or the wrong spelling
     │   └── SideEffectError        workflow code reached outside; it belongs in a step
     ├── PayloadError               a value has no JSON form, or does not fit its annotation
-    │   └── PayloadTooLarge        its JSON is over the limit
+    │   ├── PayloadTooLarge        its JSON is over the limit
+    │   ├── BlobMissing            it is in a blob store, and not in the one that is given here
+    │   └── BlobCorrupt            what the blob store has is not what was put into it
     ├── CommandRefused             the partition's owner refused a command
     │   ├── WorkflowConflict       the id is taken by a run with another input
     │   ├── UnknownWorkflow        no worker that owns the partition knows the name
@@ -46,6 +50,10 @@ class LogUnavailable(LogError):
     """The log can't be reached now. Nothing was written."""
 
 
+class BlobsUnavailable(LogUnavailable):
+    """The store of large payloads can't be reached now. Nothing that names one was written."""
+
+
 class AppendUnknown(LogError):
     """An append was sent and its outcome is not known: only reading the log settles it."""
 
@@ -56,6 +64,10 @@ class RecordTooLarge(LogError):
 
 class LogCorrupt(LogError):
     """What stands in the log is not what refold wrote."""
+
+
+class LogTrimmed(LogCorrupt):
+    """Records that are needed are gone from the log's beginning; where they were archived, the archive has them."""
 
 
 class LogMismatch(LogError):
@@ -84,6 +96,14 @@ class PayloadError(RefoldError):
 
 class PayloadTooLarge(PayloadError):
     """A value's JSON is over the limit."""
+
+
+class BlobMissing(PayloadError):
+    """A large payload is not in the blob store that is given here."""
+
+
+class BlobCorrupt(PayloadError):
+    """What the blob store has of a large payload is not what was put into it."""
 
 
 class CommandRefused(RefoldError):

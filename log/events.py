@@ -4,10 +4,13 @@ Rules that hold for every event:
 
 1. Only the current owner of a partition writes events, and only under its own claim.
 2. An event is never changed. A new field is nullable with a default; none is renamed, retyped or dropped.
-3. `position` counts 0, 1, 2, ... within one workflow's stream. Events that belong to the partition and not
-   to a workflow (`PartitionClaimed`, `CommandRefused`) have no position.
+3. `position` counts up by one within one workflow's stream, mostly from 0: a workflow that is started after its
+   partition has forgotten ids (`CheckpointBegun`) begins where no forgotten stream had come to, so that the id and
+   the position name an event for ever. Events that belong to the partition and not to a workflow (`OwnEvent`) have
+   no position.
 4. Times are integers: microseconds since 1970-01-01 UTC. `recorded_at` never goes back within a stream.
-5. `payload` is JSON text and `encoding` says so; what the text means is the workflow's own types' business.
+5. `payload` is JSON text and `encoding` says so, or (`json+blob`) a reference to one in a blob store; what the text means
+   is the workflow's own types' business.
 6. `command` is the offset of the last command that the owner had consumed, so that recovery resumes at
    the greatest of them plus one. Therefore one command causes one event; where it causes two, only the last
    carries its offset, and the first is one that a repeat would not cause again.
@@ -83,6 +86,97 @@ class CommandRefused(EventBase):
     error_message: str
     parent_id: str | None = None
     parent_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionHandedOver(EventBase):
+    """The owner gives the partition up for another worker to claim, while steps go on in it.
+
+    What becomes of them it tells the next owner by commands (`ReportStep`). Until `due_at` the next owner waits for
+    that and does not begin them again.
+
+    Args:
+        payload: JSON array of `[workflow_id, step, attempt]` of the steps under way.
+        due_at: Until when.
+    """
+
+    kind: ClassVar[str] = "partition.handed_over"
+
+    partition: int
+    payload: str
+    due_at: int
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointBegun(EventBase):
+    """The owner begins to write the partition's state, as it stands after this event, into the log.
+
+    The state follows in the `CheckpointPart` events of the same `name`, with other events between them, and is whole
+    when `CheckpointCompleted` has come. It is a cache of the fold, but for one thing: from this event on the runs
+    that ended before a time are forgotten, so that their ids are free.
+
+    Args:
+        name: Number of the claim and of the checkpoint under it: its id within the partition.
+        payload: JSON object: `forget_before` (microseconds since 1970-01-01 UTC) and `floor`, the position at which
+            streams begin from here on.
+    """
+
+    kind: ClassVar[str] = "checkpoint.begun"
+
+    partition: int
+    name: str
+    payload: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPart(EventBase):
+    """A piece of the text of the checkpoint `name`; `index` counts them from 0. A reader of history has no need of it."""
+
+    kind: ClassVar[str] = "checkpoint.part"
+
+    partition: int
+    name: str
+    index: int
+    payload: str
+    encoding: str = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointCompleted(EventBase):
+    """The checkpoint `name` is whole: `count` parts, whose text has the digest `payload` (BLAKE2b-256, hex)."""
+
+    kind: ClassVar[str] = "checkpoint.completed"
+
+    partition: int
+    name: str
+    count: int
+    payload: str
+    encoding: str = "digest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionMigrated(EventBase):
+    """The streams of this partition are copied from another namespace; `refold migrate` writes it.
+
+    While they are, a stream begins at the position at which it began there, and an id may be used again that was
+    forgotten there. A copied event is what it was but for `claim`, `command`, `posted` and `chain`, which are the
+    partition's own; of a copied `CommandRefused`, `command` is a number below -1 that tells it from others.
+
+    Args:
+        name: `begun`; `forgot-1`, `forgot-2`, ...: what every partition of the source had forgotten by then; or
+            `completed`.
+        payload: JSON object: `forget_before` and `floor` as in `CheckpointBegun` (-1 while streams are copied). In the
+            first also where they come from, with the head of each partition's chain (`engine/migration.py`).
+    """
+
+    kind: ClassVar[str] = "partition.migrated"
+
+    partition: int
+    name: str
+    payload: str
+    encoding: str = JSON
 
 
 OnParentEnd = Literal["cancel", "abandon", "detached"]
@@ -605,9 +699,25 @@ class Unreadable:
     reason: str
 
 
+OwnEvent = (
+    PartitionClaimed
+    | CommandRefused
+    | PartitionHandedOver
+    | CheckpointBegun
+    | CheckpointPart
+    | CheckpointCompleted
+    | PartitionMigrated
+)
+"""The partition's own events: they belong to no workflow."""
+
 Event = (
     PartitionClaimed
     | CommandRefused
+    | PartitionHandedOver
+    | CheckpointBegun
+    | CheckpointPart
+    | CheckpointCompleted
+    | PartitionMigrated
     | WorkflowStarted
     | WorkflowCompleted
     | WorkflowFailed
@@ -646,6 +756,11 @@ Event = (
 EVENT_CLASSES: tuple[type[Event], ...] = (
     PartitionClaimed,
     CommandRefused,
+    PartitionHandedOver,
+    CheckpointBegun,
+    CheckpointPart,
+    CheckpointCompleted,
+    PartitionMigrated,
     WorkflowStarted,
     WorkflowCompleted,
     WorkflowFailed,

@@ -11,6 +11,10 @@ It also makes failure simple. Only one batch of a partition can be in doubt, and
 
 kafka-python's producer goes fatal for every partition after one refused record and has no bound on its memory, so sizes
 are checked before the send, and the queue here is bounded.
+
+Offsets of a partition rise. A producer takes a topic that was deleted and made again for the one that it knew, and a
+leader that was elected unclean for one that has everything: the acknowledgement tells, by an offset that was given
+before. Then the lane is closed for good: what this log goes on from is not there any more.
 """
 
 import asyncio
@@ -23,6 +27,7 @@ from itertools import islice
 
 from refold.log.errors import (
     AppendUnknown,
+    LogCorrupt,
     LogError,
     LogUnavailable,
     PayloadError,
@@ -62,6 +67,8 @@ class _Lane:
     partition: int
     waiting: deque[_Append] = field(default_factory=deque[_Append])
     busy: bool = False
+    next_offset: int = 0  # no record gets a lower one, while the partition is the one that it was
+    broken: LogCorrupt | None = None
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}"
@@ -141,6 +148,11 @@ class Appender:
             await asyncio.to_thread(_close, self._producer)
             self._producer = None
 
+    def limit(self, max_record_bytes: int, max_batch_bytes: int) -> None:
+        """Take other limits from the next append on."""
+        self._max_record_bytes = max_record_bytes
+        self._max_batch_bytes = max_batch_bytes
+
     async def append(self, topic: str, partition: int, entries: Sequence[Entry]) -> Sequence[int]:
         """Append in order; return the offsets once all are durable. A call that is cancelled may still be written.
 
@@ -155,6 +167,8 @@ class Appender:
             return ()
         sizes = [self._size_of(topic, partition, entry) for entry in entries]
         lane = self._lanes.setdefault((topic, partition), _Lane(topic, partition))
+        if lane.broken is not None:
+            raise lane.broken
         append = _Append(lane, entries, sizes, sum(sizes), self._loop.create_future())
         if self._outside or not self._admit(append):
             self._outside.append(append)
@@ -273,14 +287,28 @@ class Appender:
             if batch.failure is None and min([one.value.offset for one in batch.sent]) < 0:
                 # What a broker may answer to a repeat that it remembers only vaguely.
                 batch.failure = LogError("acknowledged, but not where in the log they are")
-            if batch.failure is None:
-                self._succeed(batch)
-            else:
+            if batch.failure is not None:
                 self._doubt(batch, batch.failure)
+            elif batch.sent[0].value.offset < batch.lane.next_offset:
+                self._break(batch)
+            else:
+                self._succeed(batch)
             self._send(batch.lane)
         self._refill()
 
+    def _break(self, batch: _Batch) -> None:
+        """The partition is not the one that it was: nothing more goes there."""
+        lane, offset = batch.lane, batch.sent[0].value.offset
+        broken = lane.broken = LogCorrupt(
+            f"appending to {lane}: a record was given offset {offset}, where {lane.next_offset - 1} had been given"
+            " before: the topic was deleted and made again, or cut by an unclean election, so acknowledged records"
+            " are gone. Nothing more is written there: stop all workers, restore the topic from a backup or begin a"
+            " new namespace; `refold doctor` says more"
+        )
+        self._fail(lane, lambda _: broken)
+
     def _succeed(self, batch: _Batch) -> None:
+        batch.lane.next_offset = batch.sent[-1].value.offset + 1
         at = 0
         for append, count in batch.parts:
             append.offsets.extend([sent.value.offset for sent in batch.sent[at : at + count]])

@@ -1,6 +1,7 @@
 """Bookmarks: where each partition's last checkpoint is, kept in the namespace's compacted meta topic."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 
 from refold.log.kafka_append import Appender
@@ -29,6 +30,10 @@ class Bookmarks:
 
     async def get(self, partition: int) -> int | None:
         """The bookmark as it is in the topic now."""
+        return (await self.known()).get(partition)
+
+    async def known(self) -> Mapping[int, int]:
+        """All bookmarks, by partition, as they are in the topic now."""
         async with self._one_at_a_time:
             start, end = await self._readers.bounds(self._topic, 0)
             async with aclosing(
@@ -38,7 +43,7 @@ class Bookmarks:
                     for record in batch:
                         self._note(record.key, record.value)
             self._next = end
-        return self._known.get(partition)
+        return self._known
 
     async def set(self, partition: int, offset: int) -> None:
         """Write it; durable when this returns."""

@@ -1,4 +1,4 @@
-"""kafka-python behind types and our errors: the only module that imports it.
+"""kafka-python behind types and our errors: the only module that imports it, with `kafka_login` for its connections.
 
 kafka-python ships no types, so what refold uses of it is written down here as protocols. It is chatty when a broker
 is away, but only for those who configured logging: its logger `kafka` has a NullHandler of its own, and refold
@@ -13,7 +13,6 @@ import kafka
 import kafka.admin
 import kafka.errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.net.compat import KafkaNetClient
 from kafka.structs import MemberState
 
 from refold.log.errors import (
@@ -24,8 +23,10 @@ from refold.log.errors import (
     RecordTooLarge,
     TopicsMissing,
 )
+from refold.log.kafka_login import AccessDenied, Login, Network
 from refold.log.kafka_settings import MESSAGE_BYTES_MAX, KafkaSettings
 from refold.log.protocol import Record
+from refold.log.schema_frames import Frames
 
 KafkaFailure = cast("type[Exception]", kafka_errors.KafkaError)
 OutOfRange = cast("type[Exception]", kafka_errors.OffsetOutOfRangeError)
@@ -33,6 +34,8 @@ Truncated = cast("type[Exception]", kafka_errors.LogTruncationError)
 Corrupt = cast("type[Exception]", kafka_errors.CorruptRecordError)
 Unauthorized = cast("type[Exception]", kafka_errors.AuthorizationError)
 ProducerClosed = cast("type[Exception]", kafka_errors.IllegalStateError)
+Undecodable = cast("type[Exception]", kafka_errors.UnsupportedCodecError)
+Fenced = cast("type[Exception]", kafka_errors.FencedInstanceIdError)
 STABLE = cast("str", MemberState.STABLE)
 AlreadyExists = cast("type[Exception]", kafka_errors.TopicAlreadyExistsError)
 
@@ -42,6 +45,8 @@ _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooL
 # that the client sends ahead would hold up whatever is asked next.
 _SCAN_WAIT_MS = 1
 _FOLLOW_BYTES = 1024 * 1024
+
+_TOPIC_UNAUTHORIZED = cast("int", kafka_errors.TopicAuthorizationFailedError.errno)
 
 # An event loop or socket that is already closed shows as one of these, not as a KafkaError.
 _TORN_DOWN = (OSError, RuntimeError)
@@ -135,8 +140,16 @@ class Admin(Protocol):
         self, config_resources: Sequence[object], *, config_filter: str
     ) -> dict[str, dict[str, dict[str, dict[str, Any]]]]: ...
     def describe_cluster(self) -> dict[str, Any]: ...  # noqa: D102
+    def describe_groups(self, group_ids: Sequence[str]) -> dict[str, dict[str, Any]]: ...  # noqa: D102
+    def list_group_offsets(  # noqa: D102
+        self, group_specs: Mapping[str, Sequence[TopicPartition]]
+    ) -> dict[str, dict[TopicPartition, Any]]: ...
+    def get_broker_version_data(self, broker_id: int) -> Any: ...  # noqa: D102
     def create_topics(  # noqa: D102
         self, new_topics: Mapping[str, Mapping[str, object]], *, timeout_ms: int
+    ) -> object: ...
+    def delete_records(  # noqa: D102
+        self, records_to_delete: Mapping[TopicPartition, int], timeout_ms: int
     ) -> object: ...
     def wait_for_topics(self, topic_names: Sequence[str], timeout_ms: int) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
@@ -162,17 +175,23 @@ class Clients:
     def __init__(self, bootstrap: Sequence[str], settings: KafkaSettings) -> None:
         self.bootstrap = tuple(bootstrap)
         self.settings = settings
+        self._login = Login(settings)
+        # Why a connection could not be made last; a timeout alone would not tell.
+        self._trouble = ""
+        # None until the log has asked what its numbers of schemas mean.
+        self.frames: Frames | None = None
 
     def producer(self, client_id: str) -> Producer:
         """A producer that acknowledges only what all in-sync replicas have, once each."""
         settings = self.settings
         with self.errors("connecting a producer"):
-            producer = _make(
+            producer = self._make(
                 kafka.KafkaProducer,
                 **self._connection(client_id),
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=settings.linger_ms,
+                compression_type=None if settings.compression == "none" else settings.compression,
                 delivery_timeout_ms=settings.delivery_timeout_ms,
                 batch_size=settings.max_batch_bytes + 64 * 1024,
                 max_request_size=2 * MESSAGE_BYTES_MAX,
@@ -186,7 +205,7 @@ class Clients:
     def consumer(self, client_id: str) -> Consumer:
         """A consumer that follows partitions: it is told them and the offsets, and never chooses one by itself."""
         with self.errors("connecting a consumer"):
-            consumer = _make(
+            consumer = self._make(
                 kafka.KafkaConsumer,
                 **self._connection(client_id),
                 **self._fetching(_FOLLOW_BYTES, self.settings.fetch_wait_ms),
@@ -197,7 +216,7 @@ class Clients:
     def reader(self, client_id: str) -> Consumer:
         """A consumer that reads history."""
         with self.errors("connecting a consumer"):
-            consumer = _make(
+            consumer = self._make(
                 kafka.KafkaConsumer,
                 **self._connection(client_id),
                 **self._fetching(self.settings.scan_fetch_bytes, _SCAN_WAIT_MS),
@@ -209,11 +228,12 @@ class Clients:
         """A consumer that is a member of `group`."""
         settings = self.settings
         with self.errors(f"joining the group {group}"):
-            consumer = _make(
+            consumer = self._make(
                 kafka.KafkaConsumer,
                 **self._connection(client_id),
                 **self._fetching(_FOLLOW_BYTES, settings.fetch_wait_ms),
                 group_id=group,
+                group_instance_id=settings.group_instance_id,
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
                 # One instance a consumer: it keeps what this member owned.
@@ -225,7 +245,7 @@ class Clients:
         """A client for topics and their settings."""
         connection = self._connection(f"{self.settings.client_id}-admin")
         with self.errors("connecting"):
-            return cast("Admin", _make(kafka.KafkaAdminClient, **connection))
+            return cast("Admin", self._make(_Admin, **connection))
 
     @contextmanager
     def session(self, doing: str) -> Generator[Admin, None, None]:
@@ -236,6 +256,15 @@ class Clients:
                 yield admin
             finally:
                 admin.close()
+
+    def records(self, polled: Sequence[ConsumerRecord]) -> list[Record]:
+        """The log's records from the consumer's, numbered as refold numbers schemas. May ask who gave a number.
+
+        Raises:
+            LogUnavailable: A number is new, and whoever knows it gives no answer.
+        """
+        records = to_records(polled)
+        return records if self.frames is None else self.frames.incoming(records)
 
     def _fetching(self, fetch_bytes: int, wait_ms: int) -> dict[str, Any]:
         return {
@@ -256,13 +285,7 @@ class Clients:
             "request_timeout_ms": settings.request_timeout_ms,
             "bootstrap_timeout_ms": settings.connect_timeout_ms,
             "reconnect_backoff_max_ms": 1_000,  # a broker that restarts is met within a second
-            "security_protocol": settings.security_protocol,
-            "ssl_cafile": settings.ssl_cafile,
-            "ssl_certfile": settings.ssl_certfile,
-            "ssl_keyfile": settings.ssl_keyfile,
-            "sasl_mechanism": settings.sasl_mechanism,
-            "sasl_plain_username": settings.sasl_username,
-            "sasl_plain_password": settings.sasl_password,
+            **self._login.config(),
         }
 
     @contextmanager
@@ -294,39 +317,109 @@ class Clients:
             )
         if isinstance(error, Corrupt):
             return LogCorrupt(f"{told}; restore the partition from a replica or a backup")
+        if isinstance(error, AccessDenied):
+            return LogUnavailable(f"{doing}: {error.args[0]}")
+        return LogUnavailable(f"{told}; {self._advice(error, doing)}")
+
+    def _advice(self, error: Exception, doing: str) -> str:
         if isinstance(error, Unauthorized):
-            return LogUnavailable(f"{told}; ask for that permission (ACL) for this user")
-        return LogUnavailable(f"{told}; check that a broker runs there and can be reached")
+            return _lacking(error, doing)
+        if isinstance(error, Undecodable):
+            return "install refold[lz4,zstd] here: whoever wrote it has it"
+        if isinstance(error, Fenced):
+            return "another worker has this group_instance_id: each needs one of its own, then start this one again"
+        if self._trouble:
+            return f"a connection failed before: {self._trouble}"
+        return "check that a broker runs there and can be reached"
+
+    def _make(self, client_class: Callable[..., object], **config: object) -> object:
+        """One of kafka-python's clients, or nothing: a constructor that fails leaves a thread and sockets behind."""
+        networks: list[Network] = []
+
+        def remembered(**network_config: object) -> object:
+            networks.append(Network(self._note_trouble, **network_config))
+            return networks[-1]
+
+        try:
+            return client_class(**config, kafka_client=remembered)
+        except BaseException:
+            for network in networks:
+                network.close()
+            raise
+
+    def _note_trouble(self, trouble: str) -> None:
+        self._trouble = trouble
 
     def unknown(self, error: Exception, doing: str) -> AppendUnknown:
         """Our error for an append that failed and may be in the log all the same."""
+        told = reason(error)
+        if isinstance(
+            error, kafka_errors.KafkaTimeoutError
+        ):  # it keeps no record of why its tries failed
+            told += (
+                " (no broker answers, or fewer copies are in sync than min.insync.replicas asks:"
+                " `refold doctor` tells)"
+            )
+        if isinstance(error, Unauthorized) or _NO_PRODUCER_ID in told:
+            told += f"; {_lacking(error, doing)}"
         unknown = AppendUnknown(
-            f"{doing} (brokers {','.join(self.bootstrap)}): {reason(error)};"
+            f"{doing} (brokers {','.join(self.bootstrap)}): {told};"
             " it may or may not be in the log: read the log to know"
         )
         unknown.__cause__ = error
         return unknown
 
 
-def _make(client_class: Callable[..., object], **config: object) -> object:
-    """One of kafka-python's clients, or nothing at all: a constructor that fails leaves a thread and sockets behind."""
-    networks: list[Any] = []
-
-    def remembered(**network_config: object) -> object:
-        networks.append(KafkaNetClient(**network_config))
-        return networks[-1]
-
-    try:
-        return client_class(**config, kafka_client=remembered)
-    except BaseException:
-        for network in networks:
-            network.close()
-        raise
-
-
 def is_too_large(error: Exception | None) -> bool:
     """Whether the broker refused a record for its size: then it is not in the log."""
     return isinstance(error, _TOO_LARGE)
+
+
+class _Admin(kafka.KafkaAdminClient):  # type: ignore[misc]  # an untyped base
+    def describe_topics(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        """As ever; but a topic that may not be seen is not taken for one that is not there."""
+        base: Any = super()
+        found = cast("list[dict[str, Any]]", base.describe_topics(topics))
+        hidden = {topic["name"] for topic in found if topic["error_code"] == _TOPIC_UNAUTHORIZED}
+        if hidden:
+            raise kafka_errors.TopicAuthorizationFailedError(hidden)
+        return found
+
+
+# Wrapped in a plain KafkaError where a user that may write nothing at all asks to be a producer.
+_NO_PRODUCER_ID = "ClusterAuthorizationFailedError"
+
+# What was being tried, as the messages here begin, tells the permission that was missing.
+_PERMISSIONS = (
+    ("appending", "WRITE"),
+    ("reading", "READ"),
+    ("following", "READ"),
+    ("making", "CREATE"),
+    ("deleting", "DELETE"),
+)
+
+
+def _lacking(error: Exception, doing: str) -> str:
+    """Which permission is missing, on what, and who can say more."""
+    about = error.args[0] if error.args else None
+    if isinstance(about, str):  # of one topic or group, which not every error names
+        about = about.rpartition(" ")[2]
+    if _NO_PRODUCER_ID in str(error):
+        error = kafka_errors.ClusterAuthorizationFailedError()
+    if isinstance(error, kafka_errors.GroupAuthorizationFailedError):
+        lacking = f"READ on the group {about or 'of the workers'}"
+    elif isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
+        lacking = (
+            f"{_permission(doing)} on the topics it writes, or IDEMPOTENT_WRITE on the cluster"
+        )
+    else:
+        topics = [about] if isinstance(about, str) else sorted(about or ())
+        lacking = f"{_permission(doing)} on {'the topic ' + ', '.join(topics) if topics else 'that topic'}"
+    return f"this user lacks {lacking}; `refold acls` prints what each role needs"
+
+
+def _permission(doing: str) -> str:
+    return next((name for word, name in _PERMISSIONS if doing.startswith(word)), "DESCRIBE")
 
 
 def reason(error: Exception) -> str:
@@ -361,6 +454,16 @@ def unpark(consumer: Consumer) -> None:
     in_line: object = getattr(fetcher, "_next_partition_records", None)
     if in_line is not None and not in_line:
         setattr(fetcher, "_next_partition_records", None)  # noqa: B010 - no part of the public type
+
+
+def is_fenced(consumer: Consumer) -> bool:
+    """Whether a static member of a group has stopped its heartbeats because another one has its name."""
+    coordinator: object = getattr(consumer, "_coordinator", None)
+    return (
+        getattr(coordinator, "group_instance_id", None) is not None
+        and getattr(coordinator, "state", None) == STABLE
+        and getattr(coordinator, "_heartbeat_enabled", None) is False
+    )
 
 
 def committed(offset: int) -> object:

@@ -10,11 +10,12 @@ number that they were fetched under, and those with an old one are dropped.
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from refold.log.errors import LogError
+from refold.log.errors import LogError, LogUnavailable
 from refold.log.kafka_client import (
     Clients,
     Consumer,
@@ -25,9 +26,9 @@ from refold.log.kafka_client import (
     TopicPartition,
     Truncated,
     Unauthorized,
+    Undecodable,
     places_of,
     reason,
-    to_records,
     topic_partition,
     unpark,
 )
@@ -229,7 +230,7 @@ class Feed:
         unpark(consumer)
         try:
             polled = consumer.poll(self._clients.settings.fetch_wait_ms, _POLL_RECORDS)
-        except (OutOfRange, Truncated, Corrupt, Unauthorized) as error:
+        except (OutOfRange, Truncated, Corrupt, Unauthorized, Undecodable) as error:
             self._give_up(consumer, error)
         except KafkaFailure as error:
             self._complain(error)
@@ -243,13 +244,24 @@ class Feed:
 
     def _hand_over(self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> None:
         batches = [
-            (place, self._numbers[place], to_records(records))
+            (place, self._numbers[place], self._recognized(records))
             for place, records in polled.items()
             if records and place in self._numbers
         ]
         if batches:
             self._complaint = ""
             self._tell(lambda: self._arrived(batches))
+
+    def _recognized(self, records: Sequence[ConsumerRecord]) -> list[Record]:
+        """The log's records. Waits while nobody can say which schema is meant: they can't be fetched a second time."""
+        while True:
+            try:
+                return self._clients.records(records)
+            except LogUnavailable as error:
+                self._complain(error)
+                if self._stopping:
+                    raise
+            time.sleep(_PAUSE_S)
 
     def _give_up(self, consumer: Consumer, error: Exception) -> None:
         """Partitions that can't be read: a poll would raise again and again, and starve the others."""

@@ -18,9 +18,12 @@ from refold.log.kafka_client import (
     STABLE,
     Clients,
     Consumer,
+    Fenced,
     KafkaFailure,
     TopicPartition,
+    Unauthorized,
     committed,
+    is_fenced,
     reason,
     rebalance_listener,
 )
@@ -37,6 +40,7 @@ _POLL_JOINING_MS = 1_000
 _PAUSE_S = 0.2
 _COMMIT_EVERY_S = 1.0
 _CLOSE_MS = 3_000
+_FENCED_ROUNDS = 3
 
 
 class KafkaMembership:
@@ -47,9 +51,19 @@ class KafkaMembership:
         topics: The namespace's topics and group.
         worker: Name of the worker, for brokers' logs and group tools.
         listener: Told of partitions and commands.
+        partitions: How many the namespace was made with.
     """
 
-    def __init__(self, clients: Clients, topics: Topics, worker: str, listener: Listener) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        worker: str,
+        listener: Listener,
+        *,
+        partitions: int,
+    ) -> None:
+        self._partitions = partitions
         name = f"{clients.settings.client_id}-{worker}"
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -104,6 +118,16 @@ class KafkaMembership:
         if place is not None:
             self._commands.drop(place)
 
+    @property
+    def waits_for_release(self) -> bool:
+        """See `Membership`. The group waits for nobody."""
+        return False
+
+    @property
+    def alone(self) -> bool:
+        """See `Membership`. Only the group's leader knows who else is in it."""
+        return False
+
     async def leave(self) -> None:
         """See `Membership`."""
         self._left = True
@@ -127,6 +151,14 @@ class KafkaMembership:
 
     def _gained(self, places: Sequence[TopicPartition]) -> None:
         for place in () if self._left else sorted(places, key=lambda place: place.partition):
+            if place.partition >= self._partitions:  # added under us; no id belongs there
+                logger.error(
+                    "%s/%d was added to the topic and is left alone: the namespace was made with %d partitions",
+                    place.topic,
+                    place.partition,
+                    self._partitions,
+                )
+                continue
             self._places[place.partition] = place
             self._listener.assigned(place.partition)
 
@@ -199,6 +231,7 @@ class _Member:
         # Offsets to commit, the newest map only: replaced by the loop, taken by the thread.
         self._to_commit: dict[TopicPartition, int] = {}
         self._complaint = ""
+        self._fenced_rounds = 0
 
     async def open(self) -> None:
         self._consumer = await asyncio.to_thread(
@@ -246,14 +279,28 @@ class _Member:
             stable = consumer.group_metadata().state == STABLE
             consumer.poll(_POLL_STABLE_MS if stable else _POLL_JOINING_MS, 1)
             self._complaint = ""
+            self._look_for_another_of_this_name(consumer)
+        except Fenced:
+            raise
         except KafkaFailure as error:
             if self._stop.is_set():
                 return  # `_leave` closed the consumer while it was polled
             complaint = reason(error)
+            if isinstance(error, Unauthorized):
+                complaint = str(self._clients.translated(error, "reading as a member"))
             if complaint != self._complaint:  # once, not five times a second
                 logger.warning("%s goes on after: %s", self._thread.name, complaint)
                 self._complaint = complaint
             self._stop.wait(_PAUSE_S)
+
+    def _look_for_another_of_this_name(self, consumer: Consumer) -> None:
+        """A static member that another one has replaced: kafka-python stops its heartbeats and tells nobody.
+
+        Between joining and the first heartbeat it looks the same, but not for so long.
+        """
+        self._fenced_rounds = self._fenced_rounds + 1 if is_fenced(consumer) else 0
+        if self._fenced_rounds >= _FENCED_ROUNDS:
+            raise Fenced(self._clients.settings.group_instance_id)
 
     def _commit(self, consumer: Consumer) -> None:
         offsets, self._to_commit = self._to_commit, {}

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeVar
 
 from refold.log.errors import LogError, LogUnavailable
-from refold.log.kafka_client import Clients, Consumer, TopicPartition, to_records, topic_partition
+from refold.log.kafka_client import Clients, Consumer, TopicPartition, topic_partition
 from refold.log.protocol import Bounds, Record
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Cursor:
         while self._next < self._stop:
             with self._errors():
                 polled = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
-                found = to_records(polled.get(self._place, ()))
+                found = self._clients.records(polled.get(self._place, ()))
                 # Offsets have gaps where somebody else wrote a transaction or compaction removed records.
                 after = self._consumer.position(self._place, timeout_ms=_POLL_MS) or self._next
             moved, self._next = after > self._next, max(after, self._next)

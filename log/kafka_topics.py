@@ -7,15 +7,15 @@ So the namespace's compacted topic `<namespace>.meta` records the count and the 
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
-from refold.log.kafka_client import Admin, AlreadyExists, Clients, KafkaFailure, topic_resource
+from refold.log.kafka_client import Admin, AlreadyExists, Clients
+from refold.log.kafka_safety import Safety, safety_of
 from refold.log.kafka_scan import read_all
+from refold.log.kafka_schemas import own_notes
 from refold.log.kafka_settings import (
     MESSAGE_BYTES_MAX,
     PARTITIONS_MAX,
@@ -29,8 +29,6 @@ from refold.log.protocol import Channel
 
 FORMAT = 1
 NAMESPACE_KEY = "namespace"
-
-logger = logging.getLogger(__name__)
 
 # With three copies and two of them needed for every write, any one broker may be lost.
 _REPLICATION = 3
@@ -96,21 +94,6 @@ class TopicState:
     topic_id: str
     partitions: int
     replication: int
-
-
-@dataclass(frozen=True, slots=True)
-class Safety:
-    """What the topics' settings promise.
-
-    Args:
-        warnings: What a person should know, a sentence each.
-        in_sync_min: Copies that must have an event before it counts as written.
-        message_bytes_max: Largest batch that every topic takes.
-    """
-
-    warnings: tuple[str, ...]
-    in_sync_min: int
-    message_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +237,8 @@ def _record(
     doing = f"recording the namespace {topics.namespace}"
     producer = clients.producer(f"{clients.settings.client_id}-admin")
     with clients.errors(doing):
+        for key, value, _ in own_notes(topics):  # before the record: whoever finds that finds these
+            producer.send(topics.meta, value, (key or "").encode(), [], partition=0)
         sent = producer.send(
             topics.meta, record.to_json().encode(), NAMESPACE_KEY.encode(), [], partition=0
         )
@@ -269,12 +254,18 @@ def _settled(
     admin: Admin, topics: Topics, found: dict[str, TopicState], patience_s: float
 ) -> dict[str, TopicState]:
     """What is found once all topics are, or when patience ends: each broker hears of new topics in its own time, and
-    which of them is asked is the client's choice."""
+    which of them is asked is the client's choice.
+    """
     give_up_at = time.monotonic() + patience_s
     while len(found) < len(topics.all()) and time.monotonic() < give_up_at:
         time.sleep(_LOOK_AGAIN_S)
         found = describe(admin, topics)
     return found
+
+
+def described(admin: Admin, topics: Topics) -> dict[str, TopicState]:
+    """The topics of a namespace that was there: one that seems gone is looked for again, before it is missed."""
+    return _settled(admin, topics, describe(admin, topics), _SETTLE_S)
 
 
 def describe(admin: Admin, topics: Topics) -> dict[str, TopicState]:
@@ -304,7 +295,7 @@ def require(clients: Clients, topics: Topics) -> tuple[NamespaceRecord, Safety]:
 
     Raises:
         TopicsMissing: The namespace was never made.
-        LogMismatch: As `check`.
+        LogMismatch: As `check`, or the topics' settings destroy history.
         LogUnavailable: No broker answers.
     """
     with clients.session(f"opening the namespace {topics.namespace}") as admin:
@@ -318,7 +309,10 @@ def require(clients: Clients, topics: Topics) -> tuple[NamespaceRecord, Safety]:
                 f" `refold topics create kafka://{servers}/{topics.namespace}`"
             )
         check(topics, recorded, found)
-        return recorded, inspect(admin, topics, found)
+        safety = inspect(admin, topics, found)
+    if safety.refusal is not None:
+        raise safety.refusal
+    return recorded, safety
 
 
 def check(topics: Topics, recorded: NamespaceRecord, found: Mapping[str, TopicState]) -> None:
@@ -348,52 +342,5 @@ def check(topics: Topics, recorded: NamespaceRecord, found: Mapping[str, TopicSt
 
 
 def inspect(admin: Admin, topics: Topics, found: Mapping[str, TopicState]) -> Safety:
-    """How safe the topics are. Who may not read their settings (a client with few rights) learns nothing."""
-    try:
-        answer = admin.describe_configs(
-            [topic_resource(topic) for topic in topics.all()], config_filter="all"
-        )["topic"]
-    except (KafkaFailure, KeyError) as error:
-        logger.debug("settings of the topics of %s can't be read: %r", topics.namespace, error)
-        return Safety((), 1, MESSAGE_BYTES_MAX)
-    configs = {topic: _plain(answer.get(topic, {})) for topic in topics.all()}
-    events, commands = topics.of(Channel.EVENTS), topics.of(Channel.COMMANDS)
-    return Safety(
-        tuple(
-            risk
-            for topic in (events, commands)
-            for risk in _risks(topic, found[topic].replication, configs[topic])
-        ),
-        int(configs[events].get("min.insync.replicas", "1")),
-        min(int(config.get("max.message.bytes", MESSAGE_BYTES_MAX)) for config in configs.values()),
-    )
-
-
-def _plain(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {name: str(entry["value"]) for name, entry in config.items()}
-
-
-def _risks(topic: str, copies: int, config: Mapping[str, str]) -> list[str]:
-    in_sync_min = int(config.get("min.insync.replicas", "1"))
-    risks: list[str] = []
-    if copies == 1 and in_sync_min > 1:
-        # Kafka takes this setting and does not hold it: with one copy, that one is enough.
-        risks.append(
-            f"{topic} asks for {in_sync_min} in-sync copies and has only one: a write is on one disk"
-        )
-    if copies > 1 and in_sync_min == 1:
-        risks.append(
-            f"{topic} has {copies} copies but calls a write done with one (min.insync.replicas=1):"
-            " losing a broker can lose what was acknowledged"
-        )
-    retention_ms, retention_bytes = config.get("retention.ms"), config.get("retention.bytes")
-    if {retention_ms, retention_bytes} - {None, "-1"}:
-        risks.append(
-            f"{topic} deletes old records (retention.ms={retention_ms}, retention.bytes={retention_bytes}):"
-            " history will be lost; set both to -1"
-        )
-    if "compact" in config.get("cleanup.policy", "delete"):
-        risks.append(f"{topic} is compacted: history will be lost; set cleanup.policy=delete")
-    if config.get("unclean.leader.election.enable") == "true":
-        risks.append(f"{topic} allows unclean leaders: acknowledged records can vanish")
-    return risks
+    """How safe the topics are."""
+    return safety_of(admin, topics, {topic: state.replication for topic, state in found.items()})

@@ -17,6 +17,7 @@ from refold.log.membership import LocalMembership, PartitionLocks
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Bounds, Channel, Entry, Listener, Membership, Record
 from refold.log.signals import Signals
+from refold.log.trimmed import check_trim, trimmed
 
 DEFAULT_MAX_RECORD_BYTES = 1_000_000
 """Just under what a Kafka broker takes by default (1,048,588), so that a log can move there."""
@@ -83,6 +84,10 @@ class LocalLog(ABC):
     @abstractmethod
     def _bounds(self, channel: Channel, partition: int) -> Bounds:
         """First offset and end, now."""
+
+    @abstractmethod
+    async def _trim(self, channel: Channel, partition: int, start: int, before: int) -> None:
+        """Delete the records from `start`, the first that is left, up to `before`, which is one that is there."""
 
     @abstractmethod
     def _locks(self, worker: str) -> PartitionLocks:
@@ -154,7 +159,10 @@ class LocalLog(ABC):
         position = start
         while position < stop:
             self._check(partition)
-            records, position = self._fetch(channel, partition, position, stop, key)
+            records, after = self._fetch(channel, partition, position, stop, key)
+            if channel is not Channel.REPLIES:
+                self._check_there(channel, partition, position)
+            position = after
             if records:
                 yield records
             await asyncio.sleep(0)  # others on the loop get their turn between batches
@@ -180,10 +188,24 @@ class LocalLog(ABC):
         finally:
             unsubscribe()
 
+    def _check_there(self, channel: Channel, partition: int, position: int) -> None:
+        """Refuse what was read from `position` on if that is gone: it may have been before all was read."""
+        start = self._bounds(channel, partition).start
+        if start > position:
+            raise trimmed(self._namespace, channel, partition, position, start)
+
     async def bounds(self, channel: Channel, partition: int) -> Bounds:
         """First offset and end of a partition, now."""
         self._check(partition)
         return self._bounds(channel, partition)
+
+    async def trim(self, channel: Channel, partition: int, before: int) -> None:
+        """See `Log.trim`."""
+        self._check(partition)
+        bounds = self._bounds(channel, partition)
+        check_trim(self._namespace, channel, partition, before, bounds)
+        if before > bounds.start:
+            await self._trim(channel, partition, bounds.start, before)
 
     async def join(self, worker: str, listener: Listener) -> Membership:
         """Enter the group of workers; free partitions up to a fair share are assigned before this returns."""

@@ -100,6 +100,16 @@ class LocalMembership:
         self._resting.add(partition)
         self._locks.release(partition)
 
+    @property
+    def waits_for_release(self) -> bool:
+        """The lock is held until then."""
+        return True
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other member lives."""
+        return self._locks.members() == 1
+
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once. Leaving twice is no error."""
         if self._timer is not None:

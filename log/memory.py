@@ -7,8 +7,10 @@ is the `Log` protocol over one; several of them, also on several event loops, ca
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from refold.log.blobs import BlobStore, MemoryBlobs
 from refold.log.errors import LogMismatch
 from refold.log.local import (
     DEFAULT_MAX_RECORD_BYTES,
@@ -18,6 +20,7 @@ from refold.log.local import (
     wall_clock_us,
 )
 from refold.log.protocol import Bounds, Channel, Entry, Record
+from refold.log.trimmed import trimmed
 
 BATCH_RECORDS = 1000
 """Records a batch: a fraction of a millisecond for the loop."""
@@ -37,12 +40,15 @@ class MemoryStore:
         if partitions < 1:
             raise LogMismatch(f"a log has at least one partition, not {partitions}")
         self.partitions = partitions
+        self.blobs = MemoryBlobs()
         self._now_us = now_us
         self._mutex = threading.Lock()
         self._records: dict[tuple[Channel, int], list[Record]] = {
             (channel, partition): [] for channel in Channel for partition in range(partitions)
         }
+        self._starts = dict.fromkeys(self._records, 0)  # offset of the first record that is left
         self._bookmarks: dict[int, int] = {}
+        self.identity = str(uuid4())
         self._owners: dict[int, object] = {}
         self._members: set[object] = set()
         self._watchers: list[Watcher] = []
@@ -52,12 +58,12 @@ class MemoryStore:
         now = self._now_us()
         with self._mutex:
             records = self._records[channel, partition]
-            first = len(records)
+            first = self._starts[channel, partition] + len(records)
             records.extend(
                 Record(offset, now, key, value, headers)
                 for offset, (key, value, headers) in enumerate(entries, first)
             )
-            offsets = range(first, len(records))
+            offsets = range(first, first + len(entries))
             watchers = tuple(self._watchers)
         for watcher in watchers:
             watcher(channel, partition)
@@ -74,11 +80,28 @@ class MemoryStore:
         """Records from offset `start` up to (without) `stop` or the end, at most `limit` of them."""
         if limit is not None:
             stop = start + limit if stop is None else min(stop, start + limit)
-        return self._records[channel, partition][start:stop]
+        with self._mutex:
+            first = self._starts[channel, partition]
+            if start < first:
+                raise trimmed("memory", channel, partition, start, first)
+            stop = None if stop is None else max(stop - first, 0)
+            return self._records[channel, partition][start - first : stop]
+
+    def start(self, channel: Channel, partition: int) -> int:
+        """Offset of the first record that is left."""
+        return self._starts[channel, partition]
 
     def end(self, channel: Channel, partition: int) -> int:
         """The offset that the next record will get."""
-        return len(self._records[channel, partition])
+        return self._starts[channel, partition] + len(self._records[channel, partition])
+
+    def trim(self, channel: Channel, partition: int, before: int) -> None:
+        """Delete the records before an offset."""
+        with self._mutex:
+            gone = before - self._starts[channel, partition]
+            if gone > 0:
+                del self._records[channel, partition][:gone]
+                self._starts[channel, partition] = before
 
     def bookmark(self, partition: int) -> int | None:
         """Where the last checkpoint was noted to be."""
@@ -184,6 +207,7 @@ class MemoryLog(LocalLog):
         store: The records, to share them with other logs.
         max_record_bytes: Largest key + value + headers, in bytes.
         rebalance_s: Seconds between two looks for free partitions.
+        blobs: Where large payloads are kept; in the store where not given.
     """
 
     def __init__(
@@ -194,9 +218,11 @@ class MemoryLog(LocalLog):
         store: MemoryStore | None = None,
         max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
         rebalance_s: float = DEFAULT_REBALANCE_S,
+        blobs: BlobStore | None = None,
     ) -> None:
         super().__init__(namespace, max_record_bytes, rebalance_s)
         self._store = MemoryStore(partitions) if store is None else store
+        self._blobs = self._store.blobs if blobs is None else blobs
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -205,9 +231,19 @@ class MemoryLog(LocalLog):
         return self._store
 
     @property
+    def blobs(self) -> BlobStore:
+        """Where large payloads are kept."""
+        return self._blobs
+
+    @property
     def partitions(self) -> int:
         """Number of partitions."""
         return self._store.partitions
+
+    @property
+    def identity(self) -> str:
+        """A name that no other namespace has, for archives."""
+        return self._store.identity
 
     async def open(self) -> None:
         """Bind the log to the running event loop."""
@@ -275,7 +311,11 @@ class MemoryLog(LocalLog):
         return Fetched(records, after)
 
     def _bounds(self, channel: Channel, partition: int) -> Bounds:
-        return Bounds(0, self._store.end(channel, partition))
+        store = self._store
+        return Bounds(store.start(channel, partition), store.end(channel, partition))
+
+    async def _trim(self, channel: Channel, partition: int, start: int, before: int) -> None:
+        self._store.trim(channel, partition, before)
 
     def _locks(self, worker: str) -> _MemoryLocks:
         return _MemoryLocks(self._store)

@@ -13,6 +13,8 @@ Promises of every backend (one contract suite holds them all to it, tests/contra
 6. Appends that arrive while a batch is in flight form the next batch (group commit). The queue is bounded:
    `append` waits for room, it never drops.
 7. What is read is what was written, byte for byte. Headers keep their order.
+8. Records are deleted from a partition's beginning only (`trim`; of replies, also by age). Reading events or commands
+   from before the first that is left raises `LogTrimmed`, and never gives a part in place of the whole.
 
 Logs move bytes; `log/codec.py` gives the bytes their meaning.
 """
@@ -64,7 +66,8 @@ class Listener(Protocol):
 
     def revoking(self, partition: int) -> None:
         """`revoked` follows. Called on any thread, before somebody else can be told that `partition` is theirs: no step
-        may begin from now on, however late the event loop hears of it."""
+        may begin from now on, however late the event loop hears of it.
+        """
 
     def assigned(self, partition: int) -> None:
         """This worker should own `partition` from now on: fold it, claim it, then `follow` its commands."""
@@ -91,6 +94,16 @@ class Membership(Protocol):
 
     def release(self, partition: int) -> None:
         """Nothing more of `partition` is done here: somebody else may have it. Stops deliveries."""
+
+    @property
+    def waits_for_release(self) -> bool:
+        """Whether nobody else gets a partition that was revoked before it is released."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is certain that nobody else is there to take a partition."""
+        ...
 
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once."""
@@ -164,6 +177,23 @@ class Log(Protocol):
     async def bounds(self, channel: Channel, partition: int) -> Bounds:
         """First offset and end of a partition, now."""
         ...
+
+    async def trim(self, channel: Channel, partition: int, before: int) -> None:
+        """Delete a partition's records before an offset, for ever. Those from it on are not touched.
+
+        When this returns, `bounds` begins at `before` or later. It asks nobody whether they are still needed: see
+        `engine/trimming.py`.
+
+        Args:
+            channel: Which kind of record.
+            partition: Which partition.
+            before: Offset of the first record to keep. What was trimmed before is no error.
+
+        Raises:
+            UsageError: There is no record at `before` or after it: the last one always stays, for its offset says
+                where the next one goes. Nothing was deleted.
+            LogUnavailable: The log can't be reached, or this user may not delete. Some may have been deleted.
+        """
 
     async def bookmark(self, partition: int) -> int | None:
         """Offset of the last checkpoint noted by `set_bookmark`: a hint, None where there is none."""

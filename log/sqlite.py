@@ -8,12 +8,15 @@ when their holder dies. Don't fork a process while it has a log open: neither SQ
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refold.log.errors import LogUnavailable
+from refold.log.blob_directory import DirectoryBlobs
+from refold.log.blobs import BlobStore
+from refold.log.errors import LogError, LogMismatch, LogUnavailable
 from refold.log.file_lock import PartitionFiles
+from refold.log.findings import Examination
 from refold.log.local import (
     DEFAULT_MAX_RECORD_BYTES,
     DEFAULT_REBALANCE_S,
@@ -22,10 +25,11 @@ from refold.log.local import (
     wall_clock_us,
 )
 from refold.log.protocol import Bounds, Channel, Entry
-from refold.log.sqlite_file import OpenFile, locks_directory, open_file
+from refold.log.sqlite_doctor import examine
+from refold.log.sqlite_file import SEGMENT_BITS, OpenFile, locks_directory, open_file
 from refold.log.sqlite_queue import WriteQueue
 from refold.log.sqlite_reader import SqliteReader, pack_headers
-from refold.log.sqlite_writer import Append, Bookmark, Cell, Outcome, SqliteWriter
+from refold.log.sqlite_writer import Append, Bookmark, Cell, Outcome, SqliteWriter, Trim
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class SqliteLog(LocalLog):
         partitions: How many it must have; None for as many as it has, or 1 where it is made.
         settings: Limits and times.
         now_us: Clock for the records' timestamps, in microseconds since 1970-01-01 UTC.
+        blobs: Where large payloads are kept; in the directory `<path>.blobs` where not given.
     """
 
     def __init__(
@@ -64,13 +69,16 @@ class SqliteLog(LocalLog):
         settings: SqliteSettings = SqliteSettings(),
         *,
         now_us: Callable[[], int] = wall_clock_us,
+        blobs: BlobStore | None = None,
     ) -> None:
         self._path = Path(path)
+        self._blobs = DirectoryBlobs(f"{self._path}.blobs") if blobs is None else blobs
         super().__init__(str(self._path), settings.max_record_bytes, settings.rebalance_s)
         self._wanted_partitions = partitions
         self._settings = settings
         self._now_us = now_us
         self._file: OpenFile | None = None
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that is open
         self._reader: SqliteReader | None = None
         self._queue: WriteQueue | None = None
 
@@ -78,6 +86,16 @@ class SqliteLog(LocalLog):
     def path(self) -> Path:
         """The file."""
         return self._path
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Where large payloads are kept."""
+        return self._blobs
+
+    @property
+    def identity(self) -> str:
+        """A name that no other namespace has, for archives; known after `open`."""
+        return "" if self._file is None else self._file.namespace_id
 
     @property
     def partitions(self) -> int:
@@ -96,6 +114,7 @@ class SqliteLog(LocalLog):
         """
         self._check_new()
         self._file = await asyncio.to_thread(open_file, self._path, self._wanted_partitions)
+        self._identity = _identity(self._path)
         self._reader = SqliteReader(self._file.reader, self._path)
         writer = SqliteWriter(
             self._file.writer,
@@ -115,6 +134,20 @@ class SqliteLog(LocalLog):
             return
         await self._queue.drained()
         await asyncio.to_thread(_close, self._queue.writer, self._file)
+
+    async def check(self) -> Mapping[int, LogError]:
+        """See `Checked.check`: the file is where it was opened, not deleted, moved or replaced under us."""
+        if self._identity == _identity(self._path):
+            return {}
+        error = LogMismatch(
+            f"the log {self._path} was deleted, moved or replaced while it was open: what is written now is lost when"
+            " this process ends. Stop all its workers, put the file back, then start them again"
+        )
+        return dict.fromkeys(range(self.partitions), error)
+
+    async def examine(self) -> Examination:
+        """See `Examined.examine`."""
+        return await asyncio.to_thread(examine, self._path)
 
     async def append(
         self,
@@ -167,6 +200,18 @@ class SqliteLog(LocalLog):
     def _bounds(self, channel: Channel, partition: int) -> Bounds:
         return self._open_reader.bounds(channel, partition)
 
+    async def _trim(self, channel: Channel, partition: int, start: int, before: int) -> None:
+        """A segment at a time, so that what others append waits for one of them at most.
+
+        The pages become free within the file, for what is appended next; the file does not shrink by itself.
+        """
+        while start < before:
+            stop = min(before, ((start >> SEGMENT_BITS) + 1) << SEGMENT_BITS)
+            future, generation = self._open_queue.slot()
+            self._open_queue.put(Trim(future, generation, channel, partition, start, stop))
+            await future
+            start = stop
+
     @property
     def _open_reader(self) -> SqliteReader:
         if self._reader is None:
@@ -200,6 +245,15 @@ class SqliteLog(LocalLog):
             places = {(w.channel, w.partition) for w in outcome.works if isinstance(w, Append)}
             for channel, partition in places:
                 self._signals.notify(channel, partition)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has the name now; None where there is none. A `stat` only: see `check_header` on opening it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _close(writer: SqliteWriter, file: OpenFile) -> None:

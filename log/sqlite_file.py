@@ -1,6 +1,6 @@
 """The file of a SqliteLog: what is in it, how it is made and checked, and what SQLite's errors mean.
 
-    meta                namespace id, number of partitions, time of making
+    meta                namespace id, number of partitions, time of making; where trimmed partitions begin
     events, commands,   one row a record; id = partition << 44 | offset, so that a partition is one stretch of the
     replies             B-tree, appends go to its end, and a range of offsets is a range of ids
     event_keys          which segments (4096 offsets) hold events of a key
@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from refold.log.errors import LogCorrupt, LogError, LogMismatch, LogUnavailable
 from refold.log.file_lock import FileLock
+from refold.log.protocol import Channel
 
 APPLICATION_ID = 0x52464C44
 """ASCII "RFLD" at offset 68 of the file: `file(1)` and we can tell a refold log from other databases."""
@@ -116,6 +117,11 @@ def translated(path: Path, doing: str) -> Generator[None]:
         raise translate(error, path, doing) from error
 
 
+def start_name(channel: Channel, partition: int) -> str:
+    """The name in `meta` of the offset where a trimmed partition begins: rows before it were not lost."""
+    return f"start/{channel}/{partition}"
+
+
 def locks_directory(path: Path) -> Path:
     """The directory of lock files beside the log's file."""
     return path.with_name(path.name + ".locks")
@@ -190,7 +196,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         cached_statements=256,
     )
     try:
-        _check_header(connection, path)
+        check_header(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(
@@ -202,7 +208,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_header(connection: sqlite3.Connection, path: Path) -> None:
+def check_header(connection: sqlite3.Connection, path: Path) -> None:
     """Tell whether the file is ours, before anything is written to it.
 
     SQLite reads the header for us. If the file was opened and closed here, the locks would be gone that other logs

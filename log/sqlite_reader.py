@@ -11,7 +11,8 @@ from pathlib import Path
 from refold.log.errors import LogCorrupt
 from refold.log.local import Fetched
 from refold.log.protocol import Bounds, Channel, Record
-from refold.log.sqlite_file import OFFSET_BITS, OFFSET_MASK, SEGMENT_BITS, translated
+from refold.log.sqlite_file import OFFSET_BITS, OFFSET_MASK, SEGMENT_BITS, start_name, translated
+from refold.log.trimmed import trimmed
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 1_000_000
@@ -58,6 +59,14 @@ class SqliteReader:
                 "SELECT offset FROM bookmarks WHERE partition = ?", (partition,)
             ).fetchone()
         return None if row is None else row[0]
+
+    def _trimmed_to(self, channel: Channel, partition: int) -> int:
+        """Where the partition began when it was last trimmed."""
+        with translated(self._path, "read"):
+            row = self._connection.execute(
+                "SELECT value FROM meta WHERE name = ?", (start_name(channel, partition),)
+            ).fetchone()
+        return int(row[0]) if row is not None and str(row[0]).isdecimal() else 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -148,6 +157,9 @@ class SqliteReader:
     def _missing(
         self, channel: Channel, partition: int, start: int, records: list[Record]
     ) -> LogCorrupt:
+        first = self.bounds(channel, partition).start
+        if start < first <= self._trimmed_to(channel, partition):
+            return trimmed(str(self._path), channel, partition, start, first)
         there = {record.offset for record in records}
         missing = next(o for o in range(start, start + len(records) + 1) if o not in there)
         return LogCorrupt(

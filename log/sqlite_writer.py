@@ -23,7 +23,7 @@ from pathlib import Path
 
 from refold.log.errors import AppendUnknown, LogError, LogUnavailable
 from refold.log.protocol import Channel
-from refold.log.sqlite_file import OFFSET_BITS, SEGMENT_BITS, primary_code, translate
+from refold.log.sqlite_file import OFFSET_BITS, SEGMENT_BITS, primary_code, start_name, translate
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,20 @@ class Bookmark:
     size: int = 0
 
 
-Work = Append | Bookmark
+@dataclass(slots=True, eq=False)
+class Trim:
+    """Records to be deleted, from `start` up to `stop`, all of them in one segment."""
+
+    future: asyncio.Future[Sequence[int]]
+    generation: int
+    channel: Channel
+    partition: int
+    start: int
+    stop: int
+    size: int = 0
+
+
+Work = Append | Bookmark | Trim
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +339,10 @@ class _Transaction:
                 )
                 offsets.append(())
                 continue
+            if isinstance(work, Trim):
+                self._trim(work)
+                offsets.append(())
+                continue
             place = (work.channel, work.partition)
             run = runs.get(place)
             if run is None:
@@ -404,6 +421,24 @@ class _Transaction:
             noted = list(chain.from_iterable(keyed))
             self._execute("INSERT OR IGNORE INTO event_keys VALUES", noted, 2)
             done += chunk
+
+    def _trim(self, work: Trim) -> None:
+        """Delete records, and what is noted of the keys of a segment that ends with them."""
+        base = work.partition << OFFSET_BITS
+        first, stop = base + work.start, base + work.stop
+        if work.channel is Channel.EVENTS and stop & ((1 << SEGMENT_BITS) - 1) == 0:
+            self._connection.execute(
+                "DELETE FROM event_keys WHERE segment = ? AND key IN (SELECT key FROM events WHERE id >= ? AND id < ?)",
+                (first >> SEGMENT_BITS, first, stop),
+            )
+        self._connection.execute(
+            f"DELETE FROM {work.channel} WHERE id >= ? AND id < ?",  # noqa: S608
+            (first, stop),
+        )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            (start_name(work.channel, work.partition), str(work.stop)),
+        )
 
     def _trim_replies(self, now_us: int) -> None:
         """Delete old replies, but never a partition's last: its offset says where the next one goes."""

@@ -1,8 +1,15 @@
 """One line that says which log: the URL of a namespace."""
 
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from refold.log.archived import ArchivedLog
+from refold.log.blob_urls import blobs_from, open_blobs
+from refold.log.blobs import BlobStore
 from refold.log.errors import UsageError
+from refold.log.kafka_settings import SECRETS, KafkaSettings
 from refold.log.memory import MemoryLog, MemoryStore, named_store
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
@@ -15,7 +22,48 @@ ACCEPTED = """Accepted are:
   memory://                            this process's memory, for this log alone
   memory://name?partitions=4           ... shared by all logs of this process that give the same name
   kafka://host:9092/orders             the namespace `orders` in a Kafka cluster
-  kafka://a:9092,b:9092/orders         ... with several brokers to begin with"""
+  kafka://a:9092,b:9092/orders         ... with several brokers to begin with
+  kafka://host:9092/orders?blobs=s3://bucket/orders
+                                       ... with large payloads kept there (docs/large-payloads.md)
+  sqlite:///orders.db?archive=DIR      any of these, with history that was trimmed read from there (docs/archive.md)
+  kafka://host:9093/orders?security_protocol=SSL&ssl_cafile=ca.pem
+                                       ... with settings, which may also come from REFOLD_KAFKA_... variables or from
+                                       the file that REFOLD_SETTINGS names (docs/connecting.md)"""
+
+# Greedy, and to the end: what is hidden need not be well-formed.
+_PASSWORD = re.compile(r"//.*:.*@", re.DOTALL)
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
+_SECRET = re.compile(rf"((?:{'|'.join(sorted(SECRETS))})=).*", re.DOTALL)
+_WITHOUT_LOGIN = ("sqlite:", "memory:")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAddress:
+    """What a kafka:// URL says, with the settings of the environment.
+
+    Args:
+        brokers: host:port each.
+        namespace: Name that the topics begin with.
+        settings: How to connect.
+    """
+
+    brokers: tuple[str, ...]
+    namespace: str
+    settings: KafkaSettings
+
+
+def redacted(url: str) -> str:
+    """A URL as it may be shown: without user, password or token."""
+    if url.startswith(_WITHOUT_LOGIN):
+        return url
+    return _SECRET.sub(r"\1***", _LOGIN.sub("//***@", url))
+
+
+def holds_secret(url: str) -> bool:
+    """Whether a URL has in it what nobody else should see."""
+    if url.startswith(_WITHOUT_LOGIN):
+        return False
+    return _PASSWORD.search(url) is not None or _SECRET.search(url) is not None
 
 
 def open_log(url: str) -> Log:
@@ -25,22 +73,44 @@ def open_log(url: str) -> Log:
         url: One of the forms in `ACCEPTED`, which the error's message lists as well.
 
     Raises:
-        UsageError: It is not a URL of a log.
+        UsageError: It is not a URL of a log, or a setting can't be.
         LogMismatch: `memory://name` is in use with another number of partitions.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise _refused(url, str(error)) from error
-    if parts.fragment:
-        raise _refused(url, "a log has no #fragment; write %23 for a # in a path")
+    parts = _parts(url)
+    log = _named(url, parts)
+    place = _archive_in(url)
+    return log if place is None else ArchivedLog(log, place)
+
+
+def with_archive(url: str, place: str | None) -> str:
+    """The URL of the same log, with the archive at `place` in place of its own; as it is where that is None."""
+    if place is None:
+        return url
+    whole, _, query = url.partition("?")
+    return f"{whole}?{'&'.join([*_without_archive(query), f'archive={quote(place)}'])}"
+
+
+def _archive_in(url: str) -> str | None:
+    """The option `archive` of any log's URL."""
+    named = [text for name, text in parse_qsl(urlsplit(url).query) if name == "archive"]
+    if len(named) > 1:
+        raise _refused(url, "the option 'archive' is given twice")
+    return named[0] if named else None
+
+
+def _without_archive(query: str) -> list[str]:
+    """The options of a URL, as they stand there, but for that of the archive."""
+    return [option for option in query.split("&") if option and not option.startswith("archive=")]
+
+
+def _named(url: str, parts: SplitResult) -> Log:
     match parts.scheme:
         case "sqlite":
             return _sqlite(url, parts)
         case "memory":
             return _memory(url, parts)
         case "kafka":
-            return _kafka(url, parts)
+            return _kafka(url)
         case "":
             raise _refused(url, "it does not begin with sqlite://, memory:// or kafka://")
         case scheme:
@@ -55,50 +125,106 @@ def _sqlite(url: str, parts: SplitResult) -> Log:
     path = unquote(parts.path.removeprefix("/"))
     if not path or path.endswith("/") or "\0" in path:
         raise _refused(url, "the path of a file is missing")
-    return SqliteLog(path, _partitions(url, parts))
+    partitions, blobs = _options(url, parts)
+    return SqliteLog(path, partitions, blobs=blobs)
 
 
 def _memory(url: str, parts: SplitResult) -> Log:
     if parts.path not in {"", "/"}:
         raise _refused(url, "a name in memory has no path")
-    partitions = _partitions(url, parts)
+    partitions, blobs = _options(url, parts)
     name = unquote(parts.netloc)
     if name:
-        return MemoryLog(f"memory://{name}", store=named_store(name, partitions))
-    return MemoryLog(store=MemoryStore(1 if partitions is None else partitions))
+        return MemoryLog(f"memory://{name}", store=named_store(name, partitions), blobs=blobs)
+    return MemoryLog(store=MemoryStore(1 if partitions is None else partitions), blobs=blobs)
 
 
-def _kafka(url: str, parts: SplitResult) -> Log:
+def _kafka(url: str) -> Log:
     # Imported when asked for: a program on SQLite should not load a Kafka client.
     from refold.log.kafka import KafkaLog  # noqa: PLC0415
 
-    if parts.query:
-        raise _refused(
-            url,
-            "a Kafka namespace takes no options here; its partitions were fixed when it was made",
-        )
-    brokers = parts.netloc.split(",")
+    address = kafka_address(url)
+    named = address.settings.blobs is not None  # then it opens it itself
+    blobs = None if named else blobs_from(address.namespace)
+    return KafkaLog(address.brokers, address.namespace, address.settings, blobs=blobs)
+
+
+def kafka_address(url: str, environ: Mapping[str, str] | None = None) -> KafkaAddress:
+    """The brokers, namespace and settings that a kafka:// URL means.
+
+    Args:
+        url: The URL. Settings in it come before the environment, and that before the settings file.
+        environ: The environment; this process's where not given.
+
+    Raises:
+        UsageError: It is no such URL, or a setting is unknown or can't be.
+    """
+    from refold.log.kafka_options import settings_from  # noqa: PLC0415 - as above
+
+    parts = _parts(url)
+    if parts.scheme != "kafka":
+        raise _refused(url, "a namespace on Kafka is wanted, kafka://host:9092/orders")
+    login, _, hosts = parts.netloc.rpartition("@")
+    brokers = hosts.split(",")
     for broker in brokers:
         host, colon, port = broker.rpartition(":")
         if not (colon and host and port.isdecimal()):
+            # A / in a password cuts it in two: what looks like a broker may be a part of it.
+            if holds_secret(url):
+                raise _refused(url, "a broker is not host:port; in a password, write %2F for a /")
             raise _refused(url, f"the broker {broker!r} is not host:port")
     namespace = unquote(parts.path.removeprefix("/"))
     if not namespace or "/" in namespace:
         raise _refused(url, "after the brokers comes one namespace, as in kafka://host:9092/orders")
-    return KafkaLog(brokers, namespace)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    twice = sorted({name for name, _ in options if [n for n, _ in options].count(name) > 1})
+    if twice:
+        raise _refused(url, f"the option {twice[0]!r} is given twice")
+    if any(name == "partitions" for name, _ in options):
+        raise _refused(url, "a Kafka namespace has the partitions that it was made with")
+    return KafkaAddress(
+        tuple(brokers), namespace, settings_from([*_login(url, login), *options], environ)
+    )
 
 
-def _partitions(url: str, parts: SplitResult) -> int | None:
-    """The option `partitions`, which is the only one there is."""
-    found: int | None = None
+def _login(url: str, login: str) -> list[tuple[str, str]]:
+    """user:password@ as settings; better in REFOLD_KAFKA_SASL_USERNAME and a file, since others see command lines."""
+    if not login:
+        return []
+    user, colon, password = login.partition(":")
+    if not user:
+        raise _refused(url, "there is no user before the @")
+    named = [("sasl_username", unquote(user))]
+    return [*named, ("sasl_password", unquote(password))] if colon else named
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may quote a password
+        raise _refused(
+            url, "it is not well-formed; write %40 for an @ in a password, %5B for a ["
+        ) from None
+    if parts.fragment:
+        raise _refused(url, "a log has no #fragment; write %23 for a #")
+    return parts._replace(query="&".join(_without_archive(parts.query)))
+
+
+def _options(url: str, parts: SplitResult) -> tuple[int | None, BlobStore | None]:
+    """The options `partitions` and `blobs`."""
+    partitions: int | None = None
+    blobs: BlobStore | None = None
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name == "blobs":
+            blobs = open_blobs(text)
+            continue
         if name != "partitions":
             raise _refused(url, f"the option {name!r} is unknown")
         if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_PARTITIONS:
             raise _refused(url, f"partitions={text} is not a number from 1 to {MAX_PARTITIONS}")
-        found = int(text)
-    return found
+        partitions = int(text)
+    return partitions, blobs
 
 
 def _refused(url: str, reason: str) -> UsageError:
-    return UsageError(f"{url!r} does not name a log: {reason}. {ACCEPTED}")
+    return UsageError(f"{redacted(url)!r} does not name a log: {reason}. {ACCEPTED}")

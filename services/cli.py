@@ -8,6 +8,12 @@
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
     topics, version             cli_admin.py
+    blobs                       cli_blobs.py
+    doctor                      cli_doctor.py, doctor.py
+    acls                        cli_acls.py
+    archive                     cli_archive.py, archiving.py
+    migrate                     cli_migrate.py
+    schemas                     cli_schemas.py, schemas_service.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
 """
@@ -19,11 +25,24 @@ from typing import Annotated
 
 import typer
 
+from refold.services.cli_acls import acls
 from refold.services.cli_admin import create_topics, topics, version
+from refold.services.cli_archive import archive
+from refold.services.cli_blobs import blobs, check, gc
+from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
+from refold.services.cli_migrate import migrate
 from refold.services.cli_orders import cancel, fork, pause, resume, rewind, terminate
 from refold.services.cli_read import history, show
 from refold.services.cli_run import run
+from refold.services.cli_schemas import (
+    export_schemas,
+    list_schemas,
+    register_schemas,
+    schemas,
+    serve_schemas,
+    show_schema,
+)
 from refold.services.cli_start import start
 from refold.services.cli_talk import ask, send, stream, value
 from refold.services.cli_versions import versions
@@ -43,7 +62,10 @@ _HELP = """Durable workflows for Python: plain functions whose every step is rec
   refold start orders:checkout 42 --id order-42 --url sqlite:///orders.db
   refold list --url sqlite:///orders.db
 
-The log is named by --url or the variable REFOLD_URL: sqlite:///FILE, or kafka://HOST:PORT/NAMESPACE."""
+The log is named by --url or the variable REFOLD_URL: sqlite:///FILE, or kafka://HOST:PORT/NAMESPACE.
+
+How to connect to Kafka (TLS, logins, compression) is said by options of that URL, by variables REFOLD_KAFKA_..., or
+by a file that REFOLD_SETTINGS names: see docs/connecting.md."""
 
 _WORK = "Run workflows"
 _READ = "See what happened"
@@ -61,6 +83,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(topics, name="topics", rich_help_panel=_MEND)
+app.add_typer(blobs, name="blobs", rich_help_panel=_MEND)
+app.add_typer(schemas, name="schemas", rich_help_panel=_MEND)
 
 
 def _add(
@@ -177,6 +201,34 @@ _add(
     "refold fork order-42 --step 3 --id order-42-again",
     "refold fork order-42 --version 2",
 )
+_add(
+    acls,
+    "acls",
+    _MEND,
+    "refold acls kafka://broker:9093/shop",
+    "refold acls kafka://broker:9093/shop --worker shop-worker --client web --format commands",
+)
+_add(
+    doctor,
+    "doctor",
+    _MEND,
+    "refold doctor kafka://broker:9092/shop",
+    "refold doctor --url sqlite:///orders.db --json | jq '.findings[] | select(.level != \"ok\")'",
+)
+_add(
+    migrate,
+    "migrate",
+    _MEND,
+    "refold migrate sqlite:///orders.db kafka://broker:9092/orders --partitions 16 --dry-run",
+    "refold migrate kafka://broker:9092/orders kafka://broker:9092/orders-2 --partitions 64 --fence",
+)
+_add(
+    archive,
+    "archive",
+    _MEND,
+    "refold archive kafka://broker:9092/shop --to /var/lib/refold/archive",
+    "refold archive --url sqlite:///orders.db --to archive --older-than 90d --trim --dry-run",
+)
 _add(version, "version", _MEND, "refold version")
 _add(
     create_topics,
@@ -185,6 +237,42 @@ _add(
     "refold topics create --url kafka://broker:9092/shop --partitions 16",
     to=topics,
 )
+_add(list_schemas, "list", _MEND, "refold schemas list", to=schemas)
+_add(
+    show_schema,
+    "show",
+    _MEND,
+    "refold schemas show event",
+    "refold schemas show 1000000001",
+    to=schemas,
+)
+_add(export_schemas, "export", _MEND, "refold schemas export avro/", to=schemas)
+_add(
+    register_schemas,
+    "register",
+    _MEND,
+    "REFOLD_KAFKA_SCHEMA_REGISTRY=https://registry:8081 refold schemas register --url kafka://broker:9092/shop",
+    to=schemas,
+)
+_add(
+    serve_schemas,
+    "serve",
+    _MEND,
+    "refold schemas serve --url kafka://broker:9092/shop",
+    "refold schemas serve --port 8081 --address 0.0.0.0",
+    to=schemas,
+)
+
+
+_add(
+    gc,
+    "gc",
+    _MEND,
+    "refold blobs gc sqlite:///orders.db --dry-run",
+    "refold blobs gc --url kafka://broker:9092/shop --older-than 7d",
+    to=blobs,
+)
+_add(check, "verify", _MEND, "refold blobs verify kafka://broker:9092/shop", to=blobs)
 
 
 def _say_version(wanted: bool) -> None:

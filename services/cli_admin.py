@@ -4,15 +4,14 @@ import asyncio
 import platform
 from importlib.metadata import version as installed_version
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
 
 from refold.log.errors import UsageError
-from refold.log.urls import open_log
+from refold.log.urls import kafka_address, redacted
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Debug, Url
+from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
 from refold.services.terminal import to_reader, warn
 
 DEFAULT_PARTITIONS = 8
@@ -24,9 +23,7 @@ topics = typer.Typer(
 
 
 def create_topics(
-    address: Annotated[
-        str | None, typer.Argument(metavar="URL", help="The same as --url.", show_default=False)
-    ] = None,
+    address: UrlArgument = None,
     *,
     partitions: Annotated[
         int,
@@ -57,20 +54,21 @@ def _topics() -> None:
 
 
 async def _create(url: str, partitions: int, replication: int | None) -> None:
-    if urlsplit(url).scheme != "kafka":
+    if not url.startswith("kafka:"):
         raise UsageError(
-            f"{url} has no topics: name a namespace on Kafka, --url kafka://HOST:PORT/NAMESPACE. "
+            f"{redacted(url)} has no topics: name a namespace on Kafka, --url kafka://HOST:PORT/NAMESPACE. "
             "A SQLite log is made when it is first used"
         )
-    namespace = open_log(url).namespace  # refuses what is no URL of a namespace
+    target = kafka_address(url)
     # Imported when asked for: all other commands on SQLite should not load a Kafka client.
     from refold.log.kafka import create_topics as create  # noqa: PLC0415
 
-    brokers = urlsplit(url).netloc.split(",")
-    report = await create(brokers, namespace, partitions, replication)
+    report = await create(
+        target.brokers, target.namespace, partitions, replication, target.settings
+    )
     done = "made" if report.created else "there already, as asked for"
     line = Text.assemble(
-        (f"{namespace}", "bold"),
+        (target.namespace, "bold"),
         f": topics {done}; {report.partitions} partitions, {_copies(report.replication)}, "
         f"{report.in_sync_min} must have an event before it counts as written",
     )

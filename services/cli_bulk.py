@@ -22,10 +22,19 @@ from refold.engine.reader import WorkflowInfo, read_status
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import RefoldError, ResultTimeout, UsageError
+from refold.log.urls import with_archive
 from refold.services.cli_filter import PANEL, FilterWords
 from refold.services.cli_list import find_runs, print_runs
 from refold.services.exits import ExitCode, exit_code, print_error
-from refold.services.opening import ANSWER_TIMEOUT_S, DEFAULT_URL, Debug, Url, opened, shared_log_at
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Archive,
+    Debug,
+    Url,
+    opened,
+    shared_log_at,
+)
 from refold.services.terminal import note, one_line, printable, to_person, to_reader
 
 AT_ONCE = 64
@@ -84,7 +93,13 @@ class Selected(FilterWords):
         typer.Option("--reason", metavar="TEXT", help="Why, for whoever reads the history later."),
     ] = None
     url: Url = DEFAULT_URL
+    archive: Archive = None
     debug: Debug = False
+
+    @property
+    def log_url(self) -> str:
+        """The log, with its archive where one is given."""
+        return with_archive(self.url, self.archive)
 
 
 @dataclass(slots=True)
@@ -124,7 +139,7 @@ def give(order: Order, selected: Selected) -> ExitCode:
     if not _confirmed(order, selected, infos):
         note("nothing was done")
         return ExitCode.REFUSED
-    return _to_many(order, selected.url, [info.workflow_id for info in infos])
+    return _to_many(order, selected.log_url, [info.workflow_id for info in infos])
 
 
 def _check(order: Order, selected: Selected) -> None:
@@ -155,18 +170,18 @@ def _meant(order: Order, selected: Selected) -> list[WorkflowInfo]:
         raise UsageError(
             f"refold {order.verb} can't be done to runs that are {listed}: give --status {possible}"
         )
-    found = find_runs(selected.url, selected.runs(wall_clock()))
+    found = find_runs(selected.log_url, selected.runs(wall_clock()))
     return [info for info in found if info.status in statuses]
 
 
 def _to_named(order: Order, selected: Selected, named: Sequence[str]) -> ExitCode:
     ids = list(dict.fromkeys(named))
     if selected.dry_run:
-        return _show_only(order, asyncio.run(_read_each(selected.url, ids)))
+        return _show_only(order, asyncio.run(_read_each(selected.log_url, ids)))
     if len(ids) > 1:
-        return _to_many(order, selected.url, ids)
+        return _to_many(order, selected.log_url, ids)
     (id_,) = ids
-    result = asyncio.run(_carry_out_one(order, selected.url, id_))
+    result = asyncio.run(_carry_out_one(order, selected.log_url, id_))
     _tell(order, id_, result)
     return ExitCode.OK
 

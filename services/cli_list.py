@@ -16,9 +16,10 @@ from refold.engine.selection import Runs
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
+from refold.log.urls import with_archive
 from refold.services.cli_filter import ListWords, filtered
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Debug, Url, opened, shared_log_at
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import ago, iso, microseconds, span
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline_view import STATUS_STYLES
@@ -44,6 +45,7 @@ def list_runs(
     ] = DEFAULT_LIMIT,
     json: Json = False,
     url: Url = DEFAULT_URL,
+    archive: Archive = None,
     debug: Debug = False,
 ) -> None:
     """List the runs in the log, the latest first.
@@ -53,7 +55,7 @@ def list_runs(
     """
     with reported(debug):
         now = wall_clock()
-        infos = find_runs(url, where.runs(now))
+        infos = find_runs(with_archive(url, archive), where.runs(now))
         shown = infos[:limit] if limit else infos
         if json:
             for info in shown:

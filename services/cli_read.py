@@ -14,9 +14,10 @@ from refold.engine.reader import WorkflowInfo, read_history, read_status
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
+from refold.log.urls import with_archive
 from refold.services.cli_list import Json
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Debug, Url, opened, shared_log_at
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import moment
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline import timeline_of
@@ -37,6 +38,7 @@ def show(
     ] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
+    archive: Archive = None,
     debug: Debug = False,
 ) -> None:
     """Show one run as a timeline: steps with their attempts, timers, and how it stands.
@@ -46,7 +48,7 @@ def show(
     """
     with reported(debug):
         check_id(id)
-        info, history = asyncio.run(_read_one(url, id))
+        info, history = asyncio.run(_read_one(with_archive(url, archive), id))
         timeline = timeline_of(id, history)
         if json:
             print_json(timeline_json(timeline, info.status.value, info.reason))
@@ -59,10 +61,17 @@ def show(
 async def _read_one(url: str, id_: str) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
     async with opened(shared_log_at(url, may_make=False)) as log:
         info, events = await read_status(log, id_), await read_history(log, id_)
-        while info.status is not Status.RUNNING and info.events != len(events):
+        while info.status is not Status.RUNNING and info.events not in _lengths(events):
             # It went on between the two readings: what is said of it must be of one moment.
             info, events = await read_status(log, id_), await read_history(log, id_)
         return info, events
+
+
+def _lengths(events: Sequence[Event | Unreadable]) -> set[int]:
+    """What a run's number of events may be by its stream, which need not begin at position 0."""
+    last = events[-1]
+    position = None if isinstance(last, Unreadable) else last.position
+    return {len(events)} if position is None else {len(events), position + 1}
 
 
 def history(
@@ -70,12 +79,13 @@ def history(
     *,
     json: Json = False,
     url: Url = DEFAULT_URL,
+    archive: Archive = None,
     debug: Debug = False,
 ) -> None:
     """List the events of one run, in log order; with --json, a line for each with all its fields."""
     with reported(debug):
         check_id(id)
-        events = asyncio.run(_read_history(url, id))
+        events = asyncio.run(_read_history(with_archive(url, archive), id))
         if json:
             for event in events:
                 print_json(event_json(event))

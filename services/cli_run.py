@@ -5,19 +5,23 @@ import signal
 import uuid
 from collections.abc import Awaitable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from refold.engine.blobs import Blobs
 from refold.engine.bound import Bound
 from refold.engine.engine import Engine
 from refold.engine.names import check_id
 from refold.engine.state import Ended, Status
 from refold.engine.worker import wall_clock
+from refold.log.blobs import blobs_of
 from refold.log.errors import EngineClosed, LogError, WorkflowParked
 from refold.log.events import WorkflowCompleted, WorkflowFailed
 from refold.log.protocol import Log
+from refold.log.urls import redacted
 from refold.services.arguments import bind, read_input
 from refold.services.exits import ExitCode, print_error, reported
 from refold.services.leftover import leave_steps_behind
@@ -76,7 +80,7 @@ def run(
         check_id(run_id)
         log = log_at(url, may_make=True)
         if not quiet:
-            note(f"{workflow.name} {run_id} in {url}")
+            note(f"{workflow.name} {run_id} in {redacted(url)}")
         code = asyncio.run(_run_to_end(log, bound, run_id, quiet=quiet))
         leave_steps_behind(code)
         raise typer.Exit(code)
@@ -106,6 +110,10 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
             f"stopped. What is done is recorded: the same command with --id {run_id} goes on"
         )
         return stopped_by[0]
+    if isinstance(ending, WorkflowCompleted):
+        what = f"result of workflow {run_id!r}"
+        text = await Blobs(blobs_of(log)).read_async(ending.payload, what)
+        ending = replace(ending, payload=text)
     return _conclude(ending, run_id, display, quiet=quiet)
 
 

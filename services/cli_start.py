@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from refold.engine.blobs import Blobs
 from refold.engine.client import Client
 from refold.engine.names import check_id
 from refold.engine.payload import check_size
 from refold.engine.worker import wall_clock
 from refold.log.attributes import encode_attributes
+from refold.log.blobs import blobs_of
 from refold.log.errors import ResultTimeout, UsageError
 from refold.services.arguments import bind, plain_object, read_input
 from refold.services.cli_run import Input, RunId, Words
@@ -20,9 +22,6 @@ from refold.services.exits import reported
 from refold.services.loading import AnyWorkflow, all_versions, load_workflow
 from refold.services.opening import ANSWER_TIMEOUT_S, DEFAULT_URL, Debug, Url, opened, shared_log_at
 from refold.services.spans import microseconds
-
-MAX_PAYLOAD_BYTES = 900_000
-"""The engine's default limit, for input that no engine sees before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,6 @@ def start(  # noqa: PLR0913 - each an option of the command
     """
     with reported(debug):
         name, payload, chosen = _input(target, read_input(input_json), words or (), version)
-        check_size(payload, MAX_PAYLOAD_BYTES, f"input of workflow {name!r}")
         run_id = id if id is not None else f"{name}-{uuid.uuid4().hex[:12]}"
         check_id(run_id)
         now = wall_clock()
@@ -155,7 +153,9 @@ def _of_version(named: AnyWorkflow, known: dict[int, AnyWorkflow], version: int)
 
 async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None:
     async with opened(shared_log_at(url, may_make=True)) as log:
-        client = Client(log, wall_clock)
+        client = Client(log, wall_clock, blobs=Blobs(blobs_of(log)))
+        what = f"input of workflow {request.name!r}"
+        check_size(request.payload, client.blobs.max_payload_bytes, what)
         await client.open()
         try:
             await client.start(

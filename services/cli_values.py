@@ -67,6 +67,20 @@ def read_moment(text: str | None, now: int, option: str) -> datetime | None:
     return _shifted(moment(now), -span, option, text)
 
 
+def read_span(text: str, option: str) -> timedelta:
+    """A length of time, as in 2h, 30m, 45s or 7d.
+
+    Raises:
+        UsageError: It is none.
+    """
+    span = _span(text, option)
+    if span is None:
+        raise UsageError(
+            f"{option} {text}: that is no length of time: write one as in 2h, 30m, 45s or 7d"
+        )
+    return span
+
+
 def read_attributes(words: Iterable[str] | None) -> dict[str, Tag]:
     """Attributes from `name=value` words.
 

@@ -8,17 +8,24 @@ from typing import Annotated
 
 import typer
 
+from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.engine import Engine
+from refold.engine.pools import DEFAULT_LEASE_S, MIN_LEASE_S
+from refold.log.urls import redacted
 from refold.services.exits import reported
 from refold.services.garbage import settle_garbage_collector
 from refold.services.leftover import leave_steps_behind
-from refold.services.loading import AnyWorkflow, load_workflows
+from refold.services.loading import AnyWorkflow, load_modules, load_workflows
 from refold.services.logs import say, set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, shared_log_at
 from refold.services.worker_service import Duty, WorkerService
 
 DEFAULT_THREADS = 32
 DEFAULT_DRAIN_S = 10.0
+DEFAULT_RUNS = 20_000
+DEFAULT_DEDUP_DAYS = 7.0
+DAY_S = 24 * 3600.0
+MEGABYTE = 1_000_000
 DEFAULT_METRICS_ADDRESS = "127.0.0.1"
 """Numbers tell what a business does: other machines see them only where somebody wants that."""
 
@@ -46,6 +53,43 @@ def worker(  # noqa: PLR0913 - each an option of the command
     drain_s: Annotated[
         float, typer.Option("--drain-s", min=0, help="Longest wait for steps under way at the end.")
     ] = DEFAULT_DRAIN_S,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool",
+            help="Carry out the modules' steps of this pool, for all workers' workflows, and run no workflow; "
+            "can be given several times.",
+        ),
+    ] = None,
+    pool_lease_s: Annotated[
+        float,
+        typer.Option(
+            "--pool-lease-s",
+            min=MIN_LEASE_S,
+            help="How long a pool's worker may go on with a step of these workflows without a word.",
+        ),
+    ] = DEFAULT_LEASE_S,
+    max_steps: Annotated[
+        int | None,
+        typer.Option("--max-steps", min=1, help="Most steps that run at once, of any kind."),
+    ] = None,
+    max_runs: Annotated[
+        int, typer.Option("--max-runs", min=1, help="Most runs in memory at once; others wait.")
+    ] = DEFAULT_RUNS,
+    max_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            "--max-memory-mb", min=1, help="Memory above which no further run is taken into it."
+        ),
+    ] = None,
+    dedup_days: Annotated[
+        float,
+        typer.Option(
+            "--dedup-days",
+            min=0.01,
+            help="How long the id of a run that has ended is known, and can't be used again.",
+        ),
+    ] = DEFAULT_DEDUP_DAYS,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Log lines as JSON objects.")
     ] = False,
@@ -68,15 +112,34 @@ def worker(  # noqa: PLR0913 - each an option of the command
 ) -> None:
     """Run workflows until SIGTERM or Ctrl-C, sharing the log's partitions with all its other workers.
 
-    Told to stop, it begins nothing new, lets steps under way finish and be recorded, and hands its partitions over; a
-    second signal ends it at once. Whatever way it ends, its workflows go on in another worker or in the next one.
+    Told to stop, it begins nothing new and hands its partitions over to other workers at once; steps under way may end
+    here, and are recorded there. A second signal ends it at once. Whatever way it ends, its workflows go on in another
+    worker or in the next one.
     """
     with reported(debug):
-        workflows = load_workflows(modules)
-        log = shared_log_at(url, may_make=True)
+        if pool:
+            load_modules(modules)
+            workflows: list[AnyWorkflow] = []
+        else:
+            workflows = load_workflows(modules)
+        log = shared_log_at(url, may_make=not pool)
         set_up_logging(as_json=log_json)
-        engine = Engine(log, workflows=workflows, name=name, threads=threads, drain_s=drain_s)
-        duty = Duty(url, tuple(map(_with_version, workflows)), drain_s)
+        engine = Engine(
+            log,
+            workflows=workflows,
+            worker=not pool,
+            pools=pool or (),
+            pool_lease_s=pool_lease_s,
+            name=name,
+            threads=threads,
+            drain_s=drain_s,
+            max_steps=max_steps,
+            max_runs=max_runs,
+            max_memory_bytes=None if max_memory_mb is None else max_memory_mb * MEGABYTE,
+            checkpoints=CheckpointSettings(dedup_window_s=dedup_days * DAY_S),
+        )
+        named = engine.pool_steps if pool else map(_with_version, workflows)
+        duty = Duty(redacted(url), tuple(named), drain_s, "steps" if pool else "workflows")
         settle_garbage_collector()
         service = WorkerService(engine, log, duty)
         with _metrics(engine, metrics_address, metrics_port):

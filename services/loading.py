@@ -62,6 +62,16 @@ def load_workflows(targets: Iterable[str]) -> list[AnyWorkflow]:
     return Catalogue.of(loaded.values()).definitions()
 
 
+def load_modules(targets: Iterable[str]) -> None:
+    """Import the modules that `module` or `module:name` names, for the steps that they declare.
+
+    Raises:
+        UsageError: A module can't be imported.
+    """
+    for target in targets:
+        _module_of(target)
+
+
 def all_versions(workflow: AnyWorkflow) -> list[AnyWorkflow]:
     """The workflow, then the other versions of it that its module has declared.
 

@@ -5,6 +5,7 @@ refold_owned_partitions                gauge    partitions that it owns
 refold_longest_history                 gauge    entries of the longest history among its open runs
 refold_history_warnings_total          counter  warnings of a history that grows
 refold_events_total                    counter  events that it has written
+refold_steps_waiting_for_pool{pool}    gauge    steps of its runs that wait for a worker of their pool
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -46,8 +47,16 @@ class StatsCollector(Collector):
         )
         for (workflow, status), count in sorted(stats.open_runs.items()):
             open_runs.add_metric((workflow, status.value), count)
+        for_pools = GaugeMetricFamily(
+            "refold_steps_waiting_for_pool",
+            "Steps of this worker's runs that wait for a worker of their pool.",
+            labels=("pool",),
+        )
+        for pool, count in sorted(stats.waiting_for_pools.items()):
+            for_pools.add_metric((pool,), count)
         return [
             open_runs,
+            for_pools,
             GaugeMetricFamily(
                 "refold_owned_partitions",
                 "Partitions that this worker owns.",

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from refold.log.archived import unarchived
 from refold.log.errors import LogUnavailable, UsageError
 from refold.log.memory import MemoryLog
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
-from refold.log.urls import open_log
+from refold.log.urls import holds_secret, open_log
 from refold.services.terminal import note
 
 DEFAULT_URL = "sqlite:///refold.db"
@@ -18,13 +19,50 @@ DEFAULT_URL = "sqlite:///refold.db"
 ANSWER_TIMEOUT_S = 30.0
 """How long `start` and `resume` wait for a worker: longer than a rebalance takes, shorter than patience."""
 
+
+def _not_seen_by_others(
+    context: typer.Context, parameter: typer.CallbackParam, url: str | None
+) -> str | None:
+    """Refuse a password on the command line, which every user of the machine can read."""
+    source = context.get_parameter_source(parameter.name or "")
+    typed = source is not None and source.name == "COMMANDLINE"
+    if typed and url is not None and holds_secret(url):
+        raise typer.BadParameter(
+            "a password or token in it could be read by every user of this machine: leave it out, and give it by a file"
+            " (sasl_password_file=...), by REFOLD_KAFKA_SASL_PASSWORD, or by REFOLD_URL"
+        )
+    return url
+
+
 Url = Annotated[
     str,
     typer.Option(
         "--url",
+        callback=_not_seen_by_others,
         envvar="REFOLD_URL",
         metavar="URL",
         help="The log: sqlite:///FILE or kafka://HOST:PORT/NAMESPACE.",
+    ),
+]
+
+UrlArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="URL",
+        help="The same as --url.",
+        show_default=False,
+        callback=_not_seen_by_others,
+    ),
+]
+
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        envvar="REFOLD_ARCHIVE",
+        metavar="DIR",
+        help="Where trimmed history was archived by `refold archive`: it is read from there.",
+        show_default=False,
     ),
 ]
 
@@ -43,13 +81,14 @@ def log_at(url: str, *, may_make: bool) -> Log:
         LogUnavailable: The file is missing and must not be made.
     """
     log = open_log(url)
-    if isinstance(log, SqliteLog) and not log.path.exists():
+    itself = unarchived(log)
+    if isinstance(itself, SqliteLog) and not itself.path.exists():
         if not may_make:
             raise LogUnavailable(
-                f"there is no log file {log.path}: name the right one with --url or REFOLD_URL, or make it by "
+                f"there is no log file {itself.path}: name the right one with --url or REFOLD_URL, or make it by "
                 "starting something with `refold run` or `refold worker`"
             )
-        note(f"making a new log: {log.path}")
+        note(f"making a new log: {itself.path}")
     return log
 
 
@@ -61,7 +100,7 @@ def shared_log_at(url: str, *, may_make: bool) -> Log:
         LogUnavailable: As `log_at`.
     """
     log = log_at(url, may_make=may_make)
-    if isinstance(log, MemoryLog):
+    if isinstance(unarchived(log), MemoryLog):
         raise UsageError(
             f"{url} is this process's own memory, which nobody else sees: use sqlite:///FILE or kafka://... "
             "(`refold run` takes memory://)"

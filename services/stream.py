@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from refold.engine.state import NO_CLAIM
+from refold.log.chain_walk import beginning
 from refold.log.codec import decode_event
 from refold.log.events import Event, PartitionClaimed, Unreadable
 from refold.log.partitioner import partition_of
@@ -15,11 +16,12 @@ class StreamFilter:
 
     Args:
         workflow_id: The stream.
+        claim: The claim that is current where the records begin.
     """
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, claim: int = NO_CLAIM) -> None:
         self._workflow_id = workflow_id
-        self._claim = NO_CLAIM
+        self._claim = claim
 
     def take(self, record: Record) -> Event | Unreadable | None:
         """The record's event where it belongs to the stream and counts. Records come in offset order."""
@@ -47,10 +49,11 @@ async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadabl
         LogError: The log can't be read.
     """
     partition = partition_of(workflow_id, log.partitions)
-    stream = StreamFilter(workflow_id)
-    start, end = await log.bounds(Channel.EVENTS, partition)
+    end = (await log.bounds(Channel.EVENTS, partition)).end
+    start = await beginning(log, partition)
+    stream = StreamFilter(workflow_id, start.claim)
     # The past by key: on SQLite that is an index, where a tail would wade through everybody's events.
-    async for batch in log.read(Channel.EVENTS, partition, start, end, key=workflow_id):
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, end, key=workflow_id):
         for record in batch:
             if (event := stream.take(record)) is not None:
                 yield event

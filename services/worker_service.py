@@ -38,11 +38,13 @@ class Duty:
         url: The log, as the user gave it.
         workflows: Names of the workflows that it runs, with versions other than the first as in "checkout@2".
         drain_s: How long a stop waits for steps under way, in seconds.
+        what: What `workflows` are: a pool's worker has steps, as in "gpu/render".
     """
 
     url: str
     workflows: tuple[str, ...]
     drain_s: float
+    what: str = "workflows"
 
 
 class WorkerService:
@@ -91,7 +93,7 @@ class WorkerService:
         duty = self._duty
         name = self._engine.worker_name
         say(logger, "starting", {"worker": name, "log": duty.url, "pid": os.getpid()})
-        say(logger, "runs", {"workflows": ",".join(duty.workflows)})
+        say(logger, "runs", {duty.what: ",".join(duty.workflows)})
 
     def _say_draining(self) -> None:
         if not self._all_halted():

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 
 from kafka_broker import Broker, BrokerUnavailableError, Cluster, find_or_start
+from kafka_secure import SecureBroker
 
 T = TypeVar("T")
 
@@ -22,7 +23,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores SIGINT, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-KAFKA_FIXTURES = frozenset({"kafka_bootstrap", "kafka_broker", "kafka_cluster"})
+KAFKA_FIXTURES = frozenset(
+    {
+        "kafka_bootstrap",
+        "kafka_broker",
+        "kafka_cluster",
+        "lasting_broker",
+        "lasting_cluster",
+        "secure_broker",
+    }
+)
 NO_KAFKA = "no Kafka broker: "
 
 
@@ -45,6 +55,40 @@ def kafka_cluster() -> Iterator[Cluster]:
     """Three brokers of the test's own: one may be lost."""
     with _started(lambda: Cluster(3)) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def secure_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
+    """A broker with TLS, logins and access control, one for the whole session: name users so that tests don't meet."""
+    directory = tmp_path_factory.mktemp("certificates")
+    with _started(lambda: SecureBroker(directory)) as secure:
+        yield secure
+
+
+@pytest.fixture(scope="module")
+def _lasting_broker() -> Iterator[Broker]:
+    with _started(Broker) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def _lasting_cluster() -> Iterator[Cluster]:
+    with _started(lambda: Cluster(3)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def lasting_broker(_lasting_broker: Broker) -> Iterator[Broker]:
+    """A broker that a module's tests may maltreat one after the other: it is mended after each of them."""
+    yield _lasting_broker
+    _lasting_broker.revive()
+
+
+@pytest.fixture
+def lasting_cluster(_lasting_cluster: Cluster) -> Iterator[Cluster]:
+    """Three such brokers."""
+    yield _lasting_cluster
+    _lasting_cluster.revive()
 
 
 @contextlib.contextmanager

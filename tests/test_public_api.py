@@ -8,8 +8,10 @@ import refold
 from refold import Engine, Handle
 
 NAMES = """
-AppendUnknown AskRefused Bound BulkResult Child CommandRefused DefinitionError Engine EngineClosed Handle InvalidInput
-LogCorrupt LogError LogMismatch LogUnavailable PayloadError PayloadTooLarge RecordTooLarge RefoldError Request
+AppendUnknown AskRefused Bound BulkResult CheckpointSettings Child CommandRefused DefinitionError Engine EngineClosed
+Handle InvalidInput
+LogCorrupt LogError LogMismatch LogTrimmed LogUnavailable
+PayloadError PayloadTooLarge RecordTooLarge RefoldError Request
 Requests ResultTimeout Retry RunInfo Runs SideEffectError Status StepContext StepError StepTimeout Stream Suspended
 TopicsMissing UnknownWorkflow UsageError Workflow WorkflowCancelled WorkflowConflict WorkflowEnded WorkflowError
 WorkflowInfo WorkflowNotFound WorkflowParked WorkflowTerminated cancel_workflow cancel_workflow_sync continue_as_new
@@ -47,7 +49,7 @@ def with_twins(names: list[str]) -> list[str]:
 
 def test_the_engine_has_exactly_these_methods() -> None:
     twins = with_twins(["history", "list", "resume", "start", "stats", "status", *BULK])
-    properties = ["halted_partitions", "handle", "owned_partitions", "worker_name"]
+    properties = ["halted_partitions", "handle", "owned_partitions", "pool_steps", "worker_name"]
     shown = {name for kind in Engine.__mro__[:-1] for name in public(kind)}
     assert sorted(shown) == sorted([*twins, *properties])
 
@@ -74,8 +76,15 @@ def test_parameters_keep_their_names() -> None:
         "threads",
         "guard",
         "max_payload_bytes",
+        "blob_threshold_bytes",
         "start_timeout_s",
         "drain_s",
+        "max_steps",
+        "max_runs",
+        "max_memory_bytes",
+        "checkpoints",
+        "pools",
+        "pool_lease_s",
         "clock",
     ]
     assert parameters(Engine.start) == [
@@ -106,7 +115,7 @@ def test_parameters_keep_their_names() -> None:
         "started_after",
         "started_before",
     ]
-    assert parameters(refold.step) == ["fn", *STEP_OPTIONS]
+    assert parameters(refold.step) == ["fn", *STEP_OPTIONS, "pool"]
     assert parameters(refold.run_step) == ["fn", "args", *STEP_OPTIONS]
     assert parameters(refold.workflow) == ["fn", "name", "version"]
     assert parameters(refold.send) == ["workflow_id", "topic", "value"]

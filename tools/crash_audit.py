@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from refold.log.codec import GENESIS, decode_event, link_claim, verify
 from refold.log.events import (
-    CommandRefused,
     Event,
     PartitionClaimed,
     StepAttemptFailed,
@@ -40,6 +39,14 @@ class Begun(NamedTuple):
     attempt: int
     pid: int
     at_us: int
+
+
+class Place(NamedTuple):
+    """Where a record stands. `timestamp` is the log's own, microseconds since 1970-01-01 UTC."""
+
+    partition: int
+    offset: int
+    timestamp: int
 
 
 class Journal:
@@ -77,51 +84,68 @@ class Audited:
         claims: Accepted claims, in order.
         stale: Records that do not count: written under a claim that was not the current one.
         problems: What should not be, in words.
+        places: Where the event of a workflow at a position stands; the first, should there be two.
+        claimed: Where each accepted claim stands, in order.
     """
 
     streams: dict[str, list[Event]] = field(default_factory=dict[str, list[Event]])
     claims: list[PartitionClaimed] = field(default_factory=list[PartitionClaimed])
     stale: int = 0
     problems: list[str] = field(default_factory=list[str])
+    places: dict[tuple[str, int], Place] = field(default_factory=dict[tuple[str, int], Place])
+    claimed: list[Place] = field(default_factory=list[Place])
 
 
 async def audit(log: Log) -> Audited:
     """Walk all partitions of a log."""
-    found = Audited()
+    partitions: list[Sequence[Record]] = []
     for partition in range(log.partitions):
         records: list[Record] = []
         async for batch in log.read(Channel.EVENTS, partition, 0):
             records += batch
-        _walk(records, found)
+        partitions.append(records)
+    return audit_records(partitions)
+
+
+def audit_records(partitions: Sequence[Sequence[Record]]) -> Audited:
+    """Walk the records of all partitions, each from its first on."""
+    found = Audited()
+    for partition, records in enumerate(partitions):
+        _walk(partition, records, found)
     for workflow_id, events in found.streams.items():
         found.problems += [f"{workflow_id}: {problem}" for problem in _stream_problems(events)]
     return found
 
 
-def _walk(records: Sequence[Record], found: Audited) -> None:
+def _walk(partition: int, records: Sequence[Record], found: Audited) -> None:
     claim, chain, command = -1, GENESIS, -1
     for record in records:
         event = decode_event(record)
+        where = f"partition {partition}, offset {record.offset}"
         if event.claim != claim:
             found.stale += 1
             continue
         if isinstance(event, Unreadable):
-            found.problems.append(f"offset {record.offset} can't be read: {event.reason}")
+            found.problems.append(f"{where} can't be read: {event.reason}")
             continue
         if not verify(record, chain):
-            found.problems.append(f"offset {record.offset}, {event.kind}: the chain does not hold")
+            found.problems.append(f"{where}, {event.kind}: the chain does not hold")
         if isinstance(
             event, PartitionClaimed
         ):  # its writer may not have seen the last events before it
             claim, chain = record.offset, link_claim(chain, event.chain)
             found.claims.append(event)
+            found.claimed.append(Place(partition, record.offset, record.timestamp))
             continue
         if event.command < command:
-            found.problems.append(f"offset {record.offset}: command {event.command} < {command}")
+            found.problems.append(f"{where}: command {event.command} < {command}")
         command = event.command
         chain = event.chain
-        if not isinstance(event, CommandRefused):
-            found.streams.setdefault(event.workflow_id or "", []).append(event)
+        if event.workflow_id is None or event.position is None:
+            continue  # the partition's own
+        found.streams.setdefault(event.workflow_id, []).append(event)
+        place = Place(partition, record.offset, record.timestamp)
+        found.places.setdefault((event.workflow_id, event.position), place)
 
 
 def _stream_problems(events: Sequence[Event]) -> list[str]:

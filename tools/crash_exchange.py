@@ -27,7 +27,7 @@ from refold.log.events import (
     WorkflowStarted,
 )
 from refold.log.partitioner import partition_of
-from refold.log.protocol import Channel, Log
+from refold.log.protocol import Channel, Log, Record
 
 Sent = MessageSent | ChildRequested | CancelSent
 Received = MessageReceived | WorkflowStarted | WorkflowCancelRequested
@@ -65,13 +65,18 @@ async def news_in(log: Log) -> News:
     news = News()
     for partition in range(log.partitions):
         async for batch in log.read(Channel.COMMANDS, partition, 0):
-            for record in batch:
-                command = decode_command(record)
-                if isinstance(command, ConfirmDelivery | ReportChild):
-                    found = news.ends if isinstance(command, ReportChild) else news.answers
-                    operation = Operation(command.workflow_id, command.step)
-                    found.setdefault(operation, record.offset)
+            add_news(batch, news)
     return news
+
+
+def add_news(commands: Sequence[Record], news: News) -> None:
+    """Add the news in some commands of a partition, which come in their order."""
+    for record in commands:
+        command = decode_command(record)
+        if isinstance(command, ConfirmDelivery | ReportChild):
+            found = news.ends if isinstance(command, ReportChild) else news.answers
+            operation = Operation(command.workflow_id, command.step)
+            found.setdefault(operation, record.offset)
 
 
 def exchanged(audited: Audited, news: News, acknowledged: Mapping[str, Sequence[str]]) -> Problems:

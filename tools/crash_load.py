@@ -88,11 +88,15 @@ class Load:
         n = self._count
         run = f"{shape.workflow.name}-{n}"
         self._last_steps[run] = shape.last_step
-        await self._client.start_async(shape.workflow.bind(n), id=run, confirm=confirm)
+        await self.ask(run, shape, n, confirm=confirm)
         self.acknowledged[run] = (shape, n)
         if shape.visit is not None:
             self._visits.add(asyncio.create_task(self._visit(run, shape, n, shape.visit)))
         return run
+
+    async def ask(self, run: str, shape: Shape, n: int, *, confirm: bool) -> None:
+        """Have the client start a run, for the first time or again."""
+        await self._client.start_async(shape.workflow.bind(n), id=run, confirm=confirm)
 
     async def finish(self) -> None:
         """Wait for the starts that still wait to be accepted, and for the visits."""
@@ -119,7 +123,7 @@ class Load:
         if chance < REPEATED and self.acknowledged:
             run = self._random.choice(list(self.acknowledged))
             shape, n = self.acknowledged[run]
-            await self._client.start_async(shape.workflow.bind(n), id=run, confirm=False)
+            await self.ask(run, shape, n, confirm=False)
             return
         shape = self._random.choice(self._shapes)
         if chance > 1 - CONFIRMED:

@@ -31,9 +31,19 @@ SESSION_MS = 2_500
 """A worker that was killed or stopped is missed soon, and no sooner than `MIN_TAKEOVER_S` allows."""
 
 
+IMPATIENT = "REFOLD_CRASH_IMPATIENT"
+"""Environment variable: if set, every timeout towards the broker is so short that an outage of seconds passes it."""
+
+
+PATIENT = "REFOLD_CRASH_PATIENT"
+"""Environment variable: if set, the session timeout is long enough that no slow machine passes it."""
+
+
 def kafka_settings() -> KafkaSettings:
     """Settings with a short session timeout, which a broker that we did not start may not allow."""
-    if os.environ.get("KAFKA_BOOTSTRAP"):
+    if os.environ.get(IMPATIENT):
+        return IMPATIENT_SETTINGS
+    if os.environ.get(PATIENT) or os.environ.get("KAFKA_BOOTSTRAP"):
         return TEST_SETTINGS
     return replace(TEST_SETTINGS, session_timeout_ms=SESSION_MS, heartbeat_interval_ms=200)
 
@@ -45,6 +55,15 @@ def log_of(url: str) -> Log:
         return open_log(url)
     servers, _, namespace = rest.partition("/")
     return KafkaLog(servers.split(","), namespace, kafka_settings())
+
+
+IMPATIENT_SETTINGS = KafkaSettings(
+    session_timeout_ms=SESSION_MS,
+    heartbeat_interval_ms=200,
+    request_timeout_ms=2_000,
+    delivery_timeout_ms=5_000,
+    connect_timeout_ms=2_000,
+)
 
 
 class Nursery:

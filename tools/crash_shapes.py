@@ -14,11 +14,14 @@ from pathlib import Path
 from random import Random
 
 from refold import Handle, Retry, Workflow, sleep_sync, step, step_context, workflow
+from refold.engine.worker import GRACE_S
 
 JOURNAL = "REFOLD_CRASH_JOURNAL"
 """Environment variable: the journal's path. Beside it, a file with FREEZE's suffix asks for a stopped process."""
 
 FREEZE = ".freeze"
+
+LINGER_S = 4 * GRACE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,29 @@ async def failing(n: int) -> list[Mark]:
     raise ValueError(f"run {n} was made to fail")
 
 
+@step
+async def linger(value: int) -> Mark:
+    """A step that is under way for longer than an owner waits that is to give its partition up."""
+    begun = begin(value)
+    await asyncio.sleep(LINGER_S)
+    return begun
+
+
+@step
+def linger_in_thread(value: int) -> Mark:
+    """The same in a thread."""
+    begun = begin(value)
+    time.sleep(LINGER_S)
+    return begun
+
+
+@workflow
+async def lingering(n: int) -> list[Mark]:
+    """Long steps, two at a time."""
+    two = await asyncio.gather(linger(10 * n), linger_in_thread.aio(10 * n + 1))
+    return [*two, await linger(10 * n + 2), await mark(10 * n + 3)]
+
+
 @workflow
 async def freezing(n: int) -> list[Mark]:
     """Its second step may stop the whole process."""
@@ -193,5 +219,6 @@ SHAPES = (
     Shape(race, 3, _raced),
     Shape(failing, 0, _failed),
 )
+LINGERING = Shape(lingering, 3, counts(4))
 FREEZING = Shape(freezing, 2, counts(3))
-WORKFLOWS = [shape.workflow for shape in (*SHAPES, FREEZING)]
+WORKFLOWS = [shape.workflow for shape in (*SHAPES, LINGERING, FREEZING)]

@@ -25,9 +25,20 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def engine_on(backend: LogBackend, *workflows: Workflow[..., Any], worker: bool = True) -> Engine:
+def engine_on(
+    backend: LogBackend,
+    *workflows: Workflow[..., Any],
+    worker: bool = True,
+    max_payload_bytes: int | None = None,
+) -> Engine:
     """An engine over a namespace, with these workflows and no others."""
-    return Engine(backend.log(), workflows=workflows, worker=worker, drain_s=PATIENCE_S)
+    return Engine(
+        backend.log(),
+        workflows=workflows,
+        worker=worker,
+        max_payload_bytes=max_payload_bytes,
+        drain_s=PATIENCE_S,
+    )
 
 
 def kinds(engine: Engine, run: str) -> list[str]:

@@ -30,7 +30,14 @@ class KafkaBackend:
         self.servers = bootstrap.split(",")
         self.namespace = f"test-{uuid.uuid4().hex[:12]}"
         self.settings = settings
-        asyncio.run(create_topics(self.servers, self.namespace, partitions, None, settings))
+        patient = replace(
+            settings,
+            request_timeout_ms=max(settings.request_timeout_ms, TEST_SETTINGS.request_timeout_ms),
+            delivery_timeout_ms=max(
+                settings.delivery_timeout_ms, TEST_SETTINGS.delivery_timeout_ms
+            ),
+        )
+        asyncio.run(create_topics(self.servers, self.namespace, partitions, None, patient))
 
     def log(self, *, queue_entries: int | None = None) -> Log:
         """A log over the same topics."""

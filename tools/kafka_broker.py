@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -207,6 +207,16 @@ class Broker:
         self.stop()
         self.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether its process runs, as far as this object has brought that about."""
+        return self._process is not None
+
+    def revive(self) -> None:
+        """Start again if it was stopped or killed."""
+        if not self.running:
+            self.start()
+
     def wait(self) -> int:
         """Wait until the process ends by itself, and return its exit code."""
         if self._process is None:
@@ -340,13 +350,26 @@ class Cluster:
     Args:
         size: How many brokers; an even number survives no more losses than the odd one below it.
         config: As in `Broker`, for each of them.
+        own: Gives what else the config of one node has, such as listeners with ports of its own.
     """
 
-    def __init__(self, size: int, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        config: Mapping[str, str] | None = None,
+        *,
+        own: Callable[[Node], Mapping[str, str]] | None = None,
+    ) -> None:
         nodes = _free_nodes(size)
         cluster_id = _random_cluster_id()
         self.brokers = [
-            Broker(config, node=node, quorum=nodes, cluster_id=cluster_id) for node in nodes
+            Broker(
+                {**(config or {}), **(own(node) if own is not None else {})},
+                node=node,
+                quorum=nodes,
+                cluster_id=cluster_id,
+            )
+            for node in nodes
         ]
 
     @property
@@ -363,6 +386,14 @@ class Cluster:
         for broker in self.brokers:
             broker.launch()
         for broker in self.brokers:
+            broker.wait_ready()
+
+    def revive(self) -> None:
+        """Start those that were stopped or killed, at once: none is ready before a majority is up."""
+        dead = [broker for broker in self.brokers if not broker.running]
+        for broker in dead:
+            broker.launch()
+        for broker in dead:
             broker.wait_ready()
 
     def close(self) -> None:
@@ -514,9 +545,14 @@ def _random_cluster_id() -> str:
             return text
 
 
-def _free_nodes(count: int) -> list[Node]:
+def free_ports(count: int) -> list[int]:
+    """So many loopback ports that nobody listens on, from where no outgoing connection is given one."""
     with contextlib.ExitStack() as held:  # all at once, so that none is found twice
-        ports = [_free_port(held) for _ in range(2 * count)]
+        return [_free_port(held) for _ in range(count)]
+
+
+def _free_nodes(count: int) -> list[Node]:
+    ports = free_ports(2 * count)
     return [
         Node(node_id=number + 1, port=ports[2 * number], controller_port=ports[2 * number + 1])
         for number in range(count)

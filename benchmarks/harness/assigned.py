@@ -73,6 +73,10 @@ class AssignedLog:
         """See `Log`."""
         return await self._log.bounds(channel, partition)
 
+    async def trim(self, channel: Channel, partition: int, before: int) -> None:
+        """See `Log`."""
+        await self._log.trim(channel, partition, before)
+
     async def bookmark(self, partition: int) -> int | None:
         """See `Log`."""
         return await self._log.bookmark(partition)

@@ -4,9 +4,13 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
+import amplification
 import exchanges
 import histories
 import live
+import long_logs
+import moves
+import team
 from job import Job
 from refold.log.urls import open_log
 from refold.services.garbage import settle_garbage_collector
@@ -25,6 +29,12 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "streaming": exchanges.streaming,
     "build_sleepers": exchanges.build_sleepers,
     "sleepers": exchanges.sleepers,
+    "build_long": long_logs.build_long,
+    "ready": long_logs.ready,
+    "checkpoint_cost": amplification.checkpoint_cost,
+    "hand_over": moves.hand_over,
+    "workers": moves.workers,
+    "serve": team.serve,
 }
 
 

@@ -105,7 +105,7 @@ async def write_log(job: Job, script: Script) -> None:
 
 
 async def _write_partition(log: Log, partition: int, job: Job, script: Script) -> None:
-    state = await claim(log, partition, BUILDER, _now_us)
+    state = (await claim(log, partition, BUILDER, _now_us)).state
     ids = [f"run-{number}" for number in range(job.workflows)]
     ours = [id_ for id_ in ids if partition_of(id_, log.partitions) == partition]
     chain, batch = state.chain, list[Entry]()

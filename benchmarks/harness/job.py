@@ -19,12 +19,18 @@ class Job:
         url: The log, or the peer's database.
         workflows: How many runs.
         steps: Steps of each run.
+        events: How long a history is to be built, in events.
+        checkpoints: Whether it has checkpoints.
+        beside: A second log, for what is measured on two in turn.
     """
 
     cases: tuple[str, ...]
     url: str
     workflows: int
     steps: int
+    events: int = 0
+    checkpoints: bool = True
+    beside: str = ""
 
     def to_json(self) -> str:
         """The job as an argument of the child's command line."""
@@ -34,7 +40,8 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         """The job that `to_json` wrote."""
         values = json.loads(text)
-        return cls(tuple(values["cases"]), values["url"], values["workflows"], values["steps"])
+        values["cases"] = tuple(values["cases"])
+        return cls(**values)
 
 
 @dataclass(slots=True)
@@ -43,27 +50,39 @@ class Measured:
 
     Args:
         figures: By name; the name says the unit.
-        points: Number of workflows and cost of a step there, in microseconds; for the plot.
+        points: A number (of workflows, of events) and what was measured there; for the plot.
+        samples: All that was measured of a kind, where its distribution is what matters; for the plot.
     """
 
     figures: dict[str, float] = field(default_factory=dict[str, float])
     points: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    samples: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
 
     def add(self, other: "Measured") -> None:
         """Take in what another case, or another process, has measured."""
         self.figures.update(other.figures)
         self.points.extend(other.points)
+        self.samples.update(other.samples)
 
     @classmethod
     def from_json(cls, text: str) -> "Measured":
         """What `tell` wrote."""
         values = json.loads(text)
-        return cls(dict(values["figures"]), [(int(x), float(y)) for x, y in values["points"]])
+        points = [(int(x), float(y)) for x, y in values["points"]]
+        return cls(dict(values["figures"]), points, dict(values.get("samples", {})))
 
 
-def tell(figures: dict[str, float], points: list[tuple[int, float]] | None = None) -> None:
+def tell(
+    figures: dict[str, float],
+    points: list[tuple[int, float]] | None = None,
+    samples: dict[str, list[float]] | None = None,
+) -> None:
     """Answer the parent now: it may kill this process when it has read the line."""
-    values = {"figures": {**figures, "peak_mb": peak_mb()}, "points": points or []}
+    values = {
+        "figures": {**figures, "peak_mb": peak_mb()},
+        "points": points or [],
+        "samples": samples or {},
+    }
     sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 

@@ -33,7 +33,7 @@ async def threads(job: Job) -> None:
 async def _rate(job: Job, workflow: Workflow[[int], int]) -> None:
     async with Engine(job.url, workflows=[workflow], start_timeout_s=PATIENCE_S) as engine:
         await _warm_up(engine, workflow)
-        elapsed_s = await _run_all(engine, workflow, range(job.workflows), job.steps)
+        elapsed_s = await run_all(engine, workflow, range(job.workflows), job.steps)
     steps = job.workflows * job.steps
     tell({"steps_per_s": steps / elapsed_s, "us_per_step": elapsed_s / steps * 1e6})
 
@@ -62,7 +62,7 @@ async def growth(job: Job) -> None:
     async with Engine(job.url, workflows=[total]) as engine:
         await _warm_up(engine, total)
         for first in range(0, job.workflows, chunk):
-            elapsed_s = await _run_all(engine, total, range(first, first + chunk), job.steps)
+            elapsed_s = await run_all(engine, total, range(first, first + chunk), job.steps)
             points.append((first + chunk, elapsed_s / (chunk * job.steps) * 1e6))
     costs = [cost for _, cost in points]
     first_us, last_us = statistics.median(costs[:ENDS]), statistics.median(costs[-ENDS:])
@@ -76,7 +76,7 @@ async def _warm_up(engine: Engine, workflow: Workflow[[int], int]) -> None:
         await handle
 
 
-async def _run_all(
+async def run_all(
     engine: Engine, workflow: Workflow[[int], int], numbers: range, steps: int
 ) -> float:
     """Start all at once and wait for all; returns seconds, and refuses wrong results."""

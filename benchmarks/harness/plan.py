@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 Backend = Literal["memory", "sqlite", "kafka", "dbos"]
 Level = Literal["full", "quick", "tiny"]
-Kind = Literal["live", "killed", "built", "burst", "import"]
+Kind = Literal["live", "killed", "built", "burst", "import", "series", "paired"]
 
 BACKENDS: tuple[Backend, ...] = ("memory", "sqlite", "kafka", "dbos")
 TITLES: Mapping[Backend, str] = {
@@ -18,13 +18,16 @@ TITLES: Mapping[Backend, str] = {
 
 
 class Size(NamedTuple):
-    """How much work: runs, and steps of each."""
+    """How much work: runs, and steps of each; and how many events the log has that they are found in."""
 
     workflows: int
     steps: int
+    events: int = 0
 
     def __str__(self) -> str:
-        return f"{self.workflows:,} x {self.steps:,}"
+        if self.events:
+            return f"{self.workflows:,} open, {self.events:,} events"
+        return f"{self.workflows:,} x {self.steps:,}" if self.steps else f"{self.workflows:,}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,11 @@ class Benchmark:
         figures: Those that are shown; children may answer more.
         backends: Where it makes sense.
         repeats: Fresh processes on fresh logs, of which the median is quoted.
-        build: What builds the log, for kind `built`.
+        build: What builds the log, for kinds `built` and `series`.
         partitions: Of the log; None for as many as are asked for.
+        checkpoints: Whether a log that is built has checkpoints.
+        when_named: Left out unless `--only` names it: it takes very long.
+        time_limit_s: For each process.
     """
 
     name: str
@@ -84,6 +90,9 @@ class Benchmark:
     repeats: int = 3
     build: str = "build"
     partitions: int | None = None
+    checkpoints: bool = True
+    when_named: bool = False
+    time_limit_s: float = 300.0
 
     def repeats_on(self, backend: Backend) -> int:
         """One turn where one takes long: for the peer; and on Kafka for histories, which it takes in slowly."""
@@ -98,6 +107,9 @@ OURS_DURABLE: tuple[Backend, ...] = ("sqlite", "kafka")
 PEAK = Figure("peak_mb", "peak memory", "MB")
 
 ASSIGNED = Figure("assigned_s", "of it, joining the group", "s")
+
+SESSION_MS = 6_000
+"""After which a Kafka group drops a member that says nothing: the default of `KafkaSettings`, which is used here."""
 
 FLAT = 1.25
 """Costs count as flat up to this ratio: two runs of one measurement on a shared machine differ by as much."""
@@ -297,6 +309,148 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         build="build_sleepers",
         backends=("sqlite",),
         repeats=1,
+    ),
+    Benchmark(
+        "history",
+        "a worker is ready, whatever the length of the history (built log)",
+        "series",
+        {
+            "full": tuple(Size(1_000, 10, n) for n in (100_000, 300_000, 1_000_000, 3_000_000)),
+            "quick": tuple(Size(200, 10, n) for n in (30_000, 100_000)),
+            "tiny": tuple(Size(5, 3, n) for n in (15_000, 30_000)),
+        },
+        (
+            Figure("first_s", "ready after, shortest", "s"),
+            Figure("last_s", "ready after, longest", "s"),
+            Figure("ratio", "longest / shortest", "x", dict.fromkeys(OURS_DURABLE, FLAT)),
+            PEAK,
+        ),
+        case="ready",
+        build="build_long",
+        backends=OURS_DURABLE,
+        repeats=1,
+        time_limit_s=900.0,
+    ),
+    Benchmark(
+        "whole-history",
+        "the same without checkpoints",
+        "series",
+        {
+            "full": tuple(Size(1_000, 10, n) for n in (100_000, 300_000, 1_000_000)),
+            "quick": tuple(Size(200, 10, n) for n in (30_000, 100_000)),
+            "tiny": tuple(Size(5, 3, n) for n in (50, 100)),
+        },
+        (
+            Figure("first_s", "ready after, shortest", "s"),
+            Figure("last_s", "ready after, longest", "s"),
+            Figure("ratio", "longest / shortest", "x"),
+        ),
+        case="ready",
+        build="build_long",
+        backends=OURS_DURABLE,
+        repeats=1,
+        checkpoints=False,
+        time_limit_s=900.0,
+    ),
+    Benchmark(
+        "open-work",
+        "a worker is ready, by the number of open runs (built log)",
+        "series",
+        {
+            "full": tuple(Size(n, 10, 500_000) for n in (1_000, 5_000, 20_000)),
+            "quick": tuple(Size(n, 10, 30_000) for n in (200, 1_000)),
+            "tiny": tuple(Size(n, 3, 15_000) for n in (2, 5)),
+        },
+        (
+            Figure("first_s", "ready after, fewest", "s"),
+            Figure("last_s", "ready after, most", "s"),
+            PEAK,
+        ),
+        case="ready",
+        build="build_long",
+        backends=OURS_DURABLE,
+        repeats=1,
+        time_limit_s=900.0,
+    ),
+    Benchmark(
+        "ten-million",
+        "a worker is ready on a log of ten million events (built log)",
+        "built",
+        {
+            "full": (Size(10_000, 10, 10_000_000),),
+            "quick": (Size(1_000, 10, 300_000),),
+            "tiny": (Size(5, 3, 15_000),),
+        },
+        (
+            Figure("ready_s", "ready after", "s", dict.fromkeys(OURS_DURABLE, 10.0)),
+            ASSIGNED,
+            Figure("events", "events", ""),
+            Figure("checkpoints", "checkpoints", ""),
+            PEAK,
+        ),
+        case="ready",
+        build="build_long",
+        backends=OURS_DURABLE,
+        repeats=1,
+        when_named=True,
+        time_limit_s=3_600.0,
+    ),
+    Benchmark(
+        "checkpoint-cost",
+        "a steady load with checkpoints and without, in turn",
+        "paired",
+        _sizes((10_000, 10), (2_000, 10), (60, 5)),
+        (
+            _steps_per_s({}),
+            Figure("bare_steps_per_s", "steps without", "/s", more_is_better=True),
+            Figure("ratio", "time with / without", "x"),
+            Figure(
+                "share", "checkpoints' share of the log", "x", dict.fromkeys(OURS_DURABLE, 1 / 3)
+            ),
+        ),
+        case="checkpoint_cost",
+        backends=OURS_DURABLE,
+        repeats=1,
+    ),
+    Benchmark(
+        "hand-over",
+        "how long partitions stand still when workers come and go; rounds",
+        "live",
+        _sizes((8, 0), (2, 0), (1, 0)),
+        (
+            Figure("stopped_p50_ms", "a worker is stopped, p50", "ms"),
+            Figure("stopped_p95_ms", "p95", "ms"),
+            Figure("stopped_max_ms", "longest", "ms", dict.fromkeys(OURS_DURABLE, 1_000)),
+            Figure("joined_p50_ms", "a worker comes, p50", "ms"),
+            Figure("joined_p95_ms", "p95", "ms"),
+            Figure("joined_max_ms", "longest", "ms", dict.fromkeys(OURS_DURABLE, 1_000)),
+            Figure("killed_p50_ms", "a worker is killed, p50", "ms"),
+            Figure("killed_p95_ms", "p95", "ms"),
+            Figure(
+                "killed_max_ms", "longest", "ms", {"sqlite": 1_000, "kafka": SESSION_MS + 1_000}
+            ),
+            Figure("stayed_max_ms", "partitions that stay, when one comes", "ms"),
+            Figure("calm_max_ms", "all, while nothing happens", "ms"),
+        ),
+        case="hand_over",
+        backends=OURS_DURABLE,
+        repeats=1,
+        partitions=8,
+    ),
+    Benchmark(
+        "workers",
+        "all at once, on one worker process and on two",
+        "live",
+        _sizes((2_000, 10), (500, 10), (4, 2)),
+        (
+            Figure("one_steps_per_s", "steps, one worker", "/s", more_is_better=True),
+            Figure("two_steps_per_s", "steps, two workers", "/s", more_is_better=True),
+            Figure("ratio", "two / one", "x", more_is_better=True),
+        ),
+        case="workers",
+        backends=OURS_DURABLE,
+        repeats=1,
+        partitions=8,
     ),
     Benchmark(
         "import",

@@ -1,6 +1,7 @@
 """How each kind of benchmark is carried out, once: which processes run on a fresh log, and which are killed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import children
 from job import Job, Measured
@@ -32,9 +33,10 @@ def _live(
     """One process that works."""
     (size,) = sizes
     with storages.fresh(backend, benchmark.partitions) as storage:
-        measured = children.run(backend, _job(storage, size, benchmark.case))
+        job = _job(storage, size, benchmark.case)
+        measured = children.run(backend, job, benchmark.time_limit_s)
         disk_bytes = storage.disk_bytes()
-    if disk_bytes is not None:
+    if disk_bytes is not None and size.steps:
         measured.figures["bytes_per_step"] = disk_bytes / (size.workflows * size.steps)
     return measured
 
@@ -58,8 +60,38 @@ def _built(
     with storages.fresh(backend) as storage:
         if backend == "memory":
             return children.run(backend, _job(storage, size, benchmark.build, benchmark.case))
-        children.run(backend, _job(storage, size, benchmark.build))
-        return children.run(backend, _job(storage, size, benchmark.case))
+        build = replace(_job(storage, size, benchmark.build), checkpoints=benchmark.checkpoints)
+        built = children.run(backend, build, benchmark.time_limit_s)
+        measured = children.run(
+            backend, _job(storage, size, benchmark.case), benchmark.time_limit_s
+        )
+    return Measured({**built.figures, **measured.figures}, measured.points, measured.samples)
+
+
+def _series(
+    benchmark: Benchmark, backend: Backend, sizes: Sequence[Size], storages: Storages
+) -> Measured:
+    """A built log a size: a point each, by the number that differs."""
+    measured = Measured()
+    by_events = len({size.events for size in sizes}) > 1
+    for size in sizes:
+        once = _built(benchmark, backend, [size], storages).figures
+        x = round(once["events"]) if by_events else size.workflows
+        measured.points.append((x, once["ready_s"]))
+        measured.figures["peak_mb"] = once["peak_mb"]
+    first_s, last_s = measured.points[0][1], measured.points[-1][1]
+    measured.figures |= {"first_s": first_s, "last_s": last_s, "ratio": last_s / first_s}
+    return measured
+
+
+def _paired(
+    benchmark: Benchmark, backend: Backend, sizes: Sequence[Size], storages: Storages
+) -> Measured:
+    """One process that works on two logs in turn."""
+    (size,) = sizes
+    with storages.fresh(backend) as storage, storages.fresh(backend) as beside:
+        job = replace(_job(storage, size, benchmark.case), beside=beside.url)
+        return children.run(backend, job, benchmark.time_limit_s)
 
 
 def _burst(
@@ -91,7 +123,7 @@ def _import(
 
 
 def _job(storage: Storage, size: Size, *cases: str) -> Job:
-    return Job(cases, storage.url, size.workflows, size.steps)
+    return Job(cases, storage.url, size.workflows, size.steps, size.events)
 
 
 _PROCEDURES: dict[Kind, Procedure] = {
@@ -100,4 +132,6 @@ _PROCEDURES: dict[Kind, Procedure] = {
     "built": _built,
     "burst": _burst,
     "import": _import,
+    "series": _series,
+    "paired": _paired,
 }

@@ -44,11 +44,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Cost of a step in microseconds against the number of workflows."""
+    """Cost of a step in microseconds against the number of workflows; or seconds until a worker is ready against the
+    number of events, or of open runs.
+    """
 
     benchmark: str
     backend: Backend
     points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that was measured of a kind, in the unit of the benchmark's figures."""
+
+    benchmark: str
+    backend: Backend
+    name: str
+    values: tuple[float, ...]
 
 
 def rows_of(
@@ -87,8 +99,10 @@ def write(
     path: Path,
     machine: dict[str, str | float | int],
     level: str,
+    *,
     rows: Sequence[Row],
     curves: Sequence[Curve],
+    samples: Sequence[Sample],
 ) -> None:
     """Keep everything as JSON."""
     document = {
@@ -100,6 +114,7 @@ def write(
             for row in rows
         ],
         "curves": [asdict(curve) for curve in curves],
+        "samples": [asdict(sample) for sample in samples],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1) + "\n")

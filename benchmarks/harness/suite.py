@@ -19,7 +19,7 @@ from kafka_broker import BrokerFailedError, BrokerUnavailableError, find_or_star
 from options import Options, parse
 from plan import BENCHMARKS, TITLES, Backend, Benchmark, Size
 from procedures import measure
-from results import Curve, Row, rows_of, write
+from results import Curve, Row, Sample, rows_of, write
 from storage import Storages
 from table import number, table
 
@@ -36,6 +36,7 @@ class Outcome:
 
     rows: list[Row] = field(default_factory=list[Row])
     curves: list[Curve] = field(default_factory=list[Curve])
+    samples: list[Sample] = field(default_factory=list[Sample])
     failures: list[str] = field(default_factory=list[str])
 
 
@@ -56,9 +57,16 @@ def main() -> int:
     console.print(table(outcome.rows))
     for failure in outcome.failures:
         console.print(f"[red]failed[/]: {escape(failure)}")
-    write(options.json_path, facts, options.level, outcome.rows, outcome.curves)
+    write(
+        options.json_path,
+        facts,
+        options.level,
+        rows=outcome.rows,
+        curves=outcome.curves,
+        samples=outcome.samples,
+    )
     console.print(f"kept in {options.json_path}")
-    _draw(console, options.json_path.with_suffix(".svg"), outcome.curves)
+    _draw(console, options.json_path, outcome)
     return 1 if outcome.failures else 0
 
 
@@ -69,7 +77,7 @@ def _measure_all(console: Console, options: Options, directory: Path) -> Outcome
         chosen: list[tuple[Benchmark, Backend]] = [
             (benchmark, backend)
             for benchmark in BENCHMARKS
-            if not options.only or benchmark.name in options.only
+            if (benchmark.name in options.only if options.only else not benchmark.when_named)
             for backend in backends
             if backend in benchmark.backends
         ]
@@ -112,6 +120,11 @@ def _measure_chosen(
                 Curve(benchmark.name, backend, tuple(measured.points))
                 for measured in all_measured
                 if measured.points
+            ]
+            outcome.samples += [
+                Sample(benchmark.name, backend, name, tuple(values))
+                for measured in all_measured
+                for name, values in measured.samples.items()
             ]
             progress.console.print(
                 f"{benchmark.name:>13}  {TITLES[backend]:<11}  {_summary(rows)}", highlight=False
@@ -168,13 +181,13 @@ def _show_machine(console: Console, facts: dict[str, str | float | int]) -> None
         )
 
 
-def _draw(console: Console, path: Path, curves: Sequence[Curve]) -> None:
-    if not curves:
+def _draw(console: Console, json_path: Path, outcome: Outcome) -> None:
+    if not outcome.curves and not outcome.samples:
         return
     if importlib.util.find_spec("matplotlib") is None:
         console.print("no picture: matplotlib is not installed (pip install -e '.[bench]')")
         return
-    from plot import draw  # noqa: PLC0415 - an extra, and half a second
+    from plot import draw_all  # noqa: PLC0415 - an extra, and half a second
 
-    draw(path, curves)
-    console.print(f"drawn in {path}")
+    for path in draw_all(json_path, outcome.curves, outcome.samples):
+        console.print(f"drawn in {path}")

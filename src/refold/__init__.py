@@ -16,6 +16,7 @@ What is named here is the public API; everything else may change between release
 """
 
 from refold.engine.bound import Bound
+from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.children import (
     Child,
     cancel_workflow,
@@ -67,6 +68,7 @@ from refold.log.errors import (
     LogCorrupt,
     LogError,
     LogMismatch,
+    LogTrimmed,
     LogUnavailable,
     PayloadError,
     PayloadTooLarge,
@@ -93,6 +95,7 @@ __all__ = [
     "AskRefused",
     "Bound",
     "BulkResult",
+    "CheckpointSettings",
     "Child",
     "CommandRefused",
     "DefinitionError",
@@ -103,6 +106,7 @@ __all__ = [
     "LogCorrupt",
     "LogError",
     "LogMismatch",
+    "LogTrimmed",
     "LogUnavailable",
     "PayloadError",
     "PayloadTooLarge",

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,15 @@ ON_EVERY_LOG = {
     *("throughput", "sequential", "latency", "threads", "fold", "burst"),
     *("round-trip", "fan-out"),
 }
-ON_DURABLE_LOGS = {"recovery", "resume", "long-history", "many-open", "growth", "stream", "import"}
+OF_LONG_LIVES = {"history", "whole-history", "open-work", "checkpoint-cost", "hand-over", "workers"}
+ON_DURABLE_LOGS = {
+    *("recovery", "resume", "long-history", "many-open", "growth", "stream", "import"),
+    *OF_LONG_LIVES,
+}
+NOT_ON_KAFKA_HERE = {
+    "hand-over",  # a worker that is killed is missed after six seconds; tests/processes kill them on Kafka as well
+    *("whole-history", "open-work"),  # as history, but for the sizes
+}
 ON_SQLITE = {"sleepers"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
@@ -36,9 +44,11 @@ def bench(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def measured(directory: Path, backends: Sequence[str]) -> dict[str, set[str]]:
+def measured(
+    directory: Path, backends: Sequence[str], only: Iterable[str] = ()
+) -> dict[str, set[str]]:
     """Which benchmarks gave figures, all of them above zero, for each backend."""
-    done = bench(directory, "--backends", ",".join(backends))
+    done = bench(directory, "--backends", ",".join(backends), "--only", ",".join(only))
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads((directory / "out.json").read_text())
     assert document["machine"]["cores"] > 0
@@ -58,9 +68,15 @@ def test_every_benchmark_gives_figures_in_memory_and_on_sqlite(tmp_path: Path) -
 def test_every_benchmark_gives_figures_on_kafka(
     tmp_path: Path, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given a real broker, when all benchmarks run on it, then each gives its figures."""
+    """Given a real broker, when the benchmarks run on it, then each gives its figures."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP", kafka_bootstrap)
-    assert measured(tmp_path, ["kafka"]) == {"kafka": ON_EVERY_LOG | ON_DURABLE_LOGS}
+    wanted = (ON_EVERY_LOG | ON_DURABLE_LOGS) - NOT_ON_KAFKA_HERE
+    assert measured(tmp_path, ["kafka"], wanted) == {"kafka": wanted}
+
+
+def test_what_takes_very_long_is_measured_where_it_is_named(tmp_path: Path) -> None:
+    """Given the name of a benchmark that is left out of all others, when it is asked for, then it gives its figures."""
+    assert measured(tmp_path, ["sqlite"], ["ten-million"]) == {"sqlite": {"ten-million"}}
 
 
 @pytest.mark.skipif(

@@ -27,6 +27,7 @@ SAYS = {
         "seat 12A released",
         "terminated: closing time",
     ),
+    "client.py": ("parcel-1: packed, carried by ", "parcel-6: packed, carried by ", "6 parcels"),
     "children.py": ("4 words; 'a' is no word; see the-count", "19 letters"),
     "deadline.py": (
         "reminder: tea is ready",
@@ -55,6 +56,11 @@ SAYS = {
         "old ran version 1",
     ),
     "hello.py": ("(asking who you are)", "(asking what this runs on)", "Hello, "),
+    "pools.py": (
+        "refold-pool: develops holiday for 7.5 minutes, attempt 1",
+        "refold-step: frames holiday/2",
+        "[holiday/1] [holiday/2]",
+    ),
     "parallel.py": ("import",),
     "retries.py": (
         "booked 4 seats: R-1",

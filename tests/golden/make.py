@@ -8,6 +8,7 @@ release must read it and see what that release meant (`test_golden_log.py`).
     v0_1/log.json        for each value: key, headers, and the fields that it must decode to
     v0_1/kinds.*         every kind of event with all fields filled, and with as few as it can have
     v0_1/commands.*      the same for commands, and v0_1/replies.* for replies
+    v0_1/*.avsc          the schemas that the release wrote them with
 """
 
 import dataclasses
@@ -40,6 +41,9 @@ from refold.log.events import (
     AskReceived,
     AttributesSet,
     CancelSent,
+    CheckpointBegun,
+    CheckpointCompleted,
+    CheckpointPart,
     ChildCompleted,
     ChildFailed,
     ChildRequested,
@@ -50,7 +54,10 @@ from refold.log.events import (
     HistoryCopied,
     MessageReceived,
     MessageSent,
+    OwnEvent,
     PartitionClaimed,
+    PartitionHandedOver,
+    PartitionMigrated,
     PatchApplied,
     StepAttemptFailed,
     StepCompleted,
@@ -74,6 +81,7 @@ from refold.log.events import (
     WorkflowWarned,
 )
 from refold.log.protocol import Entry
+from refold.log.schema_ids import current
 
 T = TypeVar("T")
 
@@ -87,7 +95,7 @@ def sample(cls: type[T], number: int, *, full: bool) -> T:
     """A value of the class with everything in it, or with None wherever None may be."""
     hints = {name: h for name, h in get_type_hints(cls).items() if name not in {"kind", "chain"}}
     values = {n: _value(n, h, number + at, full) for at, (n, h) in enumerate(hints.items())}
-    if cls in {PartitionClaimed, CommandRefused}:
+    if cls in get_args(OwnEvent):
         values |= {"workflow_id": None, "position": None, "partition": 3}
     elif cls in EVENT_CLASSES:
         values |= {"workflow_id": f"order-🧾-{number}", "position": number}
@@ -159,7 +167,7 @@ class Owner:
         self._positions[workflow_id] += 1
         return self.header(workflow_id, self._positions[workflow_id] - 1)
 
-    def header(self, workflow_id: str, position: int | None) -> Header:
+    def header(self, workflow_id: str | None, position: int | None) -> Header:
         """Of the next event, which is the partition's own where it has no position."""
         self._seconds += 1
         return {
@@ -205,13 +213,39 @@ def log() -> list[Event]:
     owner = Owner()
     return [
         claimed(-1, "worker-1", owner),
+        *_migrated(owner),
         *_working(owner),
         *_calling(owner),
         *_receiving(owner),
         *_mended(owner),
         *_stuck(owner),
+        *_checkpoint(owner),
+        PartitionHandedOver(
+            **owner.header(None, None),
+            partition=3,
+            payload=f'[["{ORDER}",12,1]]',
+            due_at=owner.now() + 10_000_000,
+        ),
         claimed(0, "worker-2", owner),
     ]
+
+
+def _migrated(owner: Owner) -> Iterator[Event]:
+    """A namespace in which nothing had happened was copied into the partition."""
+    for name, floor in (("begun", -1), ("completed", 0)):
+        payload = f'{{"forget_before":0,"floor":{floor}}}'
+        yield PartitionMigrated(**owner.header(None, None), partition=3, name=name, payload=payload)
+
+
+def _checkpoint(owner: Owner) -> Iterator[Event]:
+    """The partition's state, which tells a fold from the beginning nothing."""
+    yield CheckpointBegun(
+        **owner.header(None, None), partition=3, name="0-0", payload='{"forget_before":0,"floor":0}'
+    )
+    yield CheckpointPart(**owner.header(None, None), partition=3, name="0-0", index=0, payload="[]")
+    yield CheckpointCompleted(
+        **owner.header(None, None), partition=3, name="0-0", count=1, payload="a1" * 32
+    )
 
 
 def _working(owner: Owner) -> Iterator[Event]:
@@ -465,6 +499,8 @@ def main(version: str) -> None:
     write(folder, "kinds", list(chained(kinds())))
     write(folder, "commands", list(commands()))
     write(folder, "replies", list(replies()))
+    for schema in current():
+        (folder / f"{schema.shape}.avsc").write_text(schema.text, encoding="utf-8")
     print(f"wrote {folder}")
 
 

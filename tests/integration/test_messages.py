@@ -161,7 +161,7 @@ def test_bad_input_is_refused_before_anything_is_written(
     backend: LogBackend, call: Callable[[Handle[Any]], object], error: type[Exception], says: str
 ) -> None:
     """Given a topic, id, value or type that can't be, the call says what is wrong and nothing is written."""
-    with engine_on(backend, collects) as engine:
+    with engine_on(backend, collects, max_payload_bytes=900_000) as engine:
         handle = engine.start(collects, 1, id="run")
         before = written(backend)
         with pytest.raises(error, match=says):

@@ -238,7 +238,7 @@ def test_a_step_result_that_can_not_be_recorded_fails_the_step(
     backend: LogBackend, which: str, error: type[Exception], says: str
 ) -> None:
     """Given a step that returns a coroutine, an object without JSON or too much, the run fails with a clear error."""
-    with engine_on(backend, asks) as engine:
+    with engine_on(backend, asks, max_payload_bytes=900_000) as engine:
         with pytest.raises(error, match=says):
             engine.start(asks, which, id="run").result()
         failed = engine.history("run")[1]
@@ -248,7 +248,9 @@ def test_a_step_result_that_can_not_be_recorded_fails_the_step(
 
 def test_a_result_over_the_limit_fails_the_run(backend: LogBackend) -> None:
     """Given a workflow whose result is too large, the run fails and says the limit; the worker goes on."""
-    with engine_on(backend, returns_too_much, forgiving) as engine:
+    with engine_on(
+        backend, returns_too_much, forgiving, max_payload_bytes=900_000
+    ) as engine:
         with pytest.raises(PayloadTooLarge, match="900,000"):
             engine.start(returns_too_much).result()
         assert engine.start(forgiving, "pen").result() == "pen 3"

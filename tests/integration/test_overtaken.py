@@ -138,7 +138,7 @@ def test_a_step_that_waits_for_a_thread_does_not_begin_once_its_partition_moves(
     RAN.clear()
     BUSY.clear()
     DONE.clear()
-    log = Revoking(MemoryStore(partitions=1))
+    log = Revoking(store=MemoryStore(partitions=1))
     with Engine(log, workflows=[keeps_a_thread, wants_a_thread], threads=1) as engine:
         engine.start(keeps_a_thread, id="keeps")
         assert BUSY.wait(PATIENCE_S)

@@ -176,7 +176,7 @@ def test_input_that_does_not_fit_writes_nothing(
 
 def test_oversized_input_writes_nothing(backend: LogBackend) -> None:
     """Given an input over the limit, the error states size and limit, and the log is unchanged."""
-    with engine_on(backend, long_text) as engine:
+    with engine_on(backend, long_text, max_payload_bytes=900_000) as engine:
         before = written(backend)
         with pytest.raises(PayloadTooLarge, match=r"900,000"):
             engine.start(long_text, "x" * 900_000)

@@ -204,6 +204,10 @@ class TestProducerFatal:
                 await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
                 with pytest.raises(RecordTooLarge, match=r"max\.message\.bytes"):
                     await self.append_large_for_ever(log, 0)
+                # It has learnt: what is too large is refused before it costs a producer.
+                assert log.max_record_bytes < 20_000
+                with pytest.raises(RecordTooLarge, match="nothing was appended"):
+                    await log.append(Channel.EVENTS, 0, [Entry("k", b"x" * 50_000)])
                 for n in range(20):
                     await log.append(Channel.EVENTS, n % 2, entries_of(str(n)))
                 found = values_of(await records_of(log, Channel.EVENTS, 1))
@@ -216,11 +220,11 @@ class TestProducerFatal:
         backend = KafkaBackend(kafka_bootstrap)
 
         async def scenario() -> None:
-            async with opened(backend, queue_entries=8) as log:
+            async with opened(backend, queue_entries=8) as log, opened(backend) as probe:
                 await log.append(Channel.EVENTS, 0, entries_of("a"))
                 await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
                 with pytest.raises(RecordTooLarge):
-                    await self.append_large_for_ever(log, 1)
+                    await self.append_large_for_ever(probe, 1)
                 large = Entry("k", b"x" * 50_000)
                 calls = [
                     log.append(Channel.EVENTS, 0, [large, large]),
@@ -247,11 +251,11 @@ class TestProducerFatal:
         ]
 
         async def scenario() -> None:
-            async with opened(backend) as log:
+            async with opened(backend) as log, opened(backend) as probe:
                 await log.append(Channel.EVENTS, 0, entries_of("first"))
                 await asyncio.to_thread(self.lower_limit, backend, kafka_bootstrap)
                 with pytest.raises(RecordTooLarge):
-                    await self.append_large_for_ever(log, 1)
+                    await self.append_large_for_ever(probe, 1)
                 calls = [log.append(Channel.EVENTS, 0, batch) for batch in batches]
                 results = await asyncio.gather(*calls, return_exceptions=True)
                 found = [record.value for record in await records_of(log, Channel.EVENTS)]

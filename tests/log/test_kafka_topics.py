@@ -108,6 +108,7 @@ class TestCreate:
                 f"{name}.{part}": {
                     "num_partitions": 1 if part == "meta" else 2,
                     "replication_factor": 1,
+                    "configs": {"retention.ms": "-1"},
                 }
                 for part in ("events", "commands", "replies", "meta")
             }
@@ -205,9 +206,9 @@ class TestOpen:
     def test_unsafe_settings_are_warned_of(
         self, kafka_bootstrap: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Given a topic that somebody set to expire, open warns that history will be lost."""
+        """Given commands that somebody set to expire, open warns that what waits may be lost."""
         backend = KafkaBackend(kafka_bootstrap)
-        topic = f"{backend.namespace}.events"
+        topic = f"{backend.namespace}.commands"
         with admin_of(kafka_bootstrap) as admin:
             admin.alter_configs(
                 [
@@ -218,7 +219,7 @@ class TestOpen:
             )
         with caplog.at_level(logging.WARNING, logger="refold"):
             open_and_close(backend.kafka_log(TEST_SETTINGS))
-        assert "history will be lost" in caplog.text
+        assert "what nobody took up in time will be lost" in caplog.text
         assert "asks for 2 in-sync copies and has only one" in caplog.text
 
     def test_a_newer_format_is_refused(self) -> None:

@@ -185,7 +185,7 @@ def test_every_command_explains_itself_with_examples(command: str) -> None:
 def test_help_has_the_commands_and_the_exit_codes() -> None:
     """Given --help, each command and each exit code is there."""
     help_text = flat(refold("--help").stdout)
-    for command in (*COMMANDS, "topics"):
+    for command in (*COMMANDS, "topics", "schemas"):
         assert f" {command} " in help_text
     assert "3 the workflow is parked" in help_text
 

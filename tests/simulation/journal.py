@@ -130,6 +130,7 @@ class Journal:
         digests: Readers that were compared.
         silences: What recoveries of partitions on which all rested did.
         wanted: What the events want of other workflows.
+        recoveries: How many owners began with a checkpoint.
         acts: Everything, with its time in seconds, for people.
     """
 
@@ -139,6 +140,7 @@ class Journal:
     digests: list[Digests] = field(default_factory=list[Digests])
     silences: list[Silence] = field(default_factory=list[Silence])
     wanted: list[Wanted] = field(default_factory=list[Wanted])
+    recoveries: int = 0
     acts: list[str] = field(default_factory=list[str])
 
 
@@ -216,7 +218,7 @@ class Audit:
             self.claimed.append((partition, record.offset, event))
         elif isinstance(event, CommandRefused):
             self.refused.append((partition, event))
-        else:
+        elif event.position is not None:  # else the partition's own
             self.streams.setdefault(event.workflow_id or "", []).append(event)
             self._note_step(event, record.timestamp)
 

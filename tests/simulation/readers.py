@@ -5,6 +5,7 @@ from tests.simulation.journal import Digests, Journal, Wanted, read
 from refold.engine.digest import digest
 from refold.engine.fold import evolve
 from refold.engine.owner import Owner
+from refold.engine.recovery import Folded
 from refold.engine.state import PartitionState
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel
@@ -31,6 +32,18 @@ class Readers:
         reader = self._read_on(partition)
         self._journal.digests.append(
             Digests(partition, self._read[partition], worker, digest(owner.state), digest(reader))
+        )
+
+    def compare_recovery(self, worker: str, partition: int, folded: Folded) -> None:
+        """Compare what an owner recovered, perhaps from a checkpoint, with the fold of everything up to its claim."""
+        if folded.checkpoint is None:
+            return
+        state = PartitionState()
+        for record in self._store.read(Channel.EVENTS, partition, 0, folded.position):
+            evolve(state, read(record), record.offset)
+        self._journal.recoveries += 1
+        self._journal.digests.append(
+            Digests(partition, folded.position, worker, digest(folded.state), digest(state))
         )
 
     def compare_fresh(self) -> None:

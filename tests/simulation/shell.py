@@ -14,7 +14,7 @@ from tests.simulation.watched import WatchedRuns
 
 from refold.engine.active import Items
 from refold.engine.definitions import Catalogue
-from refold.engine.effects import Answer, Effect, Launch, Post, StepResult
+from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Post, StepResult
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.reader import read_lookup
 from refold.engine.thread_slots import ThreadSlots
@@ -66,6 +66,8 @@ class SimWorker:
         self._runs = WatchedRuns(workflows, slots)
         self._log = SimLog(world, self)
         self._draining = False
+        self._hands_over = False
+        self._recovered = False
         self._drain_until_us = 0
         self._finishing = False
         self._follow_from: int | None = None
@@ -109,7 +111,7 @@ class SimWorker:
         if self._following is not None and self._waiting_commands() > self._following:
             acts.append(self._deliver)
         drained = not (self.attempts or self._queued) or now_us >= self._drain_until_us
-        if self._draining and not self._finishing and drained:
+        if self._draining and not self._finishing and (drained or self._hands_over):
             acts.append(self._finish_draining)
         return acts
 
@@ -161,9 +163,11 @@ class SimWorker:
         self._skew_us = skew_us
         self._woken = True
 
-    def drain(self) -> None:
-        """SIGTERM: let steps under way finish and be recorded, then give the partition up."""
+    def drain(self, *, hands_over: bool | None = None) -> None:
+        """SIGTERM: give the partition up; steps under way are recorded before, or go on and are reported."""
         self._draining = True
+        often = self._world.random.random() < 0.7
+        self._hands_over = often if hands_over is None else hands_over
         self._drain_until_us = self._world.now_us + DRAIN_US
         self._following = None
 
@@ -190,18 +194,26 @@ class SimWorker:
 
     async def _own(self) -> None:
         world = self._world
-        state = await claim(self._log, self.partition, self.name, self.clock)
-        world.owns(self, state.claim)
+        folded = await claim(self._log, self.partition, self.name, self.clock)
+        world.owns(self, folded)
         self._runs = WatchedRuns(self._workflows, self._slots)
         owner = Owner(
-            self.partition, state, self._settings, self._runs, world.random.random, self.elapsed
+            self.partition,
+            folded.state,
+            self._settings,
+            self._runs,
+            world.random.random,
+            self.elapsed,
+            folded.since_bytes,
         )
         self.owner = owner
-        for _ in owner.recover(self.clock()):
+        commands_end = (await self._log.bounds(Channel.COMMANDS, self.partition)).end
+        for _ in owner.recover(self.clock(), commands_end):
             if world.random.random() < 0.1:
                 await self._carry_out(owner)
                 await pause()
         self._follow_from = owner.command + 1
+        self._recovered = True
         await self._pump(owner)
 
     async def _pump(self, owner: Owner) -> None:
@@ -243,7 +255,7 @@ class SimWorker:
         effects = [*handed_back, *owner.take_effects()]
         if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
             await self._probe(owner)
-        if any(isinstance(effect, Launch) for effect in effects):
+        if any(isinstance(effect, Launch | Grant) for effect in effects):
             while owner.lost_to is None and not self._proof.is_fresh():
                 await self._probe(owner)
         if owner.lost_to is not None:
@@ -255,8 +267,15 @@ class SimWorker:
                     self._queued.append(effect)
             elif isinstance(effect, Answer):
                 self._world.answered(effect)
+            elif isinstance(effect, Grant):
+                if not self._draining:
+                    self._world.answered(Answer(*effect))
             elif isinstance(effect, Post):
                 self._outgoing.append(effect)
+            elif isinstance(effect, Bookmark):
+                offset = owner.offset_of(effect)
+                await pause()  # a worker may be stopped here, and note a checkpoint that is not the last any more
+                await self._log.set_bookmark(self.partition, offset)
             else:
                 reply = finish(read_lookup(self._log, self.partition, effect))
                 self._world.answered(Answer(effect.client_id, reply))
@@ -308,6 +327,7 @@ class SimWorker:
             self._proof.given(asked_at)
 
     def _drop(self) -> None:
+        self._recovered = False
         owner, self.owner = self.owner, None
         self._forget_steps()
         self._stop_posting()
@@ -392,5 +412,11 @@ class SimWorker:
         return any((a.launch.workflow_id, a.launch.step) == wanted for a in self.attempts)
 
     def _finish_draining(self) -> None:
+        owner = self.owner
+        if self.attempts and owner is not None and owner.lost_to is None and self._recovered:
+            due_us = self.clock() + DRAIN_US
+            owner.hand_over([attempt.launch for attempt in self.attempts], due_us, self.clock())
+            self._world.goes_on(self, self.attempts)
+            self.attempts = []
         self._finishing = True
         self._woken = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from tests.simulation.attempts import NAMESPACE, SECOND_US
+from tests.simulation.attempts import NAMESPACE, SECOND_US, Attempt
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.turns import pause
 
@@ -12,6 +12,7 @@ from refold.engine.effects import Answer, Launch
 from refold.engine.operations import Outcome
 from refold.engine.owner import Owner
 from refold.engine.proof import Instant, Proof
+from refold.engine.recovery import Folded
 from refold.log.errors import AppendUnknown
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Bounds, Channel, Entry
@@ -49,11 +50,14 @@ class Surroundings(Protocol):
     def land_later(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> None:
         """Records are on their way, and will come into the log when nobody waits for them any more."""
 
-    def owns(self, worker: "SimWorker", claim: int) -> None:
-        """The worker takes itself for the owner, by that claim."""
+    def owns(self, worker: "SimWorker", folded: Folded) -> None:
+        """The worker takes itself for the owner, by the last claim of that fold."""
 
     def began(self, worker: "SimWorker", launch: Launch, knew: Sequence[Outcome]) -> None:
         """A step's attempt begins now, which its code asked for when it knew these outcomes."""
+
+    def goes_on(self, worker: "SimWorker", attempts: Sequence[Attempt]) -> None:
+        """These go on after their worker has handed the partition over."""
 
     def answered(self, answer: Answer) -> None:
         """A client hears a reply."""

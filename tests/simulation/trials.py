@@ -26,10 +26,12 @@ class Trial:
     Args:
         world: The world.
         problems: Violated invariants.
+        expected: How runs must have ended, by workflow id.
     """
 
     world: World
     problems: list[str]
+    expected: dict[str, Expectation]
 
     def report(self) -> str:
         """Everything that was done, and what is wrong."""
@@ -107,6 +109,7 @@ def drawn(seed: int) -> Trial:
         max_kept_result_bytes=random.choice((0, 500, 32_000_000)),
         max_idle_runs=random.choice((0, 1, 1_000)),
         warn_at_history=random.choice((3, 50_000)),
+        checkpoint_bytes=random.choice((1, 1_000, 5_000)),
     )
     if scenes:
         return judged(world, _plan_scenes(world, random))
@@ -235,7 +238,7 @@ def lived(scene: Scene) -> History:
 
 def judged(world: World, expected: dict[str, Expectation]) -> Trial:
     """Let a world come to rest, bring all its runs to their end, and judge it."""
-    return Trial(world, problems(_settled(world, expected)))
+    return Trial(world, problems(_settled(world, expected)), expected)
 
 
 def _settled(world: World, expected: dict[str, Expectation]) -> History:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from tests.simulation.attempts import SECOND_US
+from tests.simulation.attempts import SECOND_US, Attempt, carry_out
 from tests.simulation.clients import Clients
 from tests.simulation.corpus import catalogue
 from tests.simulation.faults import Fault, Faults, NoFaults
@@ -22,13 +22,18 @@ from tests.simulation.scene import START_US
 from tests.simulation.shapes import Outside, outside
 from tests.simulation.shell import NEVER_US, SimWorker
 
+from refold.engine.active import Items
+from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.definitions import Catalogue
 from refold.engine.effects import Answer, Launch
+from refold.engine.handover import report
 from refold.engine.operations import Outcome
 from refold.engine.owner import Owner, OwnerSettings
+from refold.engine.recovery import Folded
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import encode_command
 from refold.log.commands import Command
+from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart
 from refold.log.memory import MemoryStore
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry
@@ -39,6 +44,8 @@ MAX_ACTS = 100_000
 """More than any world needs that comes to rest: one that does not, is a finding."""
 MAX_WORKFLOW_THREADS = 2
 """So few that `def` workflows are suspended and brought back all the time."""
+
+CHECKPOINT = (CheckpointBegun, CheckpointPart, CheckpointCompleted)
 
 Act = Callable[[], None]
 
@@ -55,6 +62,7 @@ class World:
         skew_us: How far workers' clocks may be off.
         code: What workers have; the whole corpus where it is not given.
         max_kept_result_bytes, max_idle_runs, warn_at_history: As in `OwnerSettings`.
+        checkpoint_bytes: Events between two checkpoints, in bytes, at least.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class World:
         max_kept_result_bytes: int = 32_000_000,
         max_idle_runs: int = 1_000,
         warn_at_history: int = 50_000,
+        checkpoint_bytes: int = 3_000,
     ) -> None:
         self.now_us = START_US
         self.random = Random(seed)
@@ -92,11 +101,13 @@ class World:
             suspend_after_s=30.0,
             max_idle_runs=max_idle_runs,
             warn_at_history=warn_at_history,
+            checkpoints=CheckpointSettings(min_bytes=checkpoint_bytes),
         )
         self._assigned: list[SimWorker | None] = [None] * partitions
         self._resume_us: dict[SimWorker, int] = {}
         self._plans: list[tuple[int, Act]] = []
         self._late: list[tuple[Channel, int, list[Entry]]] = []
+        self._going_on: list[Attempt] = []
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._readers = Readers(self.store, self.journal)
 
@@ -139,7 +150,8 @@ class World:
         self._replace()
         self.live()
         for partition, end in enumerate(ends):
-            events = tuple(map(read, self.store.read(Channel.EVENTS, partition, end)))
+            found = map(read, self.store.read(Channel.EVENTS, partition, end))
+            events = tuple(event for event in found if not isinstance(event, CHECKPOINT))
             self.journal.silences.append(
                 Silence(partition, events, len(self.journal.begins) - begun)
             )
@@ -166,6 +178,13 @@ class World:
         worker = self._assigned[partition]
         if worker is not None and worker.alive:
             worker.die()
+
+    def give_up(self) -> None:
+        """The owner of the first partition is told to stop, and hands it over with the steps that are under way."""
+        worker = self._assigned[0]
+        if worker is not None and worker.alive:
+            self._note(f"{worker.name} drains")
+            worker.drain(hands_over=True)
 
     def hand_over(self, partition: int) -> None:
         """The group gives a partition to another worker, while its owner lives."""
@@ -235,9 +254,13 @@ class World:
         if entries:
             self._late.append((channel, partition, list(entries)))
 
-    def owns(self, worker: SimWorker, claim: int) -> None:
-        """The worker takes itself for the owner."""
-        self._note(f"{worker.name} owns {worker.partition} by {claim}")
+    def owns(self, worker: SimWorker, folded: Folded) -> None:
+        """The worker takes itself for the owner: by the same fold as without any checkpoint."""
+        claim = folded.state.claim
+        self._note(
+            f"{worker.name} owns {worker.partition} by {claim}, from checkpoint {folded.checkpoint}"
+        )
+        self._readers.compare_recovery(worker.name, worker.partition, folded)
         self.journal.owners.append((worker.name, worker.partition, claim))
 
     def began(self, worker: SimWorker, launch: Launch, knew: Sequence[Outcome]) -> None:
@@ -261,6 +284,11 @@ class World:
         )
         self._note(f"{worker.name} begins {launch.workflow_id}/{launch.step} #{launch.attempt}")
         self.journal.begins.append(begin)
+
+    def goes_on(self, worker: SimWorker, attempts: Sequence[Attempt]) -> None:
+        """These go on after their worker has handed the partition over; some die with its process."""
+        self._note(f"{worker.name} hands {worker.partition} over, {len(attempts)} steps go on")
+        self._going_on.extend(a for a in attempts if self.random.random() < 0.8)
 
     def answered(self, answer: Answer) -> None:
         """A client hears a reply."""
@@ -292,6 +320,8 @@ class World:
         while self._plans and self._plans[0][0] <= self.now_us:
             self._plans.pop(0)[1]()
         acts: list[Act] = [partial(self._land, late) for late in self._late]
+        due = [attempt for attempt in self._going_on if attempt.done_at_us <= self.now_us]
+        acts.extend(partial(self._report, attempt) for attempt in due)
         self.workers = [worker for worker in self.workers if worker.alive]
         for worker in self.workers:
             acts.extend(worker.acts())
@@ -308,6 +338,7 @@ class World:
         """Go on to when the next thing happens; False where nothing ever will."""
         times = [at_us for at_us, _ in self._plans]
         times.extend(self._resume_us.values())
+        times.extend(attempt.done_at_us for attempt in self._going_on)
         for worker in self.workers:
             at_us = worker.next_time_us()
             if at_us is not None and at_us < NEVER_US:
@@ -327,16 +358,16 @@ class World:
         if worker is None or not worker.alive or worker.stopped:
             return
         self._disturbances -= 1
-        match self.random.randrange(5):
+        match self.random.randrange(7):
             case 0:
                 self._note(f"{worker.name} is killed")
                 worker.die()
             case 1:
                 self.stall(worker)
-            case 2:
+            case 2 | 3 | 4:  # mostly there is no step under way, or it is recorded before
                 self._note(f"{worker.name} drains")
                 worker.drain()
-            case 3:
+            case 5:
                 self._note(f"{worker.name} has its clock set")
                 worker.set_clock(self._skew())
             case _:
@@ -347,6 +378,18 @@ class World:
         self._note(f"{len(entries)} late {channel} land in {partition}")
         self._late.remove(late)
         self.store.append(channel, partition, entries)
+
+    def _report(self, attempt: Attempt) -> None:
+        """A step that went on in a former owner has ended; some reports come twice."""
+        self._going_on.remove(attempt)
+        items: list[Items] = []
+        result = carry_out(
+            attempt, lambda stream, item: items.append(Items(stream, f"[{item}]", 1))
+        )
+        launch = attempt.launch
+        self._note(f"the end of {launch.workflow_id}/{launch.step} #{launch.attempt} is reported")
+        for _ in range(self.random.choice((1, 1, 1, 2))):
+            self.submit(report(launch, result, items, self.now_us))
 
     def _let_go_on(self, worker: SimWorker) -> None:
         self._note(f"{worker.name} goes on")

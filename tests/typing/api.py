@@ -45,6 +45,11 @@ async def refund(order: Order) -> bool:
     return order.amount > 0
 
 
+@step(pool="gpu")
+def render(order: Order) -> Receipt:
+    return Receipt(str(order.amount))
+
+
 class Shop:
     @step
     async def pack(self, order: Order) -> Receipt:
@@ -68,6 +73,7 @@ async def steps_in_async_code() -> None:
     assert_type(await charge(Order(1), note="n"), Receipt)
     assert_type(await refund(Order(1)), bool)
     assert_type(await write.aio("p", mode=1), int)
+    assert_type(await render.aio(Order(1)), Receipt)
     assert_type(await shop.pack(Order(1)), Receipt)
     assert_type(await shop.label.aio(size=3), str)
     await charge("no order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

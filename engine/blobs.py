@@ -1,0 +1,320 @@
+"""Large payloads on their way into the blob store and out of it; what they are is said in `log/blobs.py`.
+
+Whoever makes a large payload has it lifted: the record gets a reference, and a `Blob` with the bytes is to be written
+before the record is appended. Until it is written, the blob is found here by its reference, so that code may read what
+it has just made. What is read is verified, and kept for a while: a replay reads the same again.
+"""
+
+import asyncio
+import logging
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from refold.engine.payload import MAX_PAYLOAD_BYTES
+from refold.log.blobs import BLOB, PREFIX, BlobStore, Reference, fetch, reference_in, reference_to
+from refold.log.commands import AskWorkflow, Command, Reply, SendMessage, StartWorkflow
+from refold.log.errors import BlobMissing, BlobsUnavailable, UsageError
+from refold.log.events import (
+    JSON,
+    AskAnswered,
+    AskReceived,
+    ChildCompleted,
+    ChildFailed,
+    ChildRequested,
+    EventBase,
+    MessageReceived,
+    MessageSent,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+    StreamWritten,
+    ValuePublished,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowReopened,
+    WorkflowStarted,
+)
+
+DEFAULT_THRESHOLD_BYTES: Final = 256_000
+"""Above this a payload goes to the store: the fold of an open workflow, and Kafka's brokers, rather have it small."""
+MAX_BLOB_BYTES: Final = 64_000_000
+"""Largest payload by default where there is a store: its JSON is made and read on the worker's loop, about half a
+second for so much."""
+CACHE_BYTES: Final = 64_000_000
+"""Payloads read or written lately that are kept in memory."""
+MAX_BACKOFF_S: Final = 10.0
+"""Longest wait between two tries to write to a store that can't be reached."""
+
+E = TypeVar("E", bound=EventBase)
+
+_CARRIERS: Final[frozenset[type[EventBase]]] = frozenset(
+    {
+        AskAnswered,
+        AskReceived,
+        ChildCompleted,
+        ChildFailed,
+        ChildRequested,
+        MessageReceived,
+        MessageSent,
+        StepAttemptFailed,
+        StepCompleted,
+        StepFailed,
+        StreamWritten,
+        ValuePublished,
+        WorkflowCompleted,
+        WorkflowContinued,
+        WorkflowFailed,
+        WorkflowReopened,
+        WorkflowStarted,
+    }
+)
+"""Events whose payload is a value of the user's. What the fold reads itself stays in the event."""
+
+logger = logging.getLogger("refold.blobs")
+
+
+class Blob:
+    """A large payload that is to be written before the record that names it."""
+
+    __slots__ = ("__weakref__", "data", "reference")
+
+    def __init__(self, reference: Reference, data: bytes) -> None:
+        self.reference = reference
+        self.data = data
+
+
+Lift = Callable[[str], Blob | None]
+"""Gives the blob that a payload is to be kept as; None where it stays in its record."""
+
+
+def never(payload: str) -> Blob | None:
+    """No payload is kept as a blob."""
+    return None
+
+
+def lifted(event: E, lift: Lift) -> tuple[E, Blob | None]:
+    """An event as it is recorded: with a reference in place of a large payload, and an `encoding` that says so.
+
+    Args:
+        event: The event.
+        lift: Which payloads are large.
+
+    Returns:
+        The event, and the blob that is to be written before it is appended.
+    """
+    if event.__class__ not in _CARRIERS:
+        return event, None
+    carrier: Any = event  # one of a dozen classes that have both fields
+    payload: str | None = carrier.payload
+    if payload is None:
+        return event, None
+    blob = None
+    if payload[:5] != PREFIX:
+        blob = lift(payload)
+        if blob is None and carrier.encoding != BLOB:
+            return event, None
+    elif carrier.encoding == BLOB:
+        return event, None
+    text = payload if blob is None else blob.reference.text
+    encoding = BLOB if text[:5] == PREFIX else JSON
+    return cast(E, replace(carrier, payload=text, encoding=encoding)), blob
+
+
+class Blobs:
+    """The way of one process's payloads into a blob store and out of it. Every method may be called on any thread.
+
+    Args:
+        store: The store; None for none: all payloads stay in the records.
+        threshold_bytes: Payloads above this, in bytes of UTF-8, go to the store.
+        max_payload_bytes: Largest payload of all; 64 MB where not given, 900,000 bytes without a store.
+        cache_bytes: Payloads read or written lately that are kept in memory.
+
+    Raises:
+        UsageError: A limit can't be.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore | None = None,
+        *,
+        threshold_bytes: int = DEFAULT_THRESHOLD_BYTES,
+        max_payload_bytes: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        if not 0 < threshold_bytes <= MAX_PAYLOAD_BYTES:
+            raise UsageError(
+                f"a blob threshold of {threshold_bytes!r} bytes can't be: give one from 1 to {MAX_PAYLOAD_BYTES:,}, "
+                "which is what a record can hold"
+            )
+        self.store = store
+        largest = MAX_PAYLOAD_BYTES if store is None else MAX_BLOB_BYTES
+        self.max_payload_bytes = largest if max_payload_bytes is None else max_payload_bytes
+        self._threshold_bytes = threshold_bytes
+        self._cache_bytes = cache_bytes
+        self._mutex = threading.Lock()
+        self._unwritten: WeakValueDictionary[str, Blob] = WeakValueDictionary()
+        self._cache: OrderedDict[str, str] = OrderedDict()
+        self._cached_bytes = 0
+
+    def lift(self, payload: str) -> Blob | None:
+        """The blob that a payload is to be kept as; None where it stays in its record."""
+        limit = self._threshold_bytes
+        if len(payload) * 4 <= limit or self.store is None:  # at most four bytes a character
+            return None
+        if payload.isascii() and len(payload) <= limit:
+            return None
+        data = payload.encode()
+        if len(data) <= limit or reference_in(payload) is not None:
+            return None
+        reference = reference_to(data)
+        with self._mutex:
+            blob = self._unwritten.get(reference.text)
+            if blob is None:  # else one for both: it is found for as long as either needs it
+                blob = self._unwritten[reference.text] = Blob(reference, data)
+        return blob
+
+    # Out of the store -------------------------------------------------------------------------------------
+
+    def read(self, payload: str, what: str) -> str:
+        """The JSON of a payload: its own text, or what the store has under the reference that it is.
+
+        Args:
+            payload: As it stands in a record.
+            what: What it is, for messages: "result of workflow 'order-42'".
+
+        Raises:
+            BlobMissing: The blob is not in the store, or there is no store.
+            BlobCorrupt: The store has something else under its name.
+            BlobsUnavailable: The store can't be read now.
+        """
+        reference = reference_in(payload)
+        if reference is None:
+            return payload
+        found = self._at_hand(payload)
+        if found is not None:
+            return found
+        if self.store is None:
+            raise BlobMissing(
+                f"the {what} is blob {reference.digest} of {reference.size:,} bytes, and no blob store is given here: "
+                "give the one that it was put into, by blobs= in the log's URL or the variable REFOLD_BLOBS"
+            )
+        text = fetch(self.store, reference, what).decode()
+        self._keep(payload, text)
+        return text
+
+    async def read_async(self, payload: str, what: str) -> str:
+        """`read`, with the store read in a thread."""
+        if payload[:5] != PREFIX:
+            return payload
+        return await asyncio.to_thread(self.read, payload, what)
+
+    async def read_reply(self, reply: Reply) -> Reply:
+        """A reply with the JSON of its payload. Raises as `read`."""
+        payload = reply.payload
+        if payload is None or payload[:5] != PREFIX:
+            return reply
+        what = f"payload of the reply '{reply.status}' of workflow {reply.workflow_id!r}"
+        return replace(reply, payload=await self.read_async(payload, what))
+
+    def _at_hand(self, payload: str) -> str | None:
+        with self._mutex:
+            text = self._cache.get(payload)
+            if text is not None:
+                self._cache.move_to_end(payload)
+                return text
+            blob = self._unwritten.get(payload)
+        return None if blob is None else blob.data.decode()
+
+    def _keep(self, payload: str, text: str) -> None:
+        with self._mutex:
+            if payload in self._cache or len(text) > self._cache_bytes:
+                return
+            self._cache[payload] = text
+            self._cached_bytes += len(text)
+            while self._cached_bytes > self._cache_bytes:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= len(oldest)
+
+    # Into the store ---------------------------------------------------------------------------------------
+
+    async def write(self, blobs: Sequence[Blob]) -> None:
+        """Write blobs, and try again for as long as the store can't be reached: what names them has to wait.
+
+        Args:
+            blobs: From `lift`. They are durable when this returns.
+        """
+        if blobs:
+            await asyncio.gather(*map(self._write_until_done, blobs))
+
+    async def _write_until_done(self, blob: Blob) -> None:
+        backoff_s = 0.1
+        while True:
+            try:
+                await self.put(blob)
+            except BlobsUnavailable as error:
+                logger.warning("%s; trying again, and nothing that names it is recorded", error)
+                await asyncio.sleep(backoff_s * (0.5 + random.random()))
+                backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            else:
+                return
+
+    async def put(self, blob: Blob) -> None:
+        """Write a blob; it is durable when this returns.
+
+        Raises:
+            BlobsUnavailable: The store can't be written now.
+        """
+        assert self.store is not None, "without a store nothing is lifted"
+        await asyncio.to_thread(self.store.put, blob.reference.digest, blob.data)
+        self._keep(blob.reference.text, blob.data.decode())
+
+    async def put_payloads(self, command: Command) -> Command:
+        """A command as it is sent, with its large payloads durable in the store.
+
+        Raises:
+            BlobsUnavailable: The store can't be written now. Nothing was sent.
+        """
+        match command:
+            case StartWorkflow():
+                payload = await self.put_payload(command.payload)
+                message = command.message
+                if message is not None:
+                    message = await self.put_payload(message)
+                if payload is command.payload and message is command.message:
+                    return command
+                return replace(
+                    command, payload=payload, encoding=_encoding(payload), message=message
+                )
+            case SendMessage() | AskWorkflow():
+                payload = await self.put_payload(command.payload)
+                if payload is command.payload:
+                    return command
+                return replace(command, payload=payload, encoding=BLOB)
+            case _:
+                return command
+
+    async def put_payload(self, payload: str) -> str:
+        """A payload as it is sent: a reference in place of a large one, which is durable in the store then.
+
+        Raises:
+            BlobsUnavailable: The store can't be written now.
+        """
+        blob = self.lift(payload)
+        if blob is None:
+            return payload
+        await self.put(blob)
+        return blob.reference.text
+
+
+def _encoding(payload: str) -> str:
+    return BLOB if payload[:5] == PREFIX else JSON
+
+
+IN_RECORDS: Final = Blobs()
+"""Without a store: nothing of it ever changes."""

@@ -1,0 +1,125 @@
+"""Who shares a namespace's partitions, and how far behind they are, as the consumer group tells everybody."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refold.log.findings import Finding, fail, ok, warn
+from refold.log.kafka_client import Admin, Clients, topic_partition
+from refold.log.kafka_settings import Topics
+from refold.log.protocol import Channel
+
+LAG_WARN = 1_000
+"""Commands that wait in a partition: workers take thousands a second, so this is not the traffic of a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReport:
+    """What the group says.
+
+    Args:
+        findings: What there is to tell.
+        holders: Client id of the member that each assigned partition is assigned to.
+    """
+
+    findings: Sequence[Finding]
+    holders: dict[int, str]
+
+
+def group_findings(clients: Clients, admin: Admin, topics: Topics, partitions: int) -> GroupReport:
+    """Look at the group and its lag. Blocks.
+
+    Args:
+        clients: What makes a consumer.
+        admin: Asks the cluster.
+        topics: The namespace's.
+        partitions: How many it has.
+    """
+    group = admin.describe_groups([topics.group])[topics.group]
+    holders = _holders(group["members"], topics.of(Channel.COMMANDS))
+    lags = _lags(clients, admin, topics, partitions)
+    findings = [*_members(topics, group, holders, partitions), *_behind(lags, bool(holders))]
+    return GroupReport(findings, holders)
+
+
+def _holders(members: Sequence[Mapping[str, Any]], commands: str) -> dict[int, str]:
+    return {
+        partition: str(member["client_id"])
+        for member in members
+        if member["member_assignment"]  # empty while the group agrees
+        for assigned in member["member_assignment"]["assigned_partitions"]
+        if assigned["topic"] == commands
+        for partition in assigned["partitions"]
+    }
+
+
+def _members(
+    topics: Topics, group: Mapping[str, Any], holders: Mapping[int, str], partitions: int
+) -> Iterator[Finding]:
+    members = group["members"]
+    if not members:
+        yield warn(
+            "workers",
+            f"no worker is there: the group {topics.group} has no member",
+            "start one: `refold worker MODULE --url ...`",
+        )
+        return
+    names = ", ".join(
+        sorted(
+            f"{member['client_id']} at {member['client_host'].lstrip('/')}" for member in members
+        )
+    )
+    yield ok("workers", f"{len(members)} in the group {topics.group}: {names}")
+    if group["group_state"] != "Stable":
+        yield warn(
+            "workers",
+            f"the group is about to share the partitions out anew (state {group['group_state']})",
+            "ask again in some seconds; if it stays so, workers come and go: look at their logs",
+        )
+        return
+    unassigned = [partition for partition in range(partitions) if partition not in holders]
+    if unassigned:
+        yield fail(
+            "workers",
+            f"no worker has the partitions {unassigned}, though the group is stable",
+            "restart the workers one by one",
+        )
+
+
+def _lags(
+    clients: Clients, admin: Admin, topics: Topics, partitions: int
+) -> dict[int, tuple[int, bool]]:
+    """For each partition: commands that the group has not worked through, and whether it has ever said so."""
+    topic = topics.of(Channel.COMMANDS)
+    places = {partition: topic_partition(topic, partition) for partition in range(partitions)}
+    committed = admin.list_group_offsets({topics.group: list(places.values())})[topics.group]
+    consumer = clients.reader(f"{clients.settings.client_id}-doctor")
+    try:
+        timeout_ms = clients.settings.delivery_timeout_ms
+        with clients.errors(f"asking for the bounds of {topic}"):
+            ends = consumer.end_offsets(list(places.values()), timeout_ms=timeout_ms)
+            starts = consumer.beginning_offsets(list(places.values()), timeout_ms=timeout_ms)
+    finally:
+        consumer.close(autocommit=False, timeout_ms=1_000)
+    offsets = {
+        p: committed[place].offset if place in committed else -1 for p, place in places.items()
+    }
+    return {
+        p: (ends[place] - max(offsets[p], starts[place]), offsets[p] >= 0)
+        for p, place in places.items()
+    }
+
+
+def _behind(lags: Mapping[int, tuple[int, bool]], attended: bool) -> Iterator[Finding]:
+    waiting = {partition: lag for partition, (lag, _) in lags.items() if lag > 0}
+    for partition, lag in waiting.items():
+        if lag >= LAG_WARN or not attended:
+            yield warn(
+                "lag",
+                f"{lag:,} commands of partition {partition} wait",
+                "start more workers, up to one a partition; look at whether a worker is stuck"
+                if attended
+                else "start a worker: nobody takes them up",
+            )
+    if attended and all(lag < LAG_WARN for lag in waiting.values()):
+        yield ok("lag", f"{sum(waiting.values()):,} commands wait in {len(lags)} partitions")
