@@ -305,7 +305,10 @@ def _tables(entries: Iterable[Any]) -> Iterator[Any]:
 
 def _shape(entry: Any) -> tuple[str, ...] | None:
     """Kind and names of an object's fields; None for what is no object."""
-    return (entry["kind"], *entry) if isinstance(entry, dict) else None
+    if not isinstance(entry, dict):
+        return None
+    fields = cast("dict[str, Any]", entry)
+    return (fields["kind"], *fields)
 
 
 def _ranges(numbers: Any) -> list[int]:
@@ -360,7 +363,8 @@ def _rows(entries: Iterable[Any]) -> Iterator[Any]:
         if not isinstance(entry, dict) or "each" not in entry:
             yield entry
             continue
-        same, each = entry["same"], entry["each"]
+        same = cast("dict[str, Any]", entry["same"])
+        each = cast("dict[str, list[Any]]", entry["each"])
         for values in zip(*each.values(), strict=True):
             yield {**same, **dict(zip(each, values, strict=True))}
 

@@ -72,7 +72,7 @@ class Engine(Starts, BulkOrders):
         pools: Names of the pools whose steps this process carries out, for all workers' runs (docs/pools.md): all steps
             that it has declared for them, at most `threads` at once. Goes with `worker=False` as well.
         pool_lease_s: How long a pool's worker may go on with a step of this worker's runs without a word, in seconds,
-            before the step is given to another; 4 at least.
+            before the step is given to another; 4 at least. And twice the time between two offers of `pools`.
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
     Raises:
@@ -214,7 +214,11 @@ class Engine(Starts, BulkOrders):
         )
 
     def _make_pool_worker(self) -> PoolWorker:
-        settings = PoolSettings(slots=self._settings.threads, drain_s=self._settings.drain_s)
+        settings = PoolSettings(
+            slots=self._settings.threads,
+            drain_s=self._settings.drain_s,
+            offer_every_s=self._settings.pool_lease_s / 2,
+        )
         return PoolWorker(
             self._log, self._pool_steps, settings, clock=self._clock, blobs=self._blobs
         )

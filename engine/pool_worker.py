@@ -38,7 +38,7 @@ from refold.log.protocol import Channel, Log, Record
 
 AnyStep = AsyncStep[..., Any] | SyncStep[..., Any]
 
-OFFER_EVERY_S = 30.0
+OFFER_EVERY_S = 15.0
 """Between two offers that say the same: an owner that took a partition over from one that crashed hears of idle workers
 this late, and each offer is a record that stays in the log."""
 OFFERS_LOST = 3

@@ -169,6 +169,8 @@ class Pools:
 
     def reported(self, command: ReportStep) -> Launch | None:
         """The attempt that a report is about, which is over with it; None where it does not count."""
+        if command.reply_to is not None:
+            self._meet(command.reply_to, command.workflow_id)
         attempt = self._attempts.get((command.workflow_id, command.step))
         if attempt is None or attempt.launch.attempt != command.attempt:
             return None
@@ -235,6 +237,7 @@ class Pools:
         client_id = command.reply_to
         if client_id is None:
             return
+        self._meet(client_id, command.workflow_id)
         asked = Attempted(command.workflow_id, command.step, command.attempt)
         attempt = self._attempts.get((command.workflow_id, command.step))
         if (
@@ -257,9 +260,7 @@ class Pools:
             return
         at_it = Attempted(command.workflow_id, command.step, command.attempt)
         attempt = self._attempts.get((command.workflow_id, command.step))
-        worker = self._workers.get(client_id)
-        if worker is None:
-            self._tell(client_id, _offer_again("", command.workflow_id))
+        self._meet(client_id, command.workflow_id)
         if attempt is None or attempt.attempted != at_it:
             self._tell(client_id, cancel_reply(at_it, command.command_id))
         elif attempt.client_id is None:
@@ -301,6 +302,11 @@ class Pools:
         return [Answer(client_id, _offer_again(command_id)) for client_id, command_id in told]
 
     # Within -----------------------------------------------------------------------------------------------
+
+    def _meet(self, client_id: str, workflow_id: str) -> None:
+        """Have a worker offer again that the former owner knew."""
+        if client_id not in self._workers:
+            self._tell(client_id, _offer_again("", workflow_id))
 
     def _ready(self, launch: Launch) -> None:
         key = launch.workflow_id, launch.step

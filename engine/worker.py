@@ -55,7 +55,7 @@ RECORD_HEADROOM_BYTES = 8_000
 MIN_PAYLOAD_BYTES = 1_000
 RECOVERY_SLICE = 50
 """Runs that are replayed before others get the event loop."""
-GRACE_S = 0.25
+GRACE_S = 0.15
 """How long a partition that is to move waits for steps under way, before it is handed over without them: most steps
 are shorter, and nobody works on the partition meanwhile."""
 LOST_PAUSE_S = 1.0

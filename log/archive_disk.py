@@ -11,8 +11,15 @@ class Disk:
 
     def create(self, path: Path) -> BufferedRandom:
         """Open a new file for writing and reading, its directory made where it is missing; replaces a left-over one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_directory(path.parent)
         return path.open("w+b")
+
+    def make_directory(self, directory: Path) -> None:
+        """Make a directory where it is missing, with those above it, and bring their names to the disk."""
+        missing = [one for one in (directory, *directory.parents) if not one.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+        for one in missing:
+            self.sync_directory(one.parent)
 
     def sync(self, file: BinaryIO) -> None:
         """Bring what was written to the disk."""

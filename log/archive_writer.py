@@ -237,7 +237,7 @@ def writing(
     directory = archive_path(place)
     format_of(settings.format)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        disk.make_directory(directory)
         lock = FileLock(directory / _LOCK)
         if not lock.acquire():
             raise LogUnavailable(

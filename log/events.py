@@ -9,8 +9,8 @@ Rules that hold for every event:
    the position name an event for ever. Events that belong to the partition and not to a workflow (`OwnEvent`) have
    no position.
 4. Times are integers: microseconds since 1970-01-01 UTC. `recorded_at` never goes back within a stream.
-5. `payload` is JSON text and `encoding` says so, or (`json+blob`) a reference to one in a blob store; what the text means
-   is the workflow's own types' business.
+5. `payload` is JSON text and `encoding` says so, or (`json+blob`) a reference to one in a blob store; what the
+   text means is the workflow's own types' business.
 6. `command` is the offset of the last command that the owner had consumed, so that recovery resumes at
    the greatest of them plus one. Therefore one command causes one event; where it causes two, only the last
    carries its offset, and the first is one that a repeat would not cause again.
@@ -132,7 +132,7 @@ class CheckpointBegun(EventBase):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointPart(EventBase):
-    """A piece of the text of the checkpoint `name`; `index` counts them from 0. A reader of history has no need of it."""
+    """A piece of the text of the checkpoint `name`; `index` counts them from 0. Readers of history do without it."""
 
     kind: ClassVar[str] = "checkpoint.part"
 

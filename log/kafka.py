@@ -105,8 +105,10 @@ class KafkaLog:
     @property
     def identity(self) -> str:
         """A name that no other namespace has, for archives: the id of its topic of events. Known after `open`."""
-        ids = {} if self._recorded is None else self._recorded.topic_ids
-        return ids.get(self._topics.of(Channel.EVENTS), "")
+        recorded = self._recorded
+        return (
+            "" if recorded is None else recorded.topic_ids.get(self._topics.of(Channel.EVENTS), "")
+        )
 
     @property
     def partitions(self) -> int:

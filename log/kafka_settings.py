@@ -91,7 +91,7 @@ class KafkaSettings:
     client_id: str = "refold"
     group_instance_id: str | None = None
     session_timeout_ms: int = 6_000
-    heartbeat_interval_ms: int = 500
+    heartbeat_interval_ms: int = 250
     request_timeout_ms: int = 10_000
     delivery_timeout_ms: int = 30_000
     connect_timeout_ms: int = 10_000

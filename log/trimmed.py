@@ -5,7 +5,10 @@ from typing import Final
 from refold.log.errors import LogTrimmed, UsageError
 from refold.log.protocol import Bounds, Channel
 
-ARCHIVE_ADVICE: Final = "If it was archived, name the archive with --archive DIR, with REFOLD_ARCHIVE, or with ?archive=DIR in the URL"
+ARCHIVE_ADVICE: Final = (
+    "If it was archived, name the archive with --archive DIR, with REFOLD_ARCHIVE, or with "
+    "?archive=DIR in the URL"
+)
 
 
 def trimmed(

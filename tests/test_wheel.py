@@ -57,7 +57,15 @@ def test_the_wheel_holds_every_source_file_once_under_refold(wheel: Path) -> Non
 def test_the_wheel_runs_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     scripts = tmp_path / "venv" / "bin"
-    run(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[metrics,http]", cwd=tmp_path)
+    run(
+        scripts / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        f"{wheel}[metrics,http,s3,parquet]",
+        cwd=tmp_path,
+    )
     assert str(tmp_path) in run(scripts / "python", "-c", IMPORT_EVERYTHING, cwd=tmp_path)
     assert "Usage" in run(scripts / "python", "-m", "refold", "--help", cwd=tmp_path)
     assert "Usage" in run(scripts / "refold", "--help", cwd=tmp_path)

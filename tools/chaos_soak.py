@@ -39,6 +39,8 @@ from refold.log.events import Unreadable
 from refold.log.kafka import create_topics
 from refold.log.protocol import Channel, Log
 
+DEDUP_S = 60
+"""What is kept of ended runs grows for so long, and is flat then: the production default is a week."""
 DEFAULT_DIRECTORY: Final = Path("build") / "soak"
 PARTITIONS: Final = 4
 PATIENCE_S: Final = 60.0
@@ -130,7 +132,7 @@ async def soak(load: Load, directory: Path, console: Console) -> Soaked:
         if load.log == "kafka":
             servers, _, namespace = url.removeprefix("kafka://").partition("/")
             await create_topics(servers.split(","), namespace, PARTITIONS)
-        company = Company(directory, scribe, {})
+        company = Company(directory, scribe, {chaos_worker.DEDUP: str(DEDUP_S)})
         try:
             for name in names:
                 company.add(name, lambda life: chaos_worker.command(url, life))

@@ -13,13 +13,16 @@ from typing import Final
 
 from chaos_log import log_of
 from chaos_workflows import ALL
-from refold import Engine
+from refold import CheckpointSettings, Engine
 from refold.log.errors import RefoldError
 from refold.services.exits import ExitCode
 from refold.services.logs import set_up_logging
 from refold.services.worker_service import Duty, WorkerService
 
 DRAIN_S: Final = 5.0
+DEDUP: Final = "REFOLD_CHAOS_DEDUP_S"
+"""Environment variable: for how long ids of ended runs are known. What is kept of them is flat from then on."""
+SOAK_CHECKPOINT_BYTES: Final = 200_000
 _SET_DEATH_SIGNAL: Final = 1
 """Linux's PR_SET_PDEATHSIG."""
 
@@ -47,9 +50,21 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _checkpoints(dedup_s: str | None) -> CheckpointSettings:
+    if dedup_s is None:
+        return CheckpointSettings()
+    return CheckpointSettings(min_bytes=SOAK_CHECKPOINT_BYTES, dedup_window_s=float(dedup_s))
+
+
 async def _serve(url: str, name: str) -> ExitCode:
     log = log_of(url)
-    engine = Engine(log, workflows=ALL, name=name, drain_s=DRAIN_S)
+    engine = Engine(
+        log,
+        workflows=ALL,
+        name=name,
+        drain_s=DRAIN_S,
+        checkpoints=_checkpoints(os.environ.get(DEDUP)),
+    )
     duty = Duty(url, tuple(workflow.name for workflow in ALL), DRAIN_S)
     try:
         return await WorkerService(engine, log, duty).run()

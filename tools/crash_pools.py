@@ -107,7 +107,7 @@ def serve() -> None:
     else:
         if role == FREEZE_AT_GRANT:
             _freeze_at_grant()
-        engine = Engine(log_of(url), worker=False, pools=["anvil"])
+        engine = Engine(log_of(url), worker=False, pools=["anvil"], pool_lease_s=MIN_LEASE_S)
     with engine:
         sys.stdin.read()
 

@@ -436,6 +436,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         backends=OURS_DURABLE,
         repeats=1,
         partitions=8,
+        time_limit_s=900.0,
     ),
     Benchmark(
         "workers",

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from plan import BACKENDS, SESSION_MS, TITLES, Backend
 from results import Curve, Sample
@@ -101,8 +101,10 @@ def draw_recovery(path: Path, curves: Sequence[Curve]) -> None:
     left.set_xscale("log")
     left.set_yscale("log")
     left.set_ylim(top=left.get_ylim()[1] * LEGEND_ROOM)
-    left.xaxis.set_major_formatter(THOUSANDS)
-    left.yaxis.set_major_formatter(PLAIN)
+    for axis, formatter in ((left.xaxis, THOUSANDS), (left.yaxis, PLAIN)):
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axis.set_major_formatter(formatter)
+        axis.set_minor_formatter(NullFormatter())
     right.xaxis.set_major_formatter(THOUSANDS)
     left.set_xlabel("events in the log, the same number of runs open")
     right.set_xlabel("open runs, the log of the same length")

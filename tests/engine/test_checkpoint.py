@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.golden.make import chained, log
 
@@ -75,6 +75,7 @@ def test_what_is_read_back_is_what_was_written(count: int) -> None:
     assert digest(restored("".join(text_of(Snapshot(state))), state)) == digest(state)
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, len(EVENTS)), size=st.integers(1, 3_000), pace=st.integers(0, 5))
 def test_the_text_is_of_one_moment_while_the_partition_lives_on(
     count: int, size: int, pace: int
@@ -96,6 +97,7 @@ def test_the_text_is_of_one_moment_while_the_partition_lives_on(
     assert digest(restoration.whole()) == then
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, len(EVENTS)))
 def test_what_is_read_back_folds_on_to_the_same(count: int) -> None:
     """Given the rest of the log, a state that was read back comes to what the first one comes to."""
@@ -203,6 +205,7 @@ class Partition:
 
 
 class TestWhen:
+    @settings(deadline=None)
     @given(
         lengths=st.lists(st.integers(0, 3_000), min_size=1, max_size=150),
         ends=st.integers(1, 40),
@@ -244,6 +247,15 @@ class TestWhen:
             elif isinstance(event, CheckpointCompleted):
                 assert event.payload == blake2b(text.encode(), digest_size=32).hexdigest()
                 text = ""
+
+    def test_steps_take_less_in_it_than_in_the_log(self) -> None:
+        """Given a run with many steps, the text that stands for them is not half as long as their events."""
+        partition = Partition(CheckpointSettings(min_bytes=1 << 60))
+        partition.start("run")
+        for number in range(100):
+            partition.step("run", str(number))
+        length = sum(map(len, text_of(Snapshot(partition.state))))
+        assert length < sum(length for _, length in partition.written) / 2
 
     def test_the_estimate_is_near(self) -> None:
         """Given runs of any length, the estimated length of a text is its length, give or take a third."""

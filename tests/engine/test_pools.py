@@ -208,6 +208,7 @@ class TestLeases:
         effects = scene.begin("a", launch())
         assert isinstance(effects[0], Grant)
         assert read_lease_s(effects[0].reply) == LEASE_S
+        scene.offer("b")
         (refusal,) = scene.begin("b", launch())
         assert isinstance(refusal, Answer)
         assert read_cancelled(refusal.reply) == Attempted("film", 0, 1)
@@ -296,7 +297,7 @@ class TestReports:
         assert scene.pools.reported(scene.report("a", it)) is None
         scene.passes(FRESH_S + 0.1)
         assert scene.pools.reported(scene.report("a", it)) is it
-        assert said(scene.pools.divert([])) == [("b", "cancel", "film")]
+        assert ("b", "cancel", "film") in said(scene.pools.divert([]))
 
 
 class TestTakeover:
@@ -339,7 +340,8 @@ class TestTakeover:
         """Given a worker that was given a step by the former owner and has not begun, it is not let begin."""
         scene = Scene()
         scene.ready(launch(), is_inherited=True)
-        assert said(scene.begin("a", launch())) == [("a", "cancel", "film")]
+        told = said(scene.begin("a", launch()))
+        assert told == [("a", "unknown", "film"), ("a", "cancel", "film")]
 
     def test_a_lost_partition_lets_all_workers_know(self) -> None:
         """Given a partition that is given up, its workers are told to offer again."""

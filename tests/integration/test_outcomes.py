@@ -248,9 +248,7 @@ def test_a_step_result_that_can_not_be_recorded_fails_the_step(
 
 def test_a_result_over_the_limit_fails_the_run(backend: LogBackend) -> None:
     """Given a workflow whose result is too large, the run fails and says the limit; the worker goes on."""
-    with engine_on(
-        backend, returns_too_much, forgiving, max_payload_bytes=900_000
-    ) as engine:
+    with engine_on(backend, returns_too_much, forgiving, max_payload_bytes=900_000) as engine:
         with pytest.raises(PayloadTooLarge, match="900,000"):
             engine.start(returns_too_much).result()
         assert engine.start(forgiving, "pen").result() == "pen 3"

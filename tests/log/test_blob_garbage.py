@@ -174,9 +174,7 @@ class TestCollecting:
         assert len(list(store.stored())) == 1
 
         async def run(log: Log) -> Collected:
-            return await collect(
-                [log], store, grace_s=24 * HOUR_S, now=LATER, certain=True
-            )
+            return await collect([log], store, grace_s=24 * HOUR_S, now=LATER, certain=True)
 
         assert with_records(run, []).deleted == 1
 

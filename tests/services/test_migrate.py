@@ -104,7 +104,7 @@ def test_what_can_not_be_is_refused(refold: CommandLine, shop: Path) -> None:
 
 
 def test_trimmed_history_moves_from_its_archive(refold: CommandLine, shop: Path) -> None:
-    """Given a log that was archived and trimmed, the migration asks for the archive, and moves whole streams with it."""
+    """Given a log that was archived and trimmed, the migration asks for the archive, and moves whole streams."""
     often = CheckpointSettings(min_bytes=1)
     with Engine(sqlite_url(shop, "shop"), workflows=[echo], checkpoints=often) as engine:
         for number in range(40):
