@@ -37,7 +37,14 @@ from refold.log.codec import (
     encode_reply,
 )
 from refold.log.commands import Command, Reply, ReportStep
-from refold.log.errors import AppendUnknown, LogCorrupt, LogError, LogMismatch, LogUnavailable
+from refold.log.errors import (
+    AppendUnknown,
+    LogCorrupt,
+    LogError,
+    LogMismatch,
+    LogTrimmed,
+    LogUnavailable,
+)
 from refold.log.events import PartitionClaimed, Unreadable
 from refold.log.health import CHECK_EVERY_S, Checked, watch
 from refold.log.partitioner import partition_of
@@ -425,8 +432,9 @@ class _Session:
             if steps is not None and drain_s > 0:
                 steps.cancel_queued()
                 idle = await steps.wait_idle(min(drain_s, grace_s))
-                if not idle and self.ready and self._steps is steps:
-                    leftover = self._hand_over(steps, drain_s)
+                left_s = drain_s - grace_s
+                if not idle and left_s > 0 and self.ready and self._steps is steps:
+                    leftover = self._hand_over(steps, left_s)
                 self._finishing = True
                 self._wake_up()
                 await asyncio.wait([self._task], timeout=drain_s)
@@ -452,10 +460,19 @@ class _Session:
 
     async def _serve(self) -> None:
         backoff_s, longest_s = 0.05, MAX_BACKOFF_S
+        trimmed = False
         while not self._finishing:
             try:
                 await self._own()
                 longest_s = backoff_s = LOST_PAUSE_S
+                trimmed = False
+            except LogTrimmed as error:
+                # While it was read: the bookmark leads to a checkpoint that is still there.
+                if trimmed:
+                    self._drop()
+                    self._worker.halt(self._partition, error)
+                    return
+                trimmed = True
             except (LogCorrupt, LogMismatch) as error:
                 self._drop()
                 self._worker.halt(self._partition, error)
