@@ -161,7 +161,7 @@ class Worker:
         self._replies: dict[int, list[Entry]] = {}
         self._reply_task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._ending: set[asyncio.Task[object]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._recovered = asyncio.Event()
@@ -175,7 +175,9 @@ class Worker:
 
     @property
     def max_payload_bytes(self) -> int:
-        """Largest JSON of a payload: the setting, or less where the log takes less."""
+        """Largest JSON of a payload: the setting, or less where it stands in a record and the log takes less."""
+        if self.blobs.store is not None:
+            return self.settings.max_payload_bytes
         room = self.log.max_record_bytes - RECORD_HEADROOM_BYTES
         return max(MIN_PAYLOAD_BYTES, min(self.settings.max_payload_bytes, room))
 
@@ -192,13 +194,15 @@ class Worker:
 
     def states(self) -> list[PartitionState]:
         """The folds of the partitions that are owned, to be read on the worker's loop only."""
-        owners = [session.owner for session in self._sessions.values() if session.ready]
-        return [owner.state for owner in owners if owner is not None]
+        return [owner.state for owner in self._owners()]
 
     def waiting_for_pools(self) -> Counter[str]:
         """How many attempts each pool has nobody for, in the partitions that are owned."""
+        return all_waiting(owner.pools for owner in self._owners())
+
+    def _owners(self) -> list[Owner]:
         owners = [session.owner for session in self._sessions.values() if session.ready]
-        return all_waiting(owner.pools for owner in owners if owner is not None)
+        return [owner for owner in owners if owner is not None]
 
     async def start(self) -> None:
         """Join the group. Partitions come as they are assigned."""
@@ -215,9 +219,7 @@ class Worker:
         self.halt(partition, error)
         session = self._sessions.pop(partition, None)
         if session is not None:
-            task = asyncio.get_running_loop().create_task(session.give_up(0.0, 0.0))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._end(session, 0.0, 0.0)
 
     async def stop(self) -> None:
         """Hand all partitions over and leave the group; steps under way may finish within `drain_s`."""
@@ -230,8 +232,8 @@ class Worker:
         # Where nobody would take over, there is nothing to hurry for.
         grace_s = drain_s if membership is None or membership.alone else GRACE_S
         leftovers = await asyncio.gather(*(s.give_up(drain_s, grace_s) for s in sessions))
-        if self._membership is not None:
-            await self._membership.leave()  # before the steps that are left: others may begin
+        if membership is not None:
+            await membership.leave()  # before the steps that are left: others may begin
         await asyncio.gather(*(left.finish() for left in leftovers if left is not None))
         if self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
@@ -263,17 +265,17 @@ class Worker:
         session = self._sessions.pop(partition, None)
         if session is not None:
             drain_s = 0.0 if lost else self.settings.drain_s
+            self._end(session, drain_s, GRACE_S if self.membership.waits_for_release else 0.0)
 
-            grace_s = GRACE_S if self.membership.waits_for_release else 0.0
+    def _end(self, session: "_Session", drain_s: float, grace_s: float) -> None:
+        async def end() -> None:
+            leftover = await session.give_up(drain_s, grace_s)
+            if leftover is not None:
+                await leftover.finish()
 
-            async def end() -> None:
-                leftover = await session.give_up(drain_s, grace_s)
-                if leftover is not None:
-                    await leftover.finish()
-
-            task = asyncio.get_running_loop().create_task(end())
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+        task = asyncio.get_running_loop().create_task(end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def deliver(self, partition: int, records: Sequence[Record]) -> None:
         """Commands have come."""

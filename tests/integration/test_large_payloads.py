@@ -342,7 +342,26 @@ class TestEveryWay:
             assert engine.start(waits_for_one, message=("in", LARGE)).result() == LARGE
 
 
+@step
+async def larger_than_a_record() -> str:
+    return "x" * LARGER
+
+
+@workflow
+async def passes_it_on() -> str:
+    return await larger_than_a_record()
+
+
+LARGER = 3_000_000
+
+
 class TestLimits:
+    def test_what_no_record_could_hold_is_taken(self, namespace: Namespace) -> None:
+        """Given a result that is larger than any record of the log, it is kept and comes back."""
+        with namespace.engine(passes_it_on) as engine:
+            assert namespace.log().max_record_bytes < LARGER
+            assert len(engine.start(passes_it_on, id="r").result(PATIENCE_S)) == LARGER
+
     @pytest.mark.parametrize(("clients", "workers"), [(THRESHOLD, 500_000), (500_000, THRESHOLD)])
     def test_the_same_input_is_the_same_start_whatever_the_thresholds(
         self, namespace: Namespace, clients: int, workers: int
