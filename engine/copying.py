@@ -14,13 +14,13 @@ the source's stream, folds it by the same `evolve`, and sends what is kept. Rule
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from refold.engine.accepted import Accepted
 from refold.engine.copied import Copied, read_copied
 from refold.engine.fold import evolve, has_step, kept_before, rewound
 from refold.engine.ledger import Header
 from refold.engine.operations import Answered, Emitted, Numbering, Outcome
 from refold.engine.reader import beheaded, missing, trimmed_away
 from refold.engine.state import Ended, PartitionState, Sent, Status, WorkflowState
+from refold.log.accepted import Accepted
 from refold.log.chain_walk import beginning
 from refold.log.codec import decode_event
 from refold.log.errors import CommandRefused

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-from refold.engine.accepted import Accepted
 from refold.engine.checkpoint import Snapshot
 from refold.engine.checkpoints import PART_CHARS
 from refold.engine.digest import digest
@@ -42,6 +41,7 @@ from refold.engine.migration_marks import ABANDONED, CLOSED, FILLING, RELEASED
 from refold.engine.recovery import Folded, recover
 from refold.engine.state import PartitionState
 from refold.engine.worker import claim
+from refold.log.accepted import Accepted
 from refold.log.blobs import blobs_of
 from refold.log.errors import LogMismatch, LogTrimmed
 from refold.log.events import (

@@ -315,7 +315,7 @@ def is_of_sequence(event: Event | Unreadable | None) -> bool:
     if isinstance(event, Unreadable):
         return event.workflow_id is not None
     return event is not None and not isinstance(
-        event, CheckpointBegun | CheckpointPart | CheckpointCompleted
+        event, PartitionClaimed | CheckpointBegun | CheckpointPart | CheckpointCompleted
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from refold.engine.accepted import Accepted
 from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
@@ -12,6 +11,7 @@ from refold.engine.fold import evolve
 from refold.engine.recovery import recover
 from refold.engine.state import Ended, PartitionState, Status
 from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
+from refold.log.accepted import Accepted
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.chain_walk import Beginning, beginning
 from refold.log.codec import decode_event

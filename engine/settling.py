@@ -7,12 +7,12 @@ be. The event that it caused carries its offset; where it was refused, that is a
 from collections.abc import AsyncIterator
 from typing import Final
 
-from refold.engine.accepted import Accepted
 from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.reader import trimmed_away
 from refold.engine.state import Ended
 from refold.engine.watchers import answer_reply, no_value_reply, value_reply
+from refold.log.accepted import Accepted
 from refold.log.chain_walk import beginning
 from refold.log.commands import (
     AskWorkflow,

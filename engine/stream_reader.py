@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
-from refold.engine.accepted import Accepted
 from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.payload import PayloadType
 from refold.engine.reader import beheaded, missing, read_partition
 from refold.engine.state import Ended
+from refold.log.accepted import Accepted
 from refold.log.chain_walk import Beginning, beginning
 from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
 from refold.log.partitioner import partition_of

@@ -1,6 +1,6 @@
-"""Which records of a partition count, for those who read one stream and not the whole partition."""
+"""Which records of a partition count, for those who do without the whole fold."""
 
-from refold.engine.state import NO_CLAIM
+from refold.log.chain_walk import NO_CLAIM
 from refold.log.codec import decode_event
 from refold.log.events import Event, PartitionClaimed, Unreadable
 from refold.log.protocol import Record
@@ -19,12 +19,20 @@ class Accepted:
     def __init__(self, claim: int = NO_CLAIM) -> None:
         self._claim = claim
 
+    @property
+    def claim(self) -> int:
+        """The current claim after what has been taken."""
+        return self._claim
+
     def take(self, record: Record) -> Event | Unreadable | None:
-        """The event of a record; None where it does not count, or is a claim."""
+        """The event of a record; None where it does not count."""
         event = decode_event(record)
-        if event.claim is not None and event.claim != self._claim:
+        if (
+            event.claim is None
+        ):  # a stranger's, which breaks the workflow that it names, and else nothing
+            return event if event.workflow_id is not None else None
+        if event.claim != self._claim:
             return None
         if isinstance(event, PartitionClaimed):
             self._claim = record.offset
-            return None
         return event
