@@ -21,7 +21,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -406,12 +405,7 @@ class Appender:
     def _make_producer(self) -> Producer:
         producer = self._clients.producer(f"{self._settings.client_id}-producer")
         try:
-            with (
-                self._clients.errors("asking for the topics' partitions"),
-                # All at once: each would wait 100 ms for the metadata request before it.
-                ThreadPoolExecutor(len(self._topics)) as threads,
-            ):
-                list(threads.map(producer.partitions_for, self._topics))
+            self._clients.learn_partitions(producer, self._topics)
         except LogError:
             _close(producer)
             raise

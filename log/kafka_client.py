@@ -5,7 +5,9 @@ is away, but only for those who configured logging: its logger `kafka` has a Nul
 touches neither that logger's level nor its handlers.
 """
 
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -201,6 +203,31 @@ class Clients:
                 metrics_enabled=False,
             )
         return cast("Producer", producer)
+
+    def learn_partitions(self, producer: Producer, topics: Sequence[str]) -> None:
+        """Wait until a producer knows the partitions of `topics`, for as long as a broker is looked for.
+
+        Raises:
+            LogUnavailable: It does not learn them.
+        """
+        until = time.monotonic() + self.settings.connect_timeout_ms / 1000
+
+        def learn(topic: str) -> None:
+            while True:
+                try:
+                    producer.partitions_for(topic)
+                except kafka_errors.KafkaTimeoutError:  # after `max_block_ms`, which is for `send`
+                    if time.monotonic() >= until:
+                        raise
+                else:
+                    return
+
+        with (
+            self.errors("asking for the topics' partitions"),
+            # All at once: each would wait 100 ms for the metadata request before it.
+            ThreadPoolExecutor(len(topics)) as threads,
+        ):
+            list(threads.map(learn, topics))
 
     def consumer(self, client_id: str) -> Consumer:
         """A consumer that follows partitions: it is told them and the offsets, and never chooses one by itself."""
