@@ -1,6 +1,6 @@
-"""Fixtures for every test: a real Kafka broker, found or started, or else skipped in plain sight.
+"""Fixtures for every test: a real Kafka broker and a real PostgreSQL, found or started, or else skipped in plain sight.
 
-Where CI is set, a broker that can't be had is a failure: a green run there has tested Kafka.
+Where CI is set, one that can't be had is a failure: a green run there has tested both.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import TypeVar
 
 import pytest
 
+import postgres_server
 from kafka_broker import Broker, BrokerUnavailableError, Cluster, find_or_start
 from kafka_secure import SecureBroker
+from postgres_server import PostgresUnavailableError
 
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ KAFKA_FIXTURES = frozenset(
     }
 )
 NO_KAFKA = "no Kafka broker: "
+NO_POSTGRES = "no PostgreSQL: "
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +94,21 @@ def lasting_cluster(_lasting_cluster: Cluster) -> Iterator[Cluster]:
     _lasting_cluster.revive()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real database, one for the whole session: name schemas so that tests don't meet.
+
+    It forgets what it wrote when the machine crashes, which no test brings about.
+    """
+    try:
+        with postgres_server.find_or_start(["fsync=off"]) as url:
+            yield url
+    except PostgresUnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must test on a real PostgreSQL: {error}", pytrace=False)
+        pytest.skip(f"{NO_POSTGRES}{error}")
+
+
 @contextlib.contextmanager
 def _started(start: Callable[[], AbstractContextManager[T]]) -> Generator[T, None, None]:
     try:
@@ -113,10 +131,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say it where nobody can miss it: these tests did not run, and what would let them."""
     skips: list[pytest.TestReport] = terminalreporter.stats.get("skipped", [])
     reasons = [report.longreprtext for report in skips]
-    without_kafka = [reason.split(NO_KAFKA)[1] for reason in reasons if NO_KAFKA in reason]
-    if not without_kafka:
+    _tell_missing(
+        terminalreporter,
+        ("KAFKA", NO_KAFKA, "Install Java 17+ and Maven, or set KAFKA_BOOTSTRAP=host:port."),
+        reasons,
+    )
+    _tell_missing(
+        terminalreporter,
+        ("POSTGRESQL", NO_POSTGRES, "Install PostgreSQL, or set POSTGRES_URL=postgresql://..."),
+        reasons,
+    )
+
+
+def _tell_missing(
+    reporter: pytest.TerminalReporter, about: tuple[str, str, str], reasons: list[str]
+) -> None:
+    name, mark, advice = about
+    without = [reason.split(mark)[1] for reason in reasons if mark in reason]
+    if not without:
         return
-    terminalreporter.section("KAFKA WAS NOT TESTED", sep="!", red=True, bold=True)
-    reason = without_kafka[0].rstrip("')")  # the end of a tuple's text: (path, line, reason)
-    terminalreporter.line(f"{len(without_kafka)} tests skipped: {reason}", red=True)
-    terminalreporter.line("Install Java 17+ and Maven, or set KAFKA_BOOTSTRAP=host:port.", red=True)
+    reporter.section(f"{name} WAS NOT TESTED", sep="!", red=True, bold=True)
+    reason = without[0].rstrip("')")  # the end of a tuple's text: (path, line, reason)
+    reporter.line(f"{len(without)} tests skipped: {reason}", red=True)
+    reporter.line(advice, red=True)

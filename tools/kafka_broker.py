@@ -8,7 +8,7 @@
 
 Apache Kafka comes from Maven Central once and stays in the user's cache. A broker runs in KRaft mode, controller
 and broker in one process, on loopback, its data in a temporary directory. It never outlives this process: not
-a clean exit, and not SIGKILL either (see `_Watchdog`). Only processes started here are ended, by their pid.
+a clean exit, and not SIGKILL either (see `tools/watchdog.py`). Only processes started here are ended, by their pid.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from typing import Self
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
+
+from watchdog import Watchdog
 
 KAFKA_VERSION = "4.3.0"
 SLF4J_VERSION = (
@@ -130,7 +132,7 @@ class Broker:
         self._cluster_id = cluster_id or _random_cluster_id()
         self._config = dict(config or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: _Watchdog | None = None
+        self._watchdog: Watchdog | None = None
         self._home: Path | None = None
         self._maker_pid = os.getpid()
 
@@ -178,7 +180,7 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the program that uses the broker
             )
-        self._watchdog = _Watchdog(self._process.pid, self._home)
+        self._watchdog = Watchdog(self._process.pid, self._home)
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until a client is served and the broker has joined its cluster.
@@ -416,30 +418,6 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Watchdog:
-    """Ends a broker whose maker was killed: a shell that reads a pipe which only the maker holds open.
-
-    The kernel closes the pipe when the maker dies, of whatever cause. (Linux's parent-death signal would follow
-    the thread that started the broker, not the process.)
-    """
-
-    def __init__(self, pid: int, home: Path) -> None:
-        self._shell = subprocess.Popen(
-            [
-                *("sh", "-c", 'read -r _; kill -9 "$1"; rm -rf "$2"'),
-                *("kafka-watchdog", str(pid), str(home)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def dismiss(self) -> None:
-        self._shell.kill()
-        self._shell.communicate()  # waits, and closes the pipe
 
 
 @contextlib.contextmanager
