@@ -1,6 +1,6 @@
-"""Fixtures for every test: a real Kafka broker and a real PostgreSQL, found or started, or else skipped in plain sight.
+"""Fixtures for every test: a real Kafka broker, PostgreSQL and browser, or else skipped in plain sight.
 
-Where CI is set, one that can't be had is a failure: a green run there has tested both.
+Where CI is set, one that can't be had is a failure: a green run there has tested them all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 
 import postgres_server
+from browser import BrowserUnavailableError, Chromium, Tab, chromium
 from kafka_broker import Broker, BrokerUnavailableError, Cluster, find_or_start
 from kafka_secure import SecureBroker
 from postgres_server import PostgresUnavailableError
@@ -37,6 +38,7 @@ KAFKA_FIXTURES = frozenset(
 )
 NO_KAFKA = "no Kafka broker: "
 NO_POSTGRES = "no PostgreSQL: "
+NO_BROWSER = "no browser: "
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +122,30 @@ def _started(start: Callable[[], AbstractContextManager[T]]) -> Generator[T, Non
         pytest.skip(f"{NO_KAFKA}{error}")
 
 
+@pytest.fixture(scope="session")
+def _browser() -> Iterator[Chromium]:
+    try:
+        with chromium() as browser:
+            yield browser
+    except BrowserUnavailableError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must test pages in a real browser: {error}", pytrace=False)
+        pytest.skip(f"{NO_BROWSER}{error}")
+
+
+@pytest.fixture
+def browser_page(_browser: Chromium) -> Iterator[Tab]:
+    """A fresh page in a real browser that reaches files and loopback only (`tools/browser.py`).
+
+    The test fails if the page complained on its console or asked for anything else, unless it has looked at that
+    itself and cleared `errors` and `refused`.
+    """
+    with _browser.tab() as tab:
+        yield tab
+    assert not tab.errors, "the page's console has errors"
+    assert not tab.refused, "the page asked for something beyond this machine"
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m decides what stays
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -140,6 +166,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter,
         ("POSTGRESQL", NO_POSTGRES, "Install PostgreSQL, or set POSTGRES_URL=postgresql://..."),
         reasons,
+    )
+    _tell_missing(
+        terminalreporter, ("A BROWSER", NO_BROWSER, "Install Chromium: pages need it."), reasons
     )
 
 
