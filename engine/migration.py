@@ -25,6 +25,7 @@ from typing import Final
 
 from refold.engine.checkpoint import Snapshot
 from refold.engine.checkpoints import PART_CHARS
+from refold.engine.claim import claim
 from refold.engine.digest import digest
 from refold.engine.migration_blobs import BlobCopy
 from refold.engine.migration_check import require_closed, verify_commands, verify_events
@@ -40,7 +41,6 @@ from refold.engine.migration_copy import (
 from refold.engine.migration_marks import ABANDONED, CLOSED, FILLING, RELEASED
 from refold.engine.recovery import Folded, recover
 from refold.engine.state import PartitionState
-from refold.engine.worker import claim
 from refold.log.accepted import Accepted
 from refold.log.blobs import blobs_of
 from refold.log.errors import LogMismatch, LogTrimmed

@@ -8,8 +8,7 @@ Rules:
    the history ends is carried out, each with the attempts and the due time that are recorded for it.
 4. A run that can't go on (diverged, stuck, attempts used up where asked) is parked; nothing else stops. Steps of
    it that are under way are recorded when they are done, so that they need not run again.
-5. A run that waits for nothing but far timers is dropped from memory and replayed when one fires. One that waits for
-   messages, children or answers is kept as long as there is room, since the next may come soon.
+5. A run that only waits may be dropped from memory (`engine/residents.py`); what comes for it brings it back.
 6. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
    recorded again.
 7. A step that goes on at a former owner, which handed the partition over, is waited for (`engine/handover.py`).
@@ -18,43 +17,36 @@ Rules:
 
 import json
 import logging
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, facts_of, next_look
 from refold.engine.alarms import Alarms
 from refold.engine.attempts import failed_attempt, next_attempt
+from refold.engine.books import Books
 from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
+from refold.engine.endings import Endings
 from refold.engine.failures import capture
 from refold.engine.handover import read_report
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
-    Blocked,
     CallRequest,
-    Cancelled,
     Continued,
-    Diverged,
     EmitRequest,
-    Ending,
     Outcome,
-    Raised,
-    Returned,
     Run,
     StepRequest,
-    Stuck,
     TimerRequest,
 )
-from refold.engine.payload import check_size
 from refold.engine.pools import Pools
 from refold.engine.requests import disagreement, emitted, sent
+from refold.engine.residents import Residents
 from refold.engine.room import LOOK_EVERY_US, Room
 from refold.engine.state import PartitionState, Status
-from refold.engine.watchers import Watchers, ended_reply, parked_reply
+from refold.engine.watchers import Watchers
 from refold.log.commands import ReportStep
-from refold.log.errors import BlobsUnavailable, PayloadError, PayloadTooLarge, UnknownWorkflow
+from refold.log.errors import BlobsUnavailable, PayloadError, UnknownWorkflow
 from refold.log.events import (
     AskAnswered,
     Event,
@@ -65,12 +57,7 @@ from refold.log.events import (
     TimerFired,
     TimerStarted,
     ValuePublished,
-    WorkflowCancelled,
     WorkflowCancelRequested,
-    WorkflowCompleted,
-    WorkflowContinued,
-    WorkflowFailed,
-    WorkflowParked,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowRewound,
@@ -85,7 +72,6 @@ E = TypeVar("E", bound=Event)
 
 DEADLINE: Final = -1
 """Stands for a run's deadline where others have the number of an operation."""
-CANCELLED: Final = "refold.log.errors:WorkflowCancelled"
 TERMINATED: Final = "refold.log.errors:WorkflowTerminated"
 MICROSECONDS = 1_000_000
 
@@ -126,20 +112,25 @@ class OpenRuns:
         self._runs = runs
         self._random = random
         self._active: dict[str, Active] = {}
-        self._cancels: list[tuple[str, int]] = []
         self._pools = pools
         self._alarms = Alarms(elapsed)
-        self._idle: OrderedDict[str, Active] = OrderedDict()
-        self._room = room
-        self._outside: dict[str, Active] = {}  # runs that wait for room, the longest waiting first
-        self._again: deque[Active] = deque()  # continued as new, to be begun by the next tick
         self._elsewhere: dict[tuple[str, int], Launch] = {}  # steps that go on at a former owner
         self._overdue: list[tuple[str, int]] = []  # of those, not heard of in time
         self._heard_at = (
             0  # offset of the command by which their reports, if there are any, have come
         )
         self._elapsed = elapsed
-        self._suspend_after_us = round(settings.suspend_after_s * MICROSECONDS)
+        self._books = Books(ledger, pools)
+        self._residents = Residents(room, settings)
+        self._endings = Endings(
+            active=self._active,
+            ledger=ledger,
+            books=self._books,
+            residents=self._residents,
+            watchers=watchers,
+            settings=settings,
+            runs=runs,
+        )
 
     def find(self, workflow_id: str) -> Active | None:
         """The open run of that id."""
@@ -147,8 +138,7 @@ class OpenRuns:
 
     def take_cancels(self) -> list[tuple[str, int]]:
         """Steps under way (workflow id, step) that nobody waits for any more."""
-        cancels, self._cancels = self._cancels, []
-        return cancels
+        return self._books.take_cancels()
 
     def wants(self, launch: Launch) -> bool:
         """Whether an attempt that was asked for is still waited for."""
@@ -157,10 +147,10 @@ class OpenRuns:
 
     def wake_at(self) -> int | None:
         """When `tick` has something to do next, by the clock that only goes forward; None for never."""
-        if self._again or (self._outside and not self._room.is_full()):
+        if self._endings.again or self._residents.may_enter:
             return 0
         wake_at = self._alarms.wake_at()
-        if not self._outside:
+        if not self._residents.any_outside:
             return wake_at
         again = self._elapsed() + LOOK_EVERY_US  # memory may be free by then, with nobody to say so
         return again if wake_at is None else min(wake_at, again)
@@ -208,7 +198,7 @@ class OpenRuns:
 
     def copy(self, active: Active, event: Event, now: int) -> int:
         """Record a part of a copied history, and go on after the last; returns the event's sequence number."""
-        self._record(active, event)
+        self._books.record(active, event)
         sequence = active.last_sequence
         if active.state.status is Status.RUNNING:
             self._set_deadline(active, now)
@@ -216,16 +206,15 @@ class OpenRuns:
         return sequence
 
     def header(self, active: Active, now: int) -> Header:
-        """Common fields of the next event of a stream; time never goes back within a stream."""
-        state = active.state
-        return self._ledger.header(active.workflow_id, state.position, max(now, state.updated_at))
+        """Common fields of the next event of a stream."""
+        return self._books.header(active, now)
 
     def resume(self, active: Active, detail: Detail, now: int) -> int:
         """Let a parked or paused run go on; returns the sequence number of the event that says so."""
-        self._record(
+        self._books.record(
             active,
             WorkflowResumed(
-                **self.header(active, now), payload=json.dumps(detail), encoding="json"
+                **self._books.header(active, now), payload=json.dumps(detail), encoding="json"
             ),
         )
         sequence = active.last_sequence
@@ -235,24 +224,29 @@ class OpenRuns:
     def pause(self, active: Active, detail: Detail, now: int) -> int:
         """Halt a run; steps under way are recorded when they are done. Returns the event's sequence number."""
         event = WorkflowPaused(
-            **self.header(active, now), payload=json.dumps(detail), next_step=active.next_step
+            **self._books.header(active, now),
+            payload=json.dumps(detail),
+            next_step=active.next_step,
         )
-        self._record(active, event)
-        self._suspend(active)
+        self._books.record(active, event)
+        self._residents.suspend(active)
         return active.last_sequence
 
     def rewind(self, active: Active, step: int, detail: Detail, now: int) -> int:
         """Take a run back to before operation `step`; returns the event's sequence number."""
         next_step = max(active.state.next_step, active.next_step or 0, step + 1)
         event = WorkflowRewound(
-            **self.header(active, now), step=step, next_step=next_step, payload=json.dumps(detail)
+            **self._books.header(active, now),
+            step=step,
+            next_step=next_step,
+            payload=json.dumps(detail),
         )
-        self._suspend(active)
-        self._record(active, event)
+        self._residents.suspend(active)
+        self._books.record(active, event)
         sequence = active.last_sequence
         for number in [number for number in active.in_flight if number >= step]:
             del active.in_flight[number]
-            self._cancel(active.workflow_id, number)
+            self._books.cancel(active.workflow_id, number)
         self._revive(active, now)
         return sequence
 
@@ -260,13 +254,13 @@ class OpenRuns:
         """End a run without asking its code; returns the event's sequence number."""
         message = _who_and_why(f"workflow {active.workflow_id!r} was terminated", detail)
         event = WorkflowTerminated(
-            **self.header(active, now),
+            **self._books.header(active, now),
             error_type=TERMINATED,
             error_message=message,
             payload=json.dumps(detail),
             next_step=active.next_step,
         )
-        self._close(active, event)
+        self._endings.close(active, event)
         return active.last_sequence
 
     def tell(self, active: Active, event: Outcome, now: int) -> int:
@@ -276,7 +270,7 @@ class OpenRuns:
             The event's sequence number.
         """
         assert not isinstance(event, tuple)  # an Emitted is no event
-        self._record(active, event)
+        self._books.record(active, event)
         sequence = active.last_sequence
         self._told(active, event, now)
         return sequence
@@ -292,10 +286,10 @@ class OpenRuns:
         active = self._active.get(launch.workflow_id)
         if active is None or not self.wants(launch):
             return
-        self._record(
+        self._books.record(
             active,
             StreamWritten(
-                **self.header(active, now),
+                **self._books.header(active, now),
                 step=launch.step,
                 name=items.stream,
                 index=active.state.exchange.streams.get(items.stream, 0),
@@ -317,7 +311,7 @@ class OpenRuns:
         self._tell(
             active,
             StepCompleted(
-                **self.header(active, now),
+                **self._books.header(active, now),
                 step=launch.step,
                 name=launch.call.name,
                 payload=result.payload,
@@ -367,8 +361,8 @@ class OpenRuns:
 
     def tick(self, now: int) -> None:
         """Fire what is due: timers, retries whose wait is over, deadlines."""
-        for _ in range(len(self._again)):
-            active = self._again.popleft()
+        for _ in range(len(self._endings.again)):
+            active = self._endings.again.popleft()
             still_open = (
                 self._active.get(active.workflow_id) is active
             )  # what came since may end it
@@ -382,23 +376,10 @@ class OpenRuns:
         self.begin_overdue()
         self._let_in(now)
 
-    def _has_room(self) -> bool:
-        """Whether one more run may be taken into memory; the longest idle one makes room for it."""
-        room = self._room
-        if room.is_full() and self._idle:
-            _, longest = self._idle.popitem(last=False)
-            self._suspend(longest)
-        return not room.is_full()
-
     def _let_in(self, now: int) -> None:
         """Take up runs that have waited for room, or make room for those of other partitions."""
-        if self._room.waiting:
-            self._has_room()
-        while self._outside and self._has_room():
-            workflow_id = next(iter(self._outside))
-            active = self._outside.pop(workflow_id)
-            self._room.waiting -= 1
-            still_open = self._active.get(workflow_id) is active
+        for active in self._residents.let_in():
+            still_open = self._active.get(active.workflow_id) is active
             if still_open and active.run is None and active.state.status is Status.RUNNING:
                 self._revive(active, now)
 
@@ -418,26 +399,19 @@ class OpenRuns:
     def close(self) -> None:
         """Drop all runs, with nothing recorded."""
         for active in self._active.values():
-            self._suspend(active)
+            self._residents.suspend(active)
         self._active.clear()
         self._alarms.clear()
-        self._again.clear()
-        self._room.waiting -= len(self._outside)
-        self._outside.clear()
+        self._endings.again.clear()
+        self._residents.clear()
 
     # Runs -------------------------------------------------------------------------------------------------
-
-    def _record(self, active: Active, event: E) -> E:
-        """Record an event; returns it as it is recorded, where a large payload is a reference."""
-        recorded = self._ledger.lifted(event)
-        active.last_sequence = self._ledger.record(recorded)
-        return recorded
 
     def _tell(
         self, active: Active, outcome: StepCompleted | StepFailed | TimerFired, now: int
     ) -> None:
         """Record an outcome and tell the run."""
-        self._record(active, outcome)
+        self._books.record(active, outcome)
         self._told(active, outcome, now)
 
     def _guarded(self, active: Active, now: int, work: Callable[[], None]) -> None:
@@ -450,7 +424,7 @@ class OpenRuns:
         except BlobsUnavailable:
             raise  # no trouble of the run's: the shell begins again until the store is back
         except Exception as error:
-            self._suspend(active)
+            self._residents.suspend(active)
             workflow_id = active.workflow_id
             if not active.failed:
                 logger.exception("workflow %r: unexpected error; replaying it", workflow_id)
@@ -464,7 +438,7 @@ class OpenRuns:
                 "it is lost, and nothing else stops. Please report it with the worker's log; when the cause is "
                 "mended, resume it"
             )
-            self._park(active, "unexpected", message, {"stack": failure.error_stack}, now)
+            self._endings.park(active, "unexpected", message, {"stack": failure.error_stack}, now)
         active.failed = False
 
     def _told(self, active: Active, outcome: Outcome, now: int) -> None:
@@ -486,10 +460,7 @@ class OpenRuns:
         started = state.started
         if started is None:  # a broken stream: those are parked and never come here
             return None
-        if not self._has_room():
-            if active.workflow_id not in self._outside:
-                self._outside[active.workflow_id] = active
-                self._room.wait()
+        if not self._residents.admits(active):
             return None
         try:
             run = self._runs.create(facts_of(active.workflow_id, state), started.payload)
@@ -498,10 +469,11 @@ class OpenRuns:
             self.waiting_for_code[active.workflow_id] = name
             return None
         except PayloadError as error:
-            self._park(active, "input", f"its input can't be read any more: {error}", None, now)
+            self._endings.park(
+                active, "input", f"its input can't be read any more: {error}", None, now
+            )
             return None
-        active.run = run
-        self._room.enter()
+        self._residents.enter(active, run)
         active.armed.clear()
         active.look_at = next_look(len(state.outcomes), self._settings)
         return run
@@ -535,9 +507,9 @@ class OpenRuns:
         for step in run.take_cancelled():
             active.armed.pop(step, None)
             if active.in_flight.pop(step, None) is not None:
-                self._cancel(active.workflow_id, step)
+                self._books.cancel(active.workflow_id, step)
         for name in run.take_patches():
-            self._record(active, PatchApplied(**self.header(active, now), name=name))
+            self._books.record(active, PatchApplied(**self._books.header(active, now), name=name))
         for request in run.take():
             if isinstance(request, EmitRequest):
                 self._emit(active, run, request, now)
@@ -546,7 +518,7 @@ class OpenRuns:
                 continue
             problem = disagreement(active.state, request)
             if problem is not None:
-                self._park_diverged(active, problem, now)
+                self._endings.diverged(active, problem, now)
                 return
             if isinstance(request, StepRequest):
                 self._request_step(active, request, now)
@@ -555,19 +527,21 @@ class OpenRuns:
             if active.run is None:  # parked on the way
                 return
         if run.ending is not None:
-            self._end(active, run.ending, now)
+            self._endings.end(active, run.ending, now)
         else:
-            self._rest(active, run, now)
+            self._residents.rest(active, run, now)
 
     def _request(self, active: Active, request: TimerRequest | CallRequest, now: int) -> None:
         if isinstance(request, TimerRequest):
             self._request_timer(active, request, now)
         elif request.step not in active.state.exchange.requests:
-            self._record(active, sent(request, self.header(active, now)))
+            self._books.record(active, sent(request, self._books.header(active, now)))
 
     def _emit(self, active: Active, run: Run, request: EmitRequest, now: int) -> None:
         """Record what the code emits, and tell those who wait for it."""
-        event = self._record(active, emitted(request, self.header(active, now), active.state))
+        event = self._books.record(
+            active, emitted(request, self._books.header(active, now), active.state)
+        )
         answers: list[Answer] = []
         if isinstance(event, ValuePublished):
             answers = self._watchers.published(event)
@@ -589,16 +563,16 @@ class OpenRuns:
                 f"its history has {length:,} entries, and a run that goes on for ever should use "
                 "continue_as_new(). Nothing is lost: resume it to let it go on for as long again"
             )
-            self._park(active, "history_full", message, {"length": length}, now)
+            self._endings.park(active, "history_full", message, {"length": length}, now)
             return
         message = (
             f"the history of workflow {active.workflow_id!r} has {length:,} entries; at a multiple of "
             f"{settings.park_at_history:,} it is parked. Use continue_as_new() before that"
         )
         warned = WorkflowWarned(
-            **self.header(active, now), name="history_grows", error_message=message
+            **self._books.header(active, now), name="history_grows", error_message=message
         )
-        self._record(active, warned)
+        self._books.record(active, warned)
 
     def _request_step(self, active: Active, request: StepRequest, now: int) -> None:
         step = request.step
@@ -610,18 +584,18 @@ class OpenRuns:
         elif attempts.due_at is not None:
             self._arm(active, step, attempts.due_at, now)
         else:  # used up: the owner before us died between that event and the next
-            self._park_used_up(active, step, request.name, "see the last attempt", now)
+            self._endings.used_up(active, step, request.name, "see the last attempt", now)
 
     def _request_timer(self, active: Active, request: TimerRequest, now: int) -> None:
         timer = active.state.timers.get(request.step)
         if timer is None:
             timer = TimerStarted(
-                **self.header(active, now),
+                **self._books.header(active, now),
                 step=request.step,
                 name=request.name,
                 due_at=request.due_at,
             )
-            self._record(active, timer)
+            self._books.record(active, timer)
         self._arm(active, request.step, timer.due_at, now)
 
     def _arm(self, active: Active, step: int, due_at: int, now: int) -> None:
@@ -634,7 +608,7 @@ class OpenRuns:
         if timer is None:
             self._retry(active, step, now)
         elif active.state.status is Status.RUNNING:
-            fired = TimerFired(**self.header(active, now), step=step, name=timer.name)
+            fired = TimerFired(**self._books.header(active, now), step=step, name=timer.name)
             self._tell(active, fired, now)
 
     def _set_deadline(self, active: Active, now: int) -> None:
@@ -664,7 +638,7 @@ class OpenRuns:
     ) -> int:
         """Ask a run to cancel, also one that is parked or paused; returns the event's sequence number."""
         event = WorkflowCancelRequested(
-            **self.header(active, now),
+            **self._books.header(active, now),
             name=name,
             payload=json.dumps(detail),
             parent_id=parent_id,
@@ -701,11 +675,6 @@ class OpenRuns:
             self._elsewhere[workflow_id, step] = launch
             self._alarms.set(handed.due_at, now, workflow_id, step)
 
-    def _cancel(self, workflow_id: str, step: int) -> None:
-        """Nobody waits for a step under way any more."""
-        self._cancels.append((workflow_id, step))
-        self._pools.cancel(workflow_id, step)
-
     def _retry(self, active: Active, step: int, now: int) -> None:
         attempts = active.state.attempts.get(step)
         request = active.run.pending.get(step) if active.run is not None else None
@@ -716,191 +685,16 @@ class OpenRuns:
         self, launch: Launch, active: Active, result: AttemptFailed, now: int
     ) -> None:
         due_at = next_attempt(launch, result, now, self._random)
-        event = failed_attempt(launch, result, due_at, self.header(active, now))
+        event = failed_attempt(launch, result, due_at, self._books.header(active, now))
         if isinstance(event, StepFailed):
             self._tell(active, event, now)
             return
-        self._record(active, event)
+        self._books.record(active, event)
         if due_at is not None:
             self._arm(active, launch.step, due_at, now)
         elif active.state.status is Status.RUNNING:
             error = f"{event.error_type}: {event.error_message}"
-            self._park_used_up(active, launch.step, launch.call.name, error, now)
-
-    # Ends -------------------------------------------------------------------------------------------------
-
-    def _end(self, active: Active, ending: Ending, now: int) -> None:
-        match ending:
-            case Returned():
-                self._return(active, ending, now)
-            case Raised():
-                self._fail(active, ending, now)
-            case Cancelled():
-                event = WorkflowCancelled(
-                    **self.header(active, now),
-                    error_type=CANCELLED,
-                    error_message=ending.message,
-                    next_step=active.next_step,
-                )
-                self._close(active, event)
-            case Continued():
-                self._continue(active, ending, now)
-            case Diverged():
-                self._park_diverged(active, ending, now)
-            case Stuck():
-                self._park(active, "stuck", ending.message, None, now)
-            case Blocked(BlobsUnavailable() as error):
-                raise error  # nothing is wrong with the run: the partition is begun again until the store is back
-            case Blocked():
-                self._park(active, "payload", str(ending.error), None, now)
-
-    def _return(self, active: Active, ending: Returned, now: int) -> None:
-        try:
-            what = f"result of workflow {active.workflow_id!r}"
-            check_size(ending.payload, self._settings.max_payload_bytes, what)
-        except PayloadTooLarge as error:
-            self._fail(active, _raised(error), now)
-            return
-        completed = WorkflowCompleted(
-            **self.header(active, now), payload=ending.payload, next_step=active.next_step
-        )
-        self._close(active, completed)
-
-    def _fail(self, active: Active, ending: Raised, now: int) -> None:
-        event = WorkflowFailed(
-            **self.header(active, now),
-            error_type=ending.error_type,
-            error_message=ending.error_message,
-            error_stack=ending.error_stack,
-            payload=ending.payload,
-            encoding="json" if ending.payload is not None else None,
-            next_step=active.next_step,
-        )
-        self._close(active, event)
-
-    def _continue(self, active: Active, ending: Continued, now: int) -> None:
-        """Begin afresh, with the newest code that takes the input."""
-        started = active.state.started
-        assert started is not None, "a run was made of it"
-        version, payload = started.version, ending.payload
-        try:
-            check_size(payload, self._settings.max_payload_bytes, "input of continue_as_new()")
-        except PayloadTooLarge as error:
-            self._fail(active, _raised(error), now)
-            return
-        try:
-            newest = self._runs.resolve(started.workflow, None)
-            payload = self._runs.canonical(started.workflow, newest, payload)
-            version = newest
-        except (UnknownWorkflow, PayloadError):
-            pass  # the new code takes another input: the run stays with its own
-        event = WorkflowContinued(
-            **self.header(active, now),
-            payload=payload,
-            next_step=max(active.next_step or 0, active.state.next_step),
-            detail=json.dumps(ending.kept),
-            version=version,
-            code_version=self._runs.code_version(started.workflow, version),
-        )
-        self._record(active, event)
-        self._suspend(active)
-        for step in active.in_flight:
-            self._cancel(active.workflow_id, step)
-        active.in_flight.clear()
-        self._again.append(active)
-        asked = set(active.state.exchange.asked)
-        for answer in self._watchers.disappointed(active.workflow_id, asked):
-            self._ledger.hold(active.last_sequence, answer)
-
-    def _close(
-        self,
-        active: Active,
-        event: WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTerminated,
-    ) -> None:
-        event = self._record(active, event)
-        self._suspend(active)
-        for step in active.in_flight:
-            self._cancel(active.workflow_id, step)
-        del self._active[active.workflow_id]
-        reply = ended_reply(event)
-        self._watchers.keep(active.workflow_id, reply)
-        for answer in self._watchers.told(active.workflow_id, reply):
-            self._ledger.hold(active.last_sequence, answer)
-        for answer in self._watchers.disappointed(active.workflow_id):
-            self._ledger.hold(active.last_sequence, answer)
-
-    def _park_used_up(self, active: Active, step: int, name: str, error: str, now: int) -> None:
-        message = f"step {step} '{name}' has used up its attempts ({error})"
-        self._park(active, "attempts_used_up", message, {"step": step, "name": name}, now)
-
-    def _park_diverged(self, active: Active, ending: Diverged, now: int) -> None:
-        where = f" at {ending.source}" if ending.source else ""
-        message = (
-            f"the code no longer matches the history: step {ending.step} was {ending.expected}, "
-            f"and the code asks for {ending.found}{where} ({ending.cause})"
-        )
-        self._park(active, "diverged", message, asdict(ending), now)
-
-    def _park(
-        self, active: Active, name: str, message: str, detail: dict[str, object] | None, now: int
-    ) -> None:
-        self._record(
-            active,
-            WorkflowParked(
-                **self.header(active, now),
-                name=name,
-                error_message=message,
-                payload=json.dumps(detail) if detail is not None else None,
-                encoding="json" if detail is not None else None,
-                next_step=active.next_step,
-            ),
-        )
-        self._suspend(active)
-        reply = parked_reply(active.workflow_id, active.state)
-        for answer in self._watchers.told(active.workflow_id, reply):
-            self._ledger.hold(active.last_sequence, answer)
-
-    # Rest -------------------------------------------------------------------------------------------------
-
-    def _rest(self, active: Active, run: Run, now: int) -> None:
-        """Drop a run from memory that only waits: at once for far timers, else when there is no more room."""
-        far_us = 0 if self._room.waiting else self._suspend_after_us
-        waits = not active.in_flight and (
-            not active.armed or min(active.armed.values()) - now >= far_us
-        )
-        if not waits or any(isinstance(request, StepRequest) for request in run.pending.values()):
-            if self._idle:
-                self._idle.pop(active.workflow_id, None)
-            return
-        if not run.waits_for_input and all(
-            isinstance(request, TimerRequest) for request in run.pending.values()
-        ):
-            self._suspend(active)
-            return
-        if self._room.waiting:
-            self._suspend(active)
-            return
-        self._idle[active.workflow_id] = active
-        self._idle.move_to_end(active.workflow_id)
-        if len(self._idle) > self._settings.max_idle_runs:
-            _, longest = self._idle.popitem(last=False)
-            self._suspend(longest)
-
-    def _suspend(self, active: Active) -> None:
-        """Drop a run from memory; its alarms stay set, and what comes for it brings it back."""
-        if active.run is not None:
-            active.run.close()
-            active.run = None
-            self._room.leave()
-        active.armed.clear()
-        self._idle.pop(active.workflow_id, None)
-
-
-def _raised(error: Exception) -> Raised:
-    failure = capture(error)
-    return Raised(
-        failure.error_type, failure.error_message, failure.error_stack or "", failure.payload
-    )
+            self._endings.used_up(active, launch.step, launch.call.name, error, now)
 
 
 def _who_and_why(what: str, detail: Detail) -> str:

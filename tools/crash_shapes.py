@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from refold import Handle, Retry, Workflow, sleep_sync, step, step_context, workflow
-from refold.engine.worker import GRACE_S
+from refold.engine.session import GRACE_S
 
 JOURNAL = "REFOLD_CRASH_JOURNAL"
 """Environment variable: the journal's path. Beside it, a file with FREEZE's suffix asks for a stopped process."""

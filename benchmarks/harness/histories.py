@@ -15,11 +15,11 @@ from assigned import AssignedLog
 from job import Job, leave, tell
 from refold import Engine
 from refold.engine.active import facts_of
+from refold.engine.claim import claim
 from refold.engine.definitions import Catalogue
 from refold.engine.reader import read_partition
 from refold.engine.runs import CodeRuns
 from refold.engine.thread_slots import ThreadSlots
-from refold.engine.worker import claim
 from refold.log.codec import encode_event
 from refold.log.events import Event, StepCompleted, WorkflowStarted
 from refold.log.partitioner import partition_of

@@ -18,9 +18,9 @@ from histories import BATCH, BUILDER
 from job import Job, leave, tell
 from refold import CheckpointSettings, Engine
 from refold.engine.checkpoints import Checkpoints
+from refold.engine.claim import claim
 from refold.engine.effects import Bookmark
 from refold.engine.ledger import Ledger
-from refold.engine.worker import claim
 from refold.log.events import Event, StepCompleted, WorkflowCompleted, WorkflowStarted
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log

@@ -8,8 +8,9 @@ import pytest
 from engine_trial import kinds, until
 from log_backend import PATIENCE_S
 from refold import Engine, Workflow, step, workflow
+from refold.engine.claim import claim
 from refold.engine.proof import FRESH_S, Proof
-from refold.engine.worker import claim, wall_clock
+from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
 from refold.log.kafka_settings import KafkaSettings
 from refold.log.memory import MemoryLog, MemoryStore

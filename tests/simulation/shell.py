@@ -1,7 +1,7 @@
-"""The worker's shell without threads, asyncio and wall clock: `engine/worker.py` as a coroutine driven by hand.
+"""The worker's shell without threads, asyncio and wall clock: `engine/session.py` as a coroutine driven by hand.
 
 The owner, the ledger, the fold, the runs, the codec, `claim` and `read_ending` are the real ones. What is written anew
-here is `_Session`: it does the same in the same order, and yields wherever the real one lets others run.
+here is `Session`: it does the same in the same order, and yields wherever the real one lets others run.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,12 +13,13 @@ from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
 from refold.engine.active import Items
+from refold.engine.claim import claim
 from refold.engine.definitions import Catalogue
 from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Post, StepResult
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.reader import read_lookup
+from refold.engine.session import LOST_PAUSE_S
 from refold.engine.thread_slots import ThreadSlots
-from refold.engine.worker import LOST_PAUSE_S, claim
 from refold.log.codec import decode_command, encode_command
 from refold.log.errors import AppendUnknown
 from refold.log.partitioner import partition_of
@@ -177,7 +178,7 @@ class SimWorker:
         self._task.close()
         self.alive = False
 
-    # The shell, as in engine/worker.py --------------------------------------------------------------------
+    # The shell, as in engine/session.py -------------------------------------------------------------------
 
     async def _serve(self) -> None:
         world = self._world

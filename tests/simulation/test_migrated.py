@@ -16,11 +16,11 @@ from tests.simulation.trials import Trial, drawn
 from tests.simulation.world import World
 
 from refold.engine import migration_copy
+from refold.engine.claim import claim
 from refold.engine.migration import Migration, Report
 from refold.engine.migration_marks import CLOSED, RELEASED
 from refold.engine.reader import read_partition
 from refold.engine.state import PartitionState
-from refold.engine.worker import claim
 from refold.log.codec import GENESIS, decode_command, decode_event, encode_event, event_id_of
 from refold.log.commands import Command, ReportStep, WatchWorkflow
 from refold.log.errors import LogCorrupt, LogMismatch
