@@ -38,11 +38,19 @@ class Target(Protocol):
         """What it is, for messages and metrics."""
         ...
 
-    def open(self) -> Mapping[int, Position]:
-        """Connect, make what is missing, and say how far each partition has come, if it was ever written.
+    def open(self) -> None:
+        """Connect, and make what is missing.
 
         Raises:
             RefoldError: It can't be reached, or is another projection's, another namespace's or a newer version's.
+        """
+        ...
+
+    def positions(self) -> Mapping[int, Position]:
+        """How far each partition that was ever written has come, by whoever wrote it.
+
+        Raises:
+            RefoldError: It can't be read.
         """
         ...
 
