@@ -26,6 +26,18 @@ class Step(NamedTuple):
     after: Position
 
 
+class TargetError(RefoldError):
+    """A target could not do what was asked of it."""
+
+
+class TargetUnavailable(TargetError):
+    """It can't be reached or written now. Whether the last write is there, its positions say when it is opened again."""
+
+
+class TargetMismatch(TargetError):
+    """It is another projection's, another namespace's, of a newer release, or damaged: nothing was written."""
+
+
 class PositionMoved(RefoldError):
     """Another process has written to the target meanwhile: nothing was written. Read its positions, and go on there."""
 
@@ -42,7 +54,8 @@ class Target(Protocol):
         """Connect, and make what is missing.
 
         Raises:
-            RefoldError: It can't be reached, or is another projection's, another namespace's or a newer version's.
+            TargetUnavailable: It can't be reached.
+            TargetMismatch: It is another projection's, another namespace's or a newer version's.
         """
         ...
 
@@ -63,7 +76,7 @@ class Target(Protocol):
 
         Raises:
             PositionMoved: The target is not where `steps` begin.
-            RefoldError: It can't be written. Nothing was.
+            TargetError: It can't be written, or whether it was is not known: `open` says.
         """
         ...
 

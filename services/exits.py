@@ -27,6 +27,7 @@ from refold.log.errors import (
     WorkflowParked,
     WorkflowTerminated,
 )
+from refold.projections.target import TargetError
 from refold.services.terminal import printable, to_person
 
 
@@ -51,7 +52,7 @@ _MEANINGS = (
     (ExitCode.FAILED, "the workflow failed, was cancelled or terminated"),
     (ExitCode.USAGE, "wrong usage: option, module, workflow, or input"),
     (ExitCode.PARKED, "the workflow is parked: it waits for a person"),
-    (ExitCode.LOG, "the log can't be reached, is missing, or is damaged"),
+    (ExitCode.LOG, "the log, or where it goes to, can't be reached, is missing, or is damaged"),
     (ExitCode.REFUSED, "refused: unknown id, workflow or version, a conflict, or no yes"),
     (ExitCode.TIMEOUT, "no answer in time; what was asked for goes on"),
     (ExitCode.INTERRUPTED, "interrupted (Ctrl-C)"),
@@ -73,6 +74,7 @@ _CODES: tuple[tuple[type[RefoldError], ExitCode], ...] = (
     (WorkflowTerminated, ExitCode.FAILED),
     (WorkflowError, ExitCode.FAILED),
     (LogError, ExitCode.LOG),
+    (TargetError, ExitCode.LOG),
     (EngineClosed, ExitCode.LOG),
     (CommandRefused, ExitCode.REFUSED),
     (WorkflowNotFound, ExitCode.REFUSED),
