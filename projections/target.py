@@ -31,7 +31,7 @@ class TargetError(RefoldError):
 
 
 class TargetUnavailable(TargetError):
-    """It can't be reached or written now. Whether the last write is there, its positions say when it is opened again."""
+    """It can't be reached or written now. Whether the last write is there, its positions say when it is asked."""
 
 
 class TargetMismatch(TargetError):
@@ -76,7 +76,7 @@ class Target(Protocol):
 
         Raises:
             PositionMoved: The target is not where `steps` begin.
-            TargetError: It can't be written, or whether it was is not known: `open` says.
+            TargetError: It can't be written, or whether it was is not known: `positions` says.
         """
         ...
 
