@@ -173,7 +173,8 @@ def _own_event(state: PartitionState, event: Event, offset: int) -> None:
                 if event.parent_step is not None:
                     state.outbox.append(outbox.confirm(event))
             case PartitionHandedOver():
-                state.handed = {
+                # Steps of owners before this one may still go on where they began: they stay.
+                state.handed |= {
                     (workflow_id, step): Handed(attempt, event.due_at)
                     for workflow_id, step, attempt in json.loads(event.payload)
                 }
