@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final, NoReturn
 
 from refold.engine.blobs import IN_RECORDS, Blobs
+from refold.engine.callsite import stack_source
 from refold.engine.failures import Failure, capture, rebuild
 from refold.engine.guard import Guard, GuardMode, arm, disarm, unguarded
 from refold.engine.inbox import ChildEnd, Inbox, Message
@@ -66,6 +67,9 @@ EncodeInput = Callable[[tuple[object, ...], Mapping[str, object]], str]
 
 Check = Callable[[str], str | None]
 """From the payload of a question to why it is refused; None where it is not."""
+
+MAX_FOUND_CHARS: Final = 500
+"""Of an error's message, where it is the reason why the code asks for nothing more."""
 
 _PRUNE_AT: Final = (
     64  # answered requests are dropped from the new ones when these outgrow what is pending
@@ -443,7 +447,7 @@ class BaseRun:
         elif self._is_void(outcome.step):
             return
         elif outcome.step >= self._next:
-            self._mismatch(outcome, self._nothing(), None)
+            self._mismatch(outcome, self._nothing(), self._raised_at())
         else:
             self._diverge(
                 outcome,
@@ -478,6 +482,11 @@ class BaseRun:
 
     def _nothing(self) -> str:
         """What the code does where history has it ask for more, in words."""
+        if isinstance(self._ending, Raised):
+            return (
+                f"nothing: the workflow has raised {self._ending.error_type.rpartition(':')[2]}: "
+                f"{self._ending.error_message[:MAX_FOUND_CHARS]}"
+            )
         if self._ending is not None:
             return f"nothing: the workflow has {type(self._ending).__name__.lower()}"
         waits = ", ".join(
@@ -489,6 +498,11 @@ class BaseRun:
             if waits
             else "nothing: the workflow asks for nothing"
         )
+
+    def _raised_at(self) -> str | None:
+        """`file:line` of the user's at which the workflow has raised; None where it has not."""
+        ending = self._ending
+        return stack_source(ending.error_stack) if isinstance(ending, Raised) else None
 
     def _tell_time(self, time_us: int) -> None:
         self._now_us = max(self._now_us, time_us)

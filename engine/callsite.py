@@ -1,6 +1,7 @@
 """Where in the user's code a call was made, as `file:line`, for messages and for the record of a divergence."""
 
 import asyncio
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -15,6 +16,8 @@ _LIBRARIES: Final = (
     *(f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 
+_FRAME: Final = re.compile(r'^ +File "(?P<path>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+
 BOUNDARY: Final = "run_workflow_code"
 """Name of the functions of refold below which workflow code runs. What is further out is the worker's stack."""
 
@@ -22,6 +25,11 @@ BOUNDARY: Final = "run_workflow_code"
 def is_user_file(path: str) -> bool:
     """Whether code from the file `path` is neither refold's nor asyncio's."""
     return not path.startswith(_NOT_USER_CODE)
+
+
+def is_own_file(path: str) -> bool:
+    """Whether code from the file `path` is the user's own: neither refold's nor a library's."""
+    return not path.startswith((*_NOT_USER_CODE, *_LIBRARIES))
 
 
 def is_boundary(frame: FrameType) -> bool:
@@ -64,10 +72,28 @@ def own_source(frame: FrameType | None) -> str:
         path = frame.f_code.co_filename
         if not path.startswith(_NOT_USER_CODE):
             outermost = f"{path}:{frame.f_lineno}"
-            if not path.startswith(_LIBRARIES):
+            if is_own_file(path):
                 return outermost
         frame = frame.f_back
     return outermost
+
+
+def stack_source(stack: str) -> str | None:
+    """`file:line` of the innermost frame of a formatted stack that is the user's own; None where none is."""
+    places = [(found["path"], found["line"]) for found in _FRAME.finditer(stack)]
+    own = [place for place in places if is_own_file(place[0])]
+    return ":".join(own[-1]) if own else None
+
+
+def running_source() -> str | None:
+    """`own_source` of the workflow code that some thread of this process runs now; None where none does."""
+    for frame in sys._current_frames().values():  # pyright: ignore[reportPrivateUsage] - as above
+        outer: FrameType | None = frame
+        while outer is not None and not is_boundary(outer):
+            outer = outer.f_back
+        if outer is not None:
+            return own_source(frame)
+    return None
 
 
 def wait_source(awaited: object) -> str:

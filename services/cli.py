@@ -5,6 +5,7 @@
     list                        cli_list.py; its filter, and that of bulk orders: cli_filter.py
     show, history               cli_read.py, timeline.py, timeline_view.py
     versions                    cli_versions.py, version_rows.py
+    check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
     topics, version             cli_admin.py
@@ -28,7 +29,9 @@ import typer
 from refold.services.cli_acls import acls
 from refold.services.cli_admin import create_topics, topics, version
 from refold.services.cli_archive import archive
-from refold.services.cli_blobs import blobs, check, gc
+from refold.services.cli_blobs import blobs, gc
+from refold.services.cli_blobs import check as check_blobs
+from refold.services.cli_check import check
 from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
 from refold.services.cli_migrate import migrate
@@ -69,6 +72,7 @@ by a file that REFOLD_SETTINGS names: see docs/connecting.md."""
 
 _WORK = "Run workflows"
 _READ = "See what happened"
+_TRY = "Try code on recorded history"
 _TALK = "Talk to runs"
 _STEER = "Steer runs, one or many"
 _MEND = "Set up"
@@ -147,6 +151,13 @@ _add(
     _READ,
     "refold versions",
     "refold versions orders billing:monthly --url kafka://broker:9092/shop",
+)
+_add(
+    check,
+    "check",
+    _TRY,
+    "refold check orders --url kafka://broker:9092/shop",
+    "refold check orders billing:monthly --closed 200 --json",
 )
 _add(
     send,
@@ -272,7 +283,7 @@ _add(
     "refold blobs gc --url kafka://broker:9092/shop --older-than 7d",
     to=blobs,
 )
-_add(check, "verify", _MEND, "refold blobs verify kafka://broker:9092/shop", to=blobs)
+_add(check_blobs, "verify", _MEND, "refold blobs verify kafka://broker:9092/shop", to=blobs)
 
 
 def _say_version(wanted: bool) -> None:

@@ -167,7 +167,19 @@ def test_an_empty_log_has_no_runs() -> None:
 
 
 COMMANDS = (
-    *("run", "start", "worker", "list", "show", "history", "versions", "send", "ask", "value"),
+    *(
+        "run",
+        "start",
+        "worker",
+        "list",
+        "show",
+        "history",
+        "versions",
+        "check",
+        "send",
+        "ask",
+        "value",
+    ),
     *("stream", "cancel", "pause", "resume", "terminate", "rewind", "fork"),
 )
 
