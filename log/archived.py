@@ -13,7 +13,17 @@ from refold.log.blobs import BlobStore, blobs_of
 from refold.log.errors import LogCorrupt, LogError, LogTrimmed
 from refold.log.findings import Examination, Examined
 from refold.log.health import Checked
-from refold.log.protocol import Bounds, Channel, Entry, Listener, Log, Membership, Record
+from refold.log.protocol import (
+    Bounds,
+    Channel,
+    Entry,
+    Listener,
+    Log,
+    Membership,
+    Record,
+    Share,
+    ShareListener,
+)
 
 
 class ArchivedLog:
@@ -168,6 +178,10 @@ class ArchivedLog:
     async def join(self, worker: str, listener: Listener) -> Membership:
         """See `Log`."""
         return await self.inner.join(worker, listener)
+
+    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
+        """See `Log`."""
+        return await self.inner.share(group, reader, listener)
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
         """See `Log`."""

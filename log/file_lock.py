@@ -7,9 +7,12 @@ either: a SqliteLog belongs on a local disk.
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
+
+from refold.log.errors import LogUnavailable
 
 
 class FileLock:
@@ -42,6 +45,21 @@ class FileLock:
             self._descriptor = None
 
 
+def wait_for(lock: FileLock, timeout_s: float) -> None:
+    """Take a lock that is only ever held for a moment. Blocks.
+
+    Raises:
+        LogUnavailable: It was not free within `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            raise LogUnavailable(
+                f"another process has held {lock.path} for {timeout_s:.0f} s: is it stuck?"
+            )
+        time.sleep(0.005)
+
+
 def is_held(path: Path) -> bool:
     """Whether somebody holds the lock on `path`. A look takes a shared lock, so looks don't disturb each other."""
     try:
@@ -68,7 +86,7 @@ class PartitionFiles:
     """
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._locks: dict[int, FileLock] = {}
         self._alive = FileLock(directory / f"member-{uuid4().hex}.lock")

@@ -34,12 +34,23 @@ from refold.log.kafka_rights import require_rights
 from refold.log.kafka_scan import Readers
 from refold.log.kafka_schemas import frames_of, read_notes
 from refold.log.kafka_settings import KafkaSettings, Topics, check_bootstrap, check_namespace
+from refold.log.kafka_share import KafkaShare
 from refold.log.kafka_tail import Tails
 from refold.log.kafka_topics import NamespaceRecord, create_topics, require
 from refold.log.kafka_trim import delete_before
 from refold.log.kafka_watch import ailment, cut_off, message_bytes_max
 from refold.log.partitioner import partition_of
-from refold.log.protocol import Bounds, Channel, Entry, Listener, Membership, Record
+from refold.log.protocol import (
+    Bounds,
+    Channel,
+    Entry,
+    Listener,
+    Membership,
+    Record,
+    Share,
+    ShareListener,
+    check_group,
+)
 from refold.log.schema_frames import Frames
 from refold.log.schema_ids import Published
 from refold.log.schema_registry import SchemaRegistry, registry_at
@@ -289,6 +300,20 @@ class KafkaLog:
         parts.memberships.append(membership)
         return membership
 
+    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
+        """See `Log.share`: the consumer group `<namespace>.<group>` on the topic of events.
+
+        Raises:
+            UsageError: The group can't have that name.
+            LogUnavailable: No broker answers.
+        """
+        check_group(group)
+        parts, _ = self._opened(Channel.EVENTS, 0)
+        share = KafkaShare(self._clients, self._topics, group, reader, listener, self._partitions)
+        await share.open()
+        parts.memberships.append(share)
+        return share
+
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
         """See `Log.listen`."""
         partition = partition_of(client_id, self._partitions or 1)
@@ -356,7 +381,7 @@ class _Parts:
             max_batch_bytes=max_batch_bytes,
         )
         self.bookmarks = Bookmarks(topics.meta, self.readers, self.appender)
-        self.memberships: list[KafkaMembership] = []
+        self.memberships: list[KafkaMembership | KafkaShare] = []
 
     async def open(self) -> None:
         await asyncio.gather(self.appender.open(), self.readers.open(self._topics.all()))

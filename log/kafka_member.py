@@ -1,46 +1,24 @@
 """A worker's place in the consumer group on `commands`: who should own which partition, and its commands.
 
-The group's protocol (cooperative-sticky, KIP-429) moves only what has to move and lets the rest work on. It says who
-*should* own; claims in the events say who does, so a member need not finish anything before a partition moves.
-
-Two consumers share the work. One is the group's member and fetches nothing, so that nothing but the group decides how
-long its polls last: kafka-python 3.0.12 throws away a join that completes while nobody polls, and joins again. The
-other reads commands from where `follow` says. Offsets are committed for the usual lag tools and never read.
+The group says who *should* own; claims in the events say who does, so a member need not finish anything before a
+partition moves. Two consumers share the work: one sits in the group (`kafka_seat.py`), the other reads commands from
+where `follow` says.
 """
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from refold.log.errors import LogError
-from refold.log.kafka_client import (
-    STABLE,
-    Clients,
-    Consumer,
-    Fenced,
-    KafkaFailure,
-    TopicPartition,
-    Unauthorized,
-    committed,
-    is_fenced,
-    reason,
-    rebalance_listener,
-)
+from refold.log.kafka_client import Clients, TopicPartition
 from refold.log.kafka_feed import Feed
+from refold.log.kafka_seat import Seat
 from refold.log.kafka_settings import Topics
 from refold.log.protocol import Channel, Listener
 
 logger = logging.getLogger(__name__)
 
-# In a stable group a poll has nothing to wait for; commits go out between two of them.
-_POLL_STABLE_MS = 100
-# While the group agrees: longer than any round takes, for a round that ends between two polls is lost.
-_POLL_JOINING_MS = 1_000
-_PAUSE_S = 0.2
 _COMMIT_EVERY_S = 1.0
-_CLOSE_MS = 3_000
-_FENCED_ROUNDS = 3
 
 
 class KafkaMembership:
@@ -68,9 +46,10 @@ class KafkaMembership:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
-        self._member = _Member(
+        self._member = Seat(
             clients,
-            topics,
+            topics.group,
+            topics.of(Channel.COMMANDS),
             name,
             gained=self._gained,
             giving_up=listener.revoking,
@@ -189,144 +168,3 @@ class KafkaMembership:
         if self._worked_through:
             self._member.commit(self._worked_through)
             self._worked_through = {}
-
-
-class _Member:
-    """The group's member: a consumer that fetches nothing, and the thread that polls it.
-
-    Args:
-        clients: What makes the consumer.
-        topics: The namespace's topics and group.
-        name: Client id.
-        gained: Called on the loop with partitions that this member should own.
-        giving_up: Called on the consumer's thread, before the group hears that this member has let go of a partition.
-        gave_up: Called on the loop with partitions that it should not own any more, and whether they are lost.
-        died: Called on the loop when the thread can't go on.
-    """
-
-    def __init__(
-        self,
-        clients: Clients,
-        topics: Topics,
-        name: str,
-        *,
-        gained: Callable[[Sequence[TopicPartition]], None],
-        giving_up: Callable[[int], None],
-        gave_up: Callable[[Sequence[TopicPartition], bool], None],
-        died: Callable[[LogError], None],
-    ) -> None:
-        self._clients = clients
-        self._topics = topics
-        self._name = name
-        self._gained = gained
-        self._giving_up = giving_up
-        self._gave_up = gave_up
-        self._died = died
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(
-            target=self._run, name=f"refold-kafka-{name}-member", daemon=True
-        )
-        self._consumer: Consumer | None = None
-        self._stop = threading.Event()
-        # Offsets to commit, the newest map only: replaced by the loop, taken by the thread.
-        self._to_commit: dict[TopicPartition, int] = {}
-        self._complaint = ""
-        self._fenced_rounds = 0
-
-    async def open(self) -> None:
-        self._consumer = await asyncio.to_thread(
-            self._clients.member, self._name, self._topics.group
-        )
-        self._consumer.subscribe(
-            [self._topics.of(Channel.COMMANDS)], listener=rebalance_listener(self)
-        )
-        self._thread.start()
-
-    async def close(self) -> None:
-        """Leave the group."""
-        self._stop.set()
-        if self._consumer is not None and self._thread.ident is not None:
-            await asyncio.to_thread(self._leave, self._consumer)
-
-    def _leave(self, consumer: Consumer) -> None:
-        """Not on the poll's thread: its poll may last a second, and ends when the consumer is closed under it."""
-        self._commit(consumer)
-        consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
-        self._thread.join()
-
-    def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        self._to_commit = {**self._to_commit, **offsets}
-
-    # On the thread.
-
-    def _run(self) -> None:
-        consumer = self._consumer
-        assert consumer is not None
-        try:
-            while not self._stop.is_set():
-                self._round(consumer)
-        except Exception as error:
-            if self._stop.is_set():
-                return  # `_leave` closed the consumer while it was polled
-            logger.exception("%s ends", self._thread.name)
-            failure = self._clients.translated(error, self._thread.name)
-            consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
-            self._tell(lambda: self._died(failure))
-
-    def _round(self, consumer: Consumer) -> None:
-        try:
-            self._commit(consumer)
-            stable = consumer.group_metadata().state == STABLE
-            consumer.poll(_POLL_STABLE_MS if stable else _POLL_JOINING_MS, 1)
-            self._complaint = ""
-            self._look_for_another_of_this_name(consumer)
-        except Fenced:
-            raise
-        except KafkaFailure as error:
-            if self._stop.is_set():
-                return  # `_leave` closed the consumer while it was polled
-            complaint = reason(error)
-            if isinstance(error, Unauthorized):
-                complaint = str(self._clients.translated(error, "reading as a member"))
-            if complaint != self._complaint:  # once, not five times a second
-                logger.warning("%s goes on after: %s", self._thread.name, complaint)
-                self._complaint = complaint
-            self._stop.wait(_PAUSE_S)
-
-    def _look_for_another_of_this_name(self, consumer: Consumer) -> None:
-        """A static member that another one has replaced: kafka-python stops its heartbeats and tells nobody.
-
-        Between joining and the first heartbeat it looks the same, but not for so long.
-        """
-        self._fenced_rounds = self._fenced_rounds + 1 if is_fenced(consumer) else 0
-        if self._fenced_rounds >= _FENCED_ROUNDS:
-            raise Fenced(self._clients.settings.group_instance_id)
-
-    def _commit(self, consumer: Consumer) -> None:
-        offsets, self._to_commit = self._to_commit, {}
-        if offsets:
-            consumer.commit_async({place: committed(offset) for place, offset in offsets.items()})
-
-    # On the consumer's I/O thread: heartbeats wait, so these only note and pass on.
-
-    def gained(self, partitions: Sequence[TopicPartition]) -> None:
-        """Have the member fetch nothing; paused, it still wants a position, and any will do."""
-        places = list(partitions)
-        if self._consumer is not None:
-            self._consumer.pause(*places)
-            for place in places:
-                self._consumer.seek(place, 0)
-        self._tell(lambda: self._gained(places))
-
-    def gave_up(self, partitions: Sequence[TopicPartition], lost: bool) -> None:
-        """Pass it on."""
-        places = list(partitions)
-        for place in places:
-            self._giving_up(place.partition)
-        self._tell(lambda: self._gave_up(places, lost))
-
-    def _tell(self, call: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call)
-        except RuntimeError:  # the loop is closed: nobody is left to tell
-            self._stop.set()

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from refold.log.errors import UsageError
 from refold.log.local import DEFAULT_MAX_RECORD_BYTES
-from refold.log.protocol import MIN_TAKEOVER_S, Channel
+from refold.log.protocol import MIN_TAKEOVER_S, WORKERS, Channel
 from refold.log.schema_ids import DEFAULT_BASE
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -269,7 +269,11 @@ class Topics:
     @property
     def group(self) -> str:
         """The consumer group whose members share the partitions."""
-        return f"{self.namespace}.workers"
+        return self.group_of(WORKERS)
+
+    def group_of(self, name: str) -> str:
+        """The consumer group of that name."""
+        return f"{self.namespace}.{name}"
 
     def all(self) -> tuple[str, ...]:
         """Every topic that the namespace needs."""

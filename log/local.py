@@ -13,9 +13,20 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from refold.log.errors import LogUnavailable, PayloadError, RecordTooLarge, UsageError
-from refold.log.membership import LocalMembership, PartitionLocks
+from refold.log.membership import LocalMembership, LocalShare, PartitionLocks, Sharing
 from refold.log.partitioner import partition_of
-from refold.log.protocol import Bounds, Channel, Entry, Listener, Membership, Record
+from refold.log.protocol import (
+    WORKERS,
+    Bounds,
+    Channel,
+    Entry,
+    Listener,
+    Membership,
+    Record,
+    Share,
+    ShareListener,
+    check_group,
+)
 from refold.log.signals import Signals
 from refold.log.trimmed import check_trim, trimmed
 
@@ -90,8 +101,8 @@ class LocalLog(ABC):
         """Delete the records from `start`, the first that is left, up to `before`, which is one that is there."""
 
     @abstractmethod
-    def _locks(self, worker: str) -> PartitionLocks:
-        """A new member's hold on the partitions."""
+    def _locks(self, group: str, member: str) -> PartitionLocks:
+        """A new member's hold on the partitions, among those of its group."""
 
     @abstractmethod
     def _watching(self, active: bool) -> None:
@@ -209,11 +220,19 @@ class LocalLog(ABC):
 
     async def join(self, worker: str, listener: Listener) -> Membership:
         """Enter the group of workers; free partitions up to a fair share are assigned before this returns."""
+        return self._join(WORKERS, worker, listener)
+
+    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
+        """Enter a group of readers; free partitions up to a fair share are assigned before this returns."""
+        check_group(group)
+        return LocalShare(self._join(group, reader, Sharing(listener)))
+
+    def _join(self, group: str, member: str, listener: Listener) -> LocalMembership:
         self._check(0)
         membership = LocalMembership(
-            worker=worker,
+            worker=member,
             listener=listener,
-            locks=self._locks(worker),
+            locks=self._locks(group, member),
             partitions=self.partitions,
             fetch=lambda p, start: self._fetch(Channel.COMMANDS, p, start, None, None).records,
             signals=self._signals,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from refold.log.errors import LogError
-from refold.log.protocol import Channel, Listener, Record
+from refold.log.protocol import Channel, Listener, Record, ShareListener
 from refold.log.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -153,3 +153,28 @@ class LocalMembership:
         if records:
             del self._wanted[partition]
             self._listener.deliver(partition, records)
+
+
+class Sharing:
+    """A reader of events as the `Listener` of a membership: it follows no commands, so it is delivered none."""
+
+    def __init__(self, listener: ShareListener) -> None:
+        self.assigned = listener.assigned
+        self.revoked = listener.revoked
+
+    def revoking(self, partition: int) -> None:
+        """`revoked` follows."""
+
+    def deliver(self, partition: int, records: Sequence[Record]) -> None:
+        """Never called."""
+
+
+class LocalShare:
+    """A reader's place among those that share the partitions by locks."""
+
+    def __init__(self, membership: LocalMembership) -> None:
+        self.release = membership.release
+        self.leave = membership.leave
+
+    def done(self, partition: int, offset: int) -> None:
+        """Nobody asks."""

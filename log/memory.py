@@ -49,8 +49,8 @@ class MemoryStore:
         self._starts = dict.fromkeys(self._records, 0)  # offset of the first record that is left
         self._bookmarks: dict[int, int] = {}
         self.identity = str(uuid4())
-        self._owners: dict[int, object] = {}
-        self._members: set[object] = set()
+        self._owners: dict[tuple[str, int], object] = {}
+        self._members: dict[object, str] = {}
         self._watchers: list[Watcher] = []
 
     def append(self, channel: Channel, partition: int, entries: Sequence[Entry]) -> range:
@@ -121,33 +121,33 @@ class MemoryStore:
         with self._mutex:
             self._watchers.remove(watcher)
 
-    def acquire(self, partition: int, member: object) -> bool:
-        """Make `member` the partition's holder if it has none."""
+    def acquire(self, group: str, partition: int, member: object) -> bool:
+        """Make `member` the partition's holder in its group if it has none there."""
         with self._mutex:
-            return self._owners.setdefault(partition, member) is member
+            return self._owners.setdefault((group, partition), member) is member
 
-    def release(self, partition: int, member: object) -> None:
+    def release(self, group: str, partition: int, member: object) -> None:
         """Free a partition that `member` holds."""
         with self._mutex:
-            if self._owners.get(partition) is member:
-                del self._owners[partition]
+            if self._owners.get((group, partition)) is member:
+                del self._owners[group, partition]
 
-    def enter(self, member: object) -> None:
-        """Count `member` among the living."""
+    def enter(self, group: str, member: object) -> None:
+        """Count `member` among the living of a group."""
         with self._mutex:
-            self._members.add(member)
+            self._members[member] = group
 
     def depart(self, member: object) -> None:
         """Free all that `member` holds, and count it no longer."""
         with self._mutex:
-            self._members.discard(member)
-            for partition in [p for p, owner in self._owners.items() if owner is member]:
-                del self._owners[partition]
+            self._members.pop(member, None)
+            for held in [held for held, owner in self._owners.items() if owner is member]:
+                del self._owners[held]
 
-    def members(self) -> int:
-        """Number of members."""
+    def members(self, group: str) -> int:
+        """Number of a group's members."""
         with self._mutex:
-            return len(self._members)
+            return list(self._members.values()).count(group)
 
 
 # Logs in one process that name the same store must find the same one, without being handed it: the name is all that
@@ -181,18 +181,19 @@ def named_store(name: str, partitions: int | None = None) -> MemoryStore:
 class _MemoryLocks:
     """One member's locks in a store."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, group: str) -> None:
         self._store = store
-        store.enter(self)
+        self._group = group
+        store.enter(group, self)
 
     def acquire(self, partition: int) -> bool:
-        return self._store.acquire(partition, self)
+        return self._store.acquire(self._group, partition, self)
 
     def release(self, partition: int) -> None:
-        self._store.release(partition, self)
+        self._store.release(self._group, partition, self)
 
     def members(self) -> int:
-        return self._store.members()
+        return self._store.members(self._group)
 
     def close(self) -> None:
         self._store.depart(self)
@@ -317,5 +318,5 @@ class MemoryLog(LocalLog):
     async def _trim(self, channel: Channel, partition: int, start: int, before: int) -> None:
         self._store.trim(channel, partition, before)
 
-    def _locks(self, worker: str) -> _MemoryLocks:
-        return _MemoryLocks(self._store)
+    def _locks(self, group: str, member: str) -> _MemoryLocks:
+        return _MemoryLocks(self._store, group)

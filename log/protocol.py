@@ -19,13 +19,34 @@ Promises of every backend (one contract suite holds them all to it, tests/contra
 Logs move bytes; `log/codec.py` gives the bytes their meaning.
 """
 
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from refold.log.errors import UsageError
+
 MIN_TAKEOVER_S = 2.0
 """No log gives the partitions of a worker that has fallen silent to another sooner than this, in seconds. Workers
 rest on it: see `engine/proof.py`."""
+
+
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+WORKERS = "workers"
+"""The group that `Log.join` enters."""
+
+
+def check_group(group: str) -> None:
+    """Refuse what can't name a group of readers.
+
+    Raises:
+        UsageError: With the rule.
+    """
+    if group == WORKERS or not _GROUP.fullmatch(group):
+        raise UsageError(
+            f"{group!r} can't name a group of readers: use letters, digits, '.', '_' and '-', at most 100 characters, "
+            "and not 'workers'"
+        )
 
 
 class Channel(StrEnum):
@@ -104,6 +125,33 @@ class Membership(Protocol):
     def alone(self) -> bool:
         """Whether it is certain that nobody else is there to take a partition."""
         ...
+
+    async def leave(self) -> None:
+        """Leave the group: all partitions are free for others at once."""
+
+
+class ShareListener(Protocol):
+    """What a reader is told by its share. Called on the event loop that `share` was called on; must not block."""
+
+    def assigned(self, partition: int) -> None:
+        """This reader should take in the events of `partition` from now on."""
+
+    def revoked(self, partition: int, lost: bool) -> None:
+        """This reader should stop doing so, then `release` it; `lost` where another may have begun already."""
+
+
+class Share(Protocol):
+    """A reader's place in a group that shares the partitions of events: who *should* take in which.
+
+    For a moment two may think that they should. Whoever writes what follows from events must find that out where it
+    writes (`projections/target.py`).
+    """
+
+    def done(self, partition: int, offset: int) -> None:
+        """The events of `partition` before `offset` are taken in. For tools that show lag; never read here."""
+
+    def release(self, partition: int) -> None:
+        """Nothing more of `partition` is done here: somebody else may have it."""
 
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once."""
@@ -204,6 +252,20 @@ class Log(Protocol):
 
     async def join(self, worker: str, listener: Listener) -> Membership:
         """Enter the group of workers that share the partitions."""
+        ...
+
+    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
+        """Enter a group of readers that share the partitions' events; each group has all of them.
+
+        Args:
+            group: Its name: letters, digits, `.`, `_` and `-`, and not "workers".
+            reader: This reader's name, for people.
+            listener: Told of partitions.
+
+        Raises:
+            UsageError: The group can't have that name.
+            LogError: As `join`.
+        """
         ...
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:

@@ -24,7 +24,7 @@ from refold.log.local import (
     LocalLog,
     wall_clock_us,
 )
-from refold.log.protocol import Bounds, Channel, Entry
+from refold.log.protocol import WORKERS, Bounds, Channel, Entry
 from refold.log.sqlite_doctor import examine
 from refold.log.sqlite_file import SEGMENT_BITS, OpenFile, locks_directory, open_file
 from refold.log.sqlite_queue import WriteQueue
@@ -224,12 +224,13 @@ class SqliteLog(LocalLog):
             raise LogUnavailable(f"log {self._path} is not open")
         return self._queue
 
-    def _locks(self, worker: str) -> PartitionFiles:
+    def _locks(self, group: str, member: str) -> PartitionFiles:
+        directory = locks_directory(self._path)
         try:
-            return PartitionFiles(locks_directory(self._path))
+            return PartitionFiles(directory if group == WORKERS else directory / f"readers-{group}")
         except OSError as error:
             raise LogUnavailable(
-                f"worker {worker} can't make lock files in {locks_directory(self._path)}: {error.strerror}. Check that "
+                f"{member} can't make lock files in {locks_directory(self._path)}: {error.strerror}. Check that "
                 "this user may write there"
             ) from error
 

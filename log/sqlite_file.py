@@ -21,7 +21,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from refold.log.errors import LogCorrupt, LogError, LogMismatch, LogUnavailable
-from refold.log.file_lock import FileLock
+from refold.log.file_lock import FileLock, wait_for
 from refold.log.protocol import Channel
 
 APPLICATION_ID = 0x52464C44
@@ -245,7 +245,7 @@ def _make_if_missing(path: Path, partitions: int) -> None:
     directory = locks_directory(path)
     directory.mkdir(exist_ok=True)
     with closing(FileLock(directory / "make.lock")) as lock:
-        _wait(lock)
+        wait_for(lock, _ENTRY_BUSY_S)
         if _is_missing(path):
             _make(path, partitions)
 
@@ -256,16 +256,6 @@ def _is_missing(path: Path) -> bool:
         return path.stat().st_size == 0
     except FileNotFoundError:
         return True
-
-
-def _wait(lock: FileLock) -> None:
-    deadline = time.monotonic() + _ENTRY_BUSY_S
-    while not lock.acquire():
-        if time.monotonic() > deadline:
-            raise LogUnavailable(
-                f"another process has held {lock.path} for {_ENTRY_BUSY_S:.0f} s: is it stuck?"
-            )
-        time.sleep(0.005)
 
 
 def _make(path: Path, partitions: int) -> None:

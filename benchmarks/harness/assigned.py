@@ -3,7 +3,17 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from time import perf_counter
 
-from refold.log.protocol import Bounds, Channel, Entry, Listener, Log, Membership, Record
+from refold.log.protocol import (
+    Bounds,
+    Channel,
+    Entry,
+    Listener,
+    Log,
+    Membership,
+    Record,
+    Share,
+    ShareListener,
+)
 
 
 class AssignedLog:
@@ -88,6 +98,10 @@ class AssignedLog:
     async def join(self, worker: str, listener: Listener) -> Membership:
         """See `Log`."""
         return await self._log.join(worker, _Noting(self, listener))
+
+    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
+        """See `Log`."""
+        return await self._log.share(group, reader, listener)
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
         """See `Log`."""

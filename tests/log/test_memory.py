@@ -52,14 +52,14 @@ class TestMemoryStore:
     def test_a_partition_has_one_holder(self) -> None:
         """Given a partition that one member holds, another gets it only after the first has let go or departed."""
         store, one, two = MemoryStore(), object(), object()
-        assert store.acquire(0, one)
-        assert not store.acquire(0, two)
-        store.release(0, two)
-        assert not store.acquire(0, two)
-        store.release(0, one)
-        assert store.acquire(0, two)
+        assert store.acquire("workers", 0, one)
+        assert not store.acquire("workers", 0, two)
+        store.release("workers", 0, two)
+        assert not store.acquire("workers", 0, two)
+        store.release("workers", 0, one)
+        assert store.acquire("workers", 0, two)
         store.depart(two)
-        assert store.acquire(0, one)
+        assert store.acquire("workers", 0, one)
 
     def test_no_partitions_is_refused(self) -> None:
         """Given a number of partitions below one, no store is made."""
