@@ -19,7 +19,7 @@ from refold.log.errors import UsageError
 from refold.projections.feed import Logged, Position
 from refold.projections.projection import Dialect, Projection, Transaction, Value
 from refold.projections.store import Identity, Store, written
-from refold.projections.target import Step, TargetUnavailable
+from refold.projections.target import Step, TargetMismatch, TargetUnavailable
 
 try:
     import psycopg
@@ -148,7 +148,7 @@ class PostgresStore(Store):
             (schema,),
         )
         if not there:
-            raise TargetUnavailable(
+            raise TargetMismatch(
                 f"the schema {schema!r} is there and holds no projection (there is no table {table}): give another "
                 "with --schema"
             )

@@ -288,9 +288,14 @@ class Runner:
         whole = False
         while True:
             items, stopped = await self._gathered()
-            await self._write(items)
-            if not whole and not self._reading:
-                whole = await self._check_caught_up()
+            try:
+                await self._write(items)
+                if not whole and not self._reading:
+                    whole = await self._check_caught_up()
+            except TargetUnavailable as error:
+                if not self._follows or stopped:
+                    raise
+                await self._reconnect(error)
             if stopped or (not self._follows and not self._reading):
                 return
 
@@ -336,14 +341,6 @@ class Runner:
         except PositionMoved as moved:
             logger.info("%s", moved)
             await self._again(steps)
-        except TargetUnavailable as error:
-            if not self._follows:
-                raise
-            logger.warning("%s waits: %s", self._target.name, error)
-            await self._on_thread(self._target.close)
-            await self._open()
-            logger.warning("%s goes on", self._target.name)
-            await self._again(self._positions)
         else:
             self._events += len(logged)
             for partition, step in steps.items():
@@ -354,6 +351,13 @@ class Runner:
         finally:
             self._writing = False
             self._release()
+
+    async def _reconnect(self, error: TargetUnavailable) -> None:
+        logger.warning("%s waits: %s", self._target.name, error)
+        await self._on_thread(self._target.close)
+        await self._open()
+        logger.warning("%s goes on", self._target.name)
+        await self._again(dict(self._readers))
 
     async def _again(self, partitions: Mapping[int, object]) -> None:
         """Read on from where the target stands; a moment later, for another process may be about to tell us why."""

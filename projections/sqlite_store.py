@@ -23,7 +23,7 @@ from refold.log.file_lock import FileLock, wait_for
 from refold.projections.feed import Position
 from refold.projections.projection import Dialect, Projection, Transaction, Value
 from refold.projections.store import Identity, Store, written
-from refold.projections.target import TargetUnavailable
+from refold.projections.target import TargetMismatch, TargetUnavailable
 
 _BUSY_S = 30.0
 """Another process's write of one batch takes a fraction of a second."""
@@ -109,7 +109,7 @@ class SqliteStore(Store):
                     "SELECT * FROM refold_projection"
                 ).fetchone()
             except (sqlite3.DatabaseError, TypeError) as error:
-                raise TargetUnavailable(
+                raise TargetMismatch(
                     f"{path} is no projection's file, or is damaged ({error}): delete it to have it filled anew"
                 ) from error
         self._check_is_of(str(path), log)
