@@ -15,7 +15,6 @@ Commands go up to the last one that was consumed when the checkpoint of rule 1 b
 
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
 
 from refold.engine.digest import digest
 from refold.engine.fold import evolve
@@ -26,9 +25,6 @@ from refold.log.codec import claim_of, decode_event, kind_of
 from refold.log.errors import LogCorrupt
 from refold.log.events import CheckpointBegun, CheckpointCompleted, PartitionClaimed
 from refold.log.protocol import Bounds, Channel, Log
-
-_WALKED: Final = 1_000
-"""Records among which the first that is too young is looked for one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +63,9 @@ async def age_limit(log: Log, channel: Channel, partition: int, before_us: int |
         partition: Which partition.
         before_us: Records of this time and later are too young, microseconds since 1970-01-01 UTC; None for none.
     """
-    bounds = await log.bounds(channel, partition)
     if before_us is None:
-        return bounds.end
-    # Halving: timestamps rise with offsets, but for a clock that was set back. So the last stretch is walked.
-    low, high = bounds.start, bounds.end
-    while high - low > _WALKED:
-        middle = (low + high) // 2
-        timestamp = await _timestamp(log, channel, partition, middle)
-        if timestamp is None or timestamp >= before_us:
-            high = middle
-        else:
-            low = middle
-    async with aclosing(log.read(channel, partition, low, bounds.end)) as batches:
-        async for batch in batches:
-            for record in batch:
-                if record.timestamp >= before_us:
-                    return record.offset
-    return bounds.end
+        return (await log.bounds(channel, partition)).end
+    return await log.offset_at(channel, partition, before_us)
 
 
 async def plan(log: Log, partition: int, *, before_us: int | None, archived: int) -> Trim:
@@ -201,13 +182,6 @@ async def _verified(log: Log, partition: int, last: int, cut: int | None) -> int
                 f"the state that the checkpoint at offset {offset} holds is not the one that the events fold to"
             )
     return state.command
-
-
-async def _timestamp(log: Log, channel: Channel, partition: int, offset: int) -> int | None:
-    async with aclosing(log.read(channel, partition, offset, offset + 1)) as batches:
-        async for batch in batches:
-            return batch[0].timestamp
-    return None
 
 
 def _kept(keep: Trim, *reasons: str) -> Trim:

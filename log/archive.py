@@ -154,6 +154,23 @@ class Archive:
                 if wanted:
                     yield wanted
 
+    def offset_at(self, partition: int, time: int) -> int | None:
+        """Offset of the first archived record whose log's time is `time` (microseconds since 1970-01-01 UTC) or later.
+
+        Returns:
+            None where all that are archived are earlier.
+
+        Raises:
+            LogError: As `read`.
+        """
+        for file in self.manifest.of(partition):
+            if file.last_timestamp >= time:
+                for batch in self.read(partition, file.start, file.end):
+                    for record in batch:
+                        if record.timestamp >= time:
+                            return record.offset
+        return None
+
     def verify_once(self, file: ArchivedFile) -> None:
         """Check that a file is what was written, unless this object has done so before. Raises as `read`."""
         if file.sha256 in self._verified:

@@ -163,6 +163,16 @@ class ArchivedLog:
             return bounds
         return Bounds(min(archived.start, bounds.start), bounds.end)
 
+    async def offset_at(self, channel: Channel, partition: int, time: int) -> int:
+        """See `Log`; what the log does not have any more is looked for in the archive."""
+        archive = self._archive
+        if channel is Channel.EVENTS and archive is not None:
+            start = (await self._own_bounds(partition)).start
+            found = await asyncio.to_thread(archive.offset_at, partition, time)
+            if found is not None and found < start:
+                return found
+        return await self.inner.offset_at(channel, partition, time)
+
     async def trim(self, channel: Channel, partition: int, before: int) -> None:
         """See `Log`: the archive stays as it is."""
         await self.inner.trim(channel, partition, before)

@@ -236,6 +236,11 @@ class KafkaLog:
         parts, topic = self._opened(channel, partition)
         return await parts.readers.bounds(topic, partition)
 
+    async def offset_at(self, channel: Channel, partition: int, time: int) -> int:
+        """See `Log.offset_at`. Brokers count in milliseconds."""
+        parts, topic = self._opened(channel, partition)
+        return await parts.readers.offset_at(topic, partition, max(0, -(-time // 1000)))
+
     async def trim(self, channel: Channel, partition: int, before: int) -> None:
         """See `Log.trim`. Its user needs DELETE on the topic."""
         parts, topic = self._opened(channel, partition)

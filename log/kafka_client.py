@@ -111,6 +111,13 @@ class GroupMetadata(Protocol):
     def state(self) -> str: ...  # noqa: D102
 
 
+class TimedOffset(Protocol):
+    """Where the first record of a time is; a negative offset where there is none."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+
+
 class Consumer(Protocol):
     """What refold uses of KafkaConsumer. One thread at a time."""
 
@@ -129,6 +136,9 @@ class Consumer(Protocol):
     def end_offsets(  # noqa: D102
         self, partitions: Sequence[TopicPartition], timeout_ms: int
     ) -> Mapping[TopicPartition, int]: ...
+    def offsets_for_times(  # noqa: D102
+        self, timestamps: dict[TopicPartition, int], timeout_ms: int
+    ) -> Mapping[TopicPartition, "TimedOffset | None"]: ...
     def group_metadata(self) -> "GroupMetadata": ...  # noqa: D102
     def commit_async(self, offsets: Mapping[TopicPartition, object]) -> object: ...  # noqa: D102
     def close(self, autocommit: bool, timeout_ms: int) -> None: ...  # noqa: D102

@@ -157,6 +157,20 @@ class Readers:
         async with self._turn() as turn:
             return await turn.run(ask)
 
+    async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        """Offset of the first record of a time, in milliseconds since 1970-01-01 UTC, or later; else the end."""
+        place = topic_partition(topic, partition)
+        timeout_ms = self._clients.settings.delivery_timeout_ms
+
+        def ask(consumer: Consumer) -> int:
+            with self._clients.errors(f"asking for an offset by time of {topic}/{partition}"):
+                end = end_of(self._clients, consumer, place)
+                found = consumer.offsets_for_times({place: time_ms}, timeout_ms=timeout_ms)[place]
+                return end if found is None or found.offset < 0 else found.offset
+
+        async with self._turn() as turn:
+            return await turn.run(ask)
+
     async def close(self) -> None:
         """Wait for the polls under way and close every consumer."""
         self._closed = True

@@ -210,6 +210,19 @@ class LocalLog(ABC):
         self._check(partition)
         return self._bounds(channel, partition)
 
+    async def offset_at(self, channel: Channel, partition: int, time: int) -> int:
+        """See `Log.offset_at`: halves the range, for there is no index of times."""
+        self._check(partition)
+        low, high = self._bounds(channel, partition)
+        while low < high:
+            middle = (low + high) // 2
+            records, _ = self._fetch(channel, partition, middle, high, None)
+            if not records or records[0].timestamp >= time:  # none: of replies, some are deleted
+                high = middle
+            else:
+                low = records[0].offset + 1
+        return low
+
     async def trim(self, channel: Channel, partition: int, before: int) -> None:
         """See `Log.trim`."""
         self._check(partition)

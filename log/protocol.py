@@ -226,6 +226,19 @@ class Log(Protocol):
         """First offset and end of a partition, now."""
         ...
 
+    async def offset_at(self, channel: Channel, partition: int, time: int) -> int:
+        """Offset of the first record that the log took in at a time or later; where there is none, the end as of now.
+
+        The log's own times rise with the offsets. Where its clock was set back, the answer is one of several that are
+        as right.
+
+        Args:
+            channel: Which kind of record.
+            partition: Which partition.
+            time: Microseconds since 1970-01-01 UTC, compared with `Record.timestamp`.
+        """
+        ...
+
     async def trim(self, channel: Channel, partition: int, before: int) -> None:
         """Delete a partition's records before an offset, for ever. Those from it on are not touched.
 

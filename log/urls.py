@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from refold.log.archived import ArchivedLog
+from refold.log.archived import ArchivedLog, unarchived
 from refold.log.blob_urls import blobs_from, open_blobs
 from refold.log.blobs import BlobStore
-from refold.log.errors import UsageError
+from refold.log.errors import LogUnavailable, UsageError
 from refold.log.kafka_settings import SECRETS, KafkaSettings
 from refold.log.memory import MemoryLog, MemoryStore, named_store
 from refold.log.protocol import Log
@@ -80,6 +80,23 @@ def open_log(url: str) -> Log:
     log = _named(url, parts)
     place = _archive_in(url)
     return log if place is None else ArchivedLog(log, place)
+
+
+def open_existing(url: str) -> Log:
+    """`open_log` for those who only read: a SQLite file that is not there is not made.
+
+    Raises:
+        LogUnavailable: There is no such file.
+        UsageError: As `open_log`.
+    """
+    log = open_log(url)
+    itself = unarchived(log)
+    if isinstance(itself, SqliteLog) and not itself.path.exists():
+        raise LogUnavailable(
+            f"there is no log file {itself.path}: name the right one with --url or REFOLD_URL, or make it by "
+            "starting something with `refold run` or `refold worker`"
+        )
+    return log
 
 
 def with_archive(url: str, place: str | None) -> str:

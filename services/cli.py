@@ -4,6 +4,7 @@
     worker                      cli_worker.py, worker_service.py, metrics.py
     list                        cli_list.py; its filter, and that of bulk orders: cli_filter.py
     show, history               cli_read.py, timeline.py, timeline_view.py
+    tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
@@ -47,6 +48,7 @@ from refold.services.cli_schemas import (
     show_schema,
 )
 from refold.services.cli_start import start
+from refold.services.cli_tail import tail_log
 from refold.services.cli_talk import ask, send, stream, value
 from refold.services.cli_versions import versions
 from refold.services.cli_worker import worker
@@ -144,6 +146,14 @@ _add(
     _READ,
     "refold history order-42",
     "refold history order-42 --json | jq 'select(.kind == \"step.failed\")'",
+)
+_add(
+    tail_log,
+    "tail",
+    _READ,
+    "refold tail",
+    "refold tail --since 2h --kind step.failed --workflow checkout",
+    "refold tail order-42 --since start --no-follow --json",
 )
 _add(
     versions,

@@ -16,6 +16,7 @@ from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
 from refold.log.urls import with_archive
 from refold.services.cli_list import Json
+from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import moment
@@ -117,29 +118,8 @@ def _print_events(console: Console, events: Sequence[Event | Unreadable]) -> Non
         table.add_row(
             str(event.position),
             f"{moment(event.recorded_at):%Y-%m-%d %H:%M:%S.%f}"[:-3],
-            Text(event.kind, style=_kind_style(event)),
-            Text(_what(event)),
+            Text(event.kind, style=kind_style(event)),
+            Text(what_of(event)),
             Text(one_line(payload or "", 300)),
         )
     console.print(table)
-
-
-_HALTING = frozenset(
-    f"workflow.{what}"
-    for what in ("parked", "paused", "cancel_requested", "cancelled", "terminated", "warned")
-)
-
-
-def _kind_style(event: Event) -> str:
-    if event.kind.endswith("failed"):
-        return "red"
-    return "yellow" if event.kind in _HALTING else ""
-
-
-def _what(event: Event) -> str:
-    """The operation that an event is about: its name, number and attempt."""
-    step: int | None = getattr(event, "step", None)
-    name: str = getattr(event, "name", "") or getattr(event, "workflow", "")
-    attempt: int = getattr(event, "attempt", 1)
-    number = "" if step is None else f" #{step}"
-    return one_line(f"{name}{number}{f' attempt {attempt}' if attempt > 1 else ''}", 60)

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from refold.log.archived import unarchived
-from refold.log.errors import LogUnavailable, UsageError
+from refold.log.errors import UsageError
 from refold.log.memory import MemoryLog
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
-from refold.log.urls import holds_secret, open_log
+from refold.log.urls import holds_secret, open_existing, open_log
 from refold.services.terminal import note
 
 DEFAULT_URL = "sqlite:///refold.db"
@@ -80,14 +80,11 @@ def log_at(url: str, *, may_make: bool) -> Log:
         UsageError: It is no URL of a log.
         LogUnavailable: The file is missing and must not be made.
     """
+    if not may_make:
+        return open_existing(url)
     log = open_log(url)
     itself = unarchived(log)
     if isinstance(itself, SqliteLog) and not itself.path.exists():
-        if not may_make:
-            raise LogUnavailable(
-                f"there is no log file {itself.path}: name the right one with --url or REFOLD_URL, or make it by "
-                "starting something with `refold run` or `refold worker`"
-            )
         note(f"making a new log: {itself.path}")
     return log
 

@@ -83,6 +83,10 @@ class AssignedLog:
         """See `Log`."""
         return await self._log.bounds(channel, partition)
 
+    async def offset_at(self, channel: Channel, partition: int, time: int) -> int:
+        """See `Log`."""
+        return await self._log.offset_at(channel, partition, time)
+
     async def trim(self, channel: Channel, partition: int, before: int) -> None:
         """See `Log`."""
         await self._log.trim(channel, partition, before)
