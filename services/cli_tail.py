@@ -14,7 +14,7 @@ from rich.text import Text
 
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
-from refold.log.events import Unreadable
+from refold.log.events import Event, Unreadable
 from refold.log.urls import with_archive
 from refold.projections.cursor import Cursor, Since
 from refold.projections.feed import Logged
@@ -25,13 +25,15 @@ from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, shared_log_at
 from refold.services.spans import iso, moment
-from refold.services.terminal import note, one_line, print_json, printable, to_reader
+from refold.services.terminal import note, one_line, print_json, to_reader
 from refold.services.timeline_json import event_json
 
 SAVE_S = 1.0
 """How often the cursor's file is written while events come: what is printed twice after a crash is a second's worth."""
 
 MAX_ID_CHARS = 40
+KIND_CHARS = len("workflow.cancel_requested")
+MAX_PAYLOAD_CHARS = 300
 _PLACES = re.compile(r"\d+:\d+(,\d+:\d+)*", re.ASCII)
 _CURSOR = re.compile(r"[\d,:]*\d+:\d+:-?\d+", re.ASCII)
 
@@ -197,16 +199,14 @@ class _Lines:
         event = logged.event
         id_ = one_line(event.workflow_id or f"partition {logged.partition}", MAX_ID_CHARS)
         self._width = max(self._width, len(id_))
-        unreadable = isinstance(event, Unreadable)
-        kind = "unreadable" if unreadable else event.kind
         line = Text(f"{moment(logged.timestamp):%Y-%m-%d %H:%M:%S.%f}"[:-3], style="dim")
         line.append(f"  {id_:<{self._width}}", "bold" if event.workflow_id else "dim")
-        line.append(f"  {kind:<24}", "red" if unreadable else kind_style(event))
-        said = printable(event.reason) if unreadable else what_of(event)
-        line.append(f"  {said}")
-        payload = "" if unreadable else _payload(event)
-        if payload:
-            line.append(f"  {one_line(payload, 300)}", "dim")
+        if isinstance(event, Unreadable):
+            line.append(f"  {'unreadable':<{KIND_CHARS}}", "red").append(f"  {_flat(event.reason)}")
+        else:
+            line.append(f"  {event.kind:<{KIND_CHARS}}", kind_style(event))
+            line.append("".join(f"  {said}" for said in (what_of(event),) if said))
+            line.append("".join(f"  {_flat(said)}" for said in _payload(event)), "dim")
         if not self._colours:
             sys.stdout.write(f"{line.plain}\n")
             sys.stdout.flush()
@@ -214,7 +214,12 @@ class _Lines:
         self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
 
-def _payload(event: object) -> str:
+def _payload(event: Event) -> list[str]:
+    """The error that an event tells of, or else its payload, if any."""
     error: str | None = getattr(event, "error_message", None)
     payload: str | None = error or getattr(event, "payload", None)
-    return payload or ""
+    return [payload] if payload else []
+
+
+def _flat(text: str) -> str:
+    return one_line(text, MAX_PAYLOAD_CHARS)

@@ -89,6 +89,9 @@ from refold.log.errors import (
     WorkflowParked,
     WorkflowTerminated,
 )
+from refold.projections.cursor import Cursor
+from refold.projections.feed import Logged
+from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 
 __all__ = [
     "AppendUnknown",
@@ -98,6 +101,7 @@ __all__ = [
     "CheckpointSettings",
     "Child",
     "CommandRefused",
+    "Cursor",
     "DefinitionError",
     "Engine",
     "EngineClosed",
@@ -108,6 +112,7 @@ __all__ = [
     "LogMismatch",
     "LogTrimmed",
     "LogUnavailable",
+    "Logged",
     "PayloadError",
     "PayloadTooLarge",
     "RecordTooLarge",
@@ -125,6 +130,8 @@ __all__ = [
     "StepTimeout",
     "Stream",
     "Suspended",
+    "SyncTail",
+    "Tail",
     "TopicsMissing",
     "UnknownWorkflow",
     "UsageError",
@@ -163,6 +170,8 @@ __all__ = [
     "step",
     "step_context",
     "stream",
+    "tail",
+    "tail_sync",
     "uuid4",
     "workflow",
     "workflow_info",
