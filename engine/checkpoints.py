@@ -86,16 +86,21 @@ class Checkpoints:
         """Whether one is being written."""
         return self._snapshot is not None
 
-    def step(self, now: int) -> None:
-        """Begin a checkpoint where one is due; else write the next part of the one that is being written."""
+    def step(self, now: int) -> bool:
+        """Begin a checkpoint where one is due; else write the next part of the one that is being written.
+
+        Returns:
+            Whether one has begun, so that runs may have been forgotten.
+        """
         ledger = self._ledger
         if self._snapshot is not None:
             if ledger.made - ledger.confirmed < MOST_AHEAD:
                 self._write(self._snapshot, now)
         elif ledger.bytes_made - self._from >= self._due:
-            self._look(now)
+            return self._look(now)
+        return False
 
-    def _look(self, now: int) -> None:
+    def _look(self, now: int) -> bool:
         """Begin one, unless it would be too long for what has happened since the last."""
         ledger = self._ledger
         before = self._forget_before(now)
@@ -104,8 +109,9 @@ class Checkpoints:
         enough = WEIGHT * estimate(self._state, len(gone))
         if since > enough:
             self._begin(before, max([self._state.floor, *gone]), now)
-        else:  # the state may also have shrunk by then
-            self._due = min(enough, since + since // 4 + 1)
+            return True
+        self._due = min(enough, since + since // 4 + 1)  # the state may also have shrunk by then
+        return False
 
     def _begin(self, before: int, floor: int, now: int) -> None:
         ledger, state = self._ledger, self._state

@@ -283,7 +283,8 @@ class Owner:
         for report in self.pools.take_put_off():
             self._open.reported(report, now)
         self.pools.tick()
-        self._checkpoints.step(now)
+        if self._checkpoints.step(now):
+            self._watchers.forget_all_but(self.state.closed)
 
     def acked(self, offsets: Sequence[int]) -> tuple[int, int] | None:
         """Take the offsets of the entries that `take_entries` gave last; see `Ledger.acked`."""

@@ -1,6 +1,7 @@
 """Who waits for which run, and how recent runs ended."""
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import replace
 
 from refold.engine.effects import Answer, Effect, Lookup
@@ -94,6 +95,11 @@ class Watchers:
         while self._result_bytes > self._max_result_bytes:
             _, oldest = self._results.popitem(last=False)
             self._result_bytes -= _size(oldest)
+
+    def forget_all_but(self, known: Container[str]) -> None:
+        """Let go of the results of runs that the partition has forgotten: nobody gets them from memory any more."""
+        for workflow_id in [id_ for id_ in self._results if id_ not in known]:
+            self._result_bytes -= _size(self._results.pop(workflow_id))
 
     def result(self, workflow_id: str, closed: Closed, client_id: str, command_id: str) -> Effect:
         """How an ended run ended: from memory, else by a look into the log."""
