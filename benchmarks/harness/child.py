@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import amplification
+import checked
 import exchanges
 import histories
 import live
@@ -24,6 +25,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "recover": histories.recover,
     "build": histories.build,
     "fold": histories.fold,
+    "check": checked.check,
     "round_trip": exchanges.round_trip,
     "fan_out": exchanges.fan_out,
     "streaming": exchanges.streaming,
@@ -49,4 +51,5 @@ async def main() -> None:
     del held
 
 
-asyncio.run(main())
+if __name__ == "__main__":  # a process that the check begins imports this module as well
+    asyncio.run(main())

@@ -219,6 +219,19 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         backends=OURS,
     ),
     Benchmark(
+        "check",
+        "all runs of a built log checked against the code",
+        "built",
+        _sizes((10_000, 50), (500, 50), (5, 3)),
+        (
+            Figure("check_s", "all checked after", "s", {"sqlite": 30.0}),
+            Figure("checked_steps_per_s", "steps", "/s", more_is_better=True),
+        ),
+        case="check",
+        backends=OURS_DURABLE,
+        repeats=1,
+    ),
+    Benchmark(
         "growth",
         "one step each, 1,000 at a time, the log grows",
         "live",

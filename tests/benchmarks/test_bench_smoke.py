@@ -17,7 +17,7 @@ ON_EVERY_LOG = {
 }
 OF_LONG_LIVES = {"history", "whole-history", "open-work", "checkpoint-cost", "hand-over", "workers"}
 ON_DURABLE_LOGS = {
-    *("recovery", "resume", "long-history", "many-open", "growth", "stream", "import"),
+    *("recovery", "resume", "long-history", "many-open", "check", "growth", "stream", "import"),
     *OF_LONG_LIVES,
 }
 NOT_ON_KAFKA_HERE = {
