@@ -102,11 +102,19 @@ def wait_source(awaited: object) -> str:
     Args:
         awaited: The outermost coroutine; what it awaits is followed inwards.
     """
-    found = "unknown"
+    frame = wait_frame(awaited)
+    if frame is None:
+        return "unknown"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def wait_frame(awaited: object) -> FrameType | None:
+    """The innermost user frame at which a suspended coroutine waits; `awaited` as of `wait_source`."""
+    found: FrameType | None = None
     while awaited is not None:
         frame, awaited = _frame_and_awaited(awaited)
         if frame is not None and is_user_file(frame.f_code.co_filename):
-            found = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+            found = frame
     return found
 
 

@@ -170,9 +170,15 @@ class Guard:
         if event == "open" and _is_time_zone(args):
             return
         frame = inspect.currentframe()
-        if _is_let_through(frame):
-            return
-        source = own_source(frame)
+        if not _is_let_through(frame):
+            self.refuse(event, args, own_source(frame))
+
+    def refuse(self, event: str, args: tuple[object, ...], source: str) -> None:
+        """Refuse or report what `event` announces, done at `source`.
+
+        Raises:
+            SideEffectError: In mode `raise`.
+        """
         message = (
             f"workflow {self._workflow_id!r} tried {_act(event, args)} in workflow code ({source}); a replay would"
             f" do it again: {_REFUSED[event]}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from refold.engine.fold import evolve
+from refold.engine.reader import beheaded, missing, read_partition
 from refold.engine.recovery import recover
 from refold.engine.rehearsal import History
 from refold.engine.state import Ended, PartitionState
@@ -25,6 +26,7 @@ from refold.log.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 _BORDERS = frozenset(
@@ -157,3 +159,28 @@ async def read_ended(
                 found[id_] = History(id_, before, event)
         told(len(batch))
     return [found[id_] for id_ in sorted(found)]
+
+
+async def read_run(log: Log, workflow_id: str) -> History:
+    """The history of one run, whether it is open or has ended.
+
+    Args:
+        log: An open log.
+        workflow_id: The run.
+
+    Raises:
+        WorkflowNotFound: No run has that id.
+        LogTrimmed: Its first events were trimmed.
+        LogCorrupt: Its partition can't be folded.
+        LogError: The log can't be read.
+    """
+    partition = partition_of(workflow_id, log.partitions)
+    state = await read_partition(log, partition, workflow_id, remembers=True)
+    if workflow_id in state.open:
+        return History(workflow_id, state.open[workflow_id])
+    start = await beginning(log, partition)
+    for history in await read_ended(log, partition, {workflow_id}):
+        if history.state.started is None:
+            raise beheaded(workflow_id, start)
+        return history
+    raise await missing(log, workflow_id, start)

@@ -22,6 +22,10 @@ class CodeRuns:
         blobs: Where large payloads are read.
     """
 
+    async_run: type[AsyncRun] = AsyncRun
+    sync_run: type[SyncRun] = SyncRun
+    """What it makes: a debugger has runs of its own (`engine/debugging.py`)."""
+
     def __init__(
         self,
         workflows: Catalogue,
@@ -82,7 +86,7 @@ class CodeRuns:
         text = self._blobs.read(payload, f"input of workflow {facts.workflow_id!r}")
         args, kwargs = workflow.input_type.decode(text)
         if workflow.is_async:
-            return AsyncRun(
+            return self.async_run(
                 workflow.fn,
                 args,
                 kwargs,
@@ -92,7 +96,7 @@ class CodeRuns:
                 guard=self._guard,
                 blobs=self._blobs,
             )
-        return SyncRun(
+        return self.sync_run(
             workflow.fn,
             args,
             kwargs,

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from random import Random
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from refold.engine.base_run import Check, FailedStep
@@ -262,9 +263,13 @@ class Stay:
         else:
             self._run.end(self, value, None)
 
+    def frame(self) -> FrameType | None:
+        """The innermost frame of the thread now."""
+        return sys._current_frames().get(self._ident)  # pyright: ignore[reportPrivateUsage]
+
     def source(self) -> str:
         """`file:line` at which the code is now."""
-        return own_source(sys._current_frames().get(self._ident))  # pyright: ignore[reportPrivateUsage]
+        return own_source(self.frame())
 
     def _check(self) -> None:
         if threading.get_ident() != self._ident:

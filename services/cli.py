@@ -6,6 +6,7 @@
     show, history               cli_read.py, timeline.py, timeline_view.py
     tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
+    debug                       cli_debug.py
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
@@ -33,6 +34,7 @@ from refold.services.cli_archive import archive
 from refold.services.cli_blobs import blobs, gc
 from refold.services.cli_blobs import check as check_blobs
 from refold.services.cli_check import check
+from refold.services.cli_debug import debug_run
 from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
 from refold.services.cli_migrate import migrate
@@ -168,6 +170,13 @@ _add(
     _TRY,
     "refold check orders --url kafka://broker:9092/shop",
     "refold check orders billing:monthly --closed 200 --json",
+)
+_add(
+    debug_run,
+    "debug",
+    _TRY,
+    "refold debug order-42 --app orders",
+    "refold debug order-42 --app orders --at charge#3 --url kafka://broker:9092/shop",
 )
 _add(
     send,
