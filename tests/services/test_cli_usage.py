@@ -176,6 +176,7 @@ COMMANDS = (
         "history",
         "versions",
         "check",
+        "debug",
         "send",
         "ask",
         "value",
