@@ -9,47 +9,26 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refold.log.archive_rows import Row, event_fields
+from refold.log.archive_rows import Row
 from refold.log.errors import LogCorrupt
+from refold.log.event_arrow import ARROW, arrow_array
+from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.protocol import Record
 
 _GROUP_RECORDS: Final = 20_000
 """Records in a row group: what is held in memory, and what a query reads at a time."""
 _BATCH: Final = 2_000
 _RAW: Final = ["log_offset", "log_timestamp", "log_key", "log_headers", "log_value"]
-_TIME: Final = pa.timestamp("us", tz="UTC")
-_TYPES: Final = {"string": pa.string(), "long": pa.int64(), "boolean": pa.bool_()}
-
-
-def _type_of(avro: str | list[Any] | dict[str, Any]) -> pa.DataType:
-    """The Parquet type of a column of the event's schema."""
-    match avro:
-        case str():
-            return _TYPES[avro]
-        case list():
-            return next(_type_of(branch) for branch in avro if branch != "null")
-        case {"type": "fixed"}:
-            return pa.binary(avro["size"])
-        case {"type": "map"}:
-            return pa.map_(pa.string(), pa.string())
-        case {"logicalType": "timestamp-micros"}:
-            return _TIME
-        case _:
-            return _type_of(avro["type"])
-
-
-_EVENT: Final = {column["name"]: _type_of(column["type"]) for column in event_fields()}
-_MAPS: Final = [column["name"] for column in event_fields() if "'map'" in str(column["type"])]
 _HEADERS: Final = pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
 _SCHEMA: Final = pa.schema(
     [
         pa.field("log_offset", pa.int64(), nullable=False),
-        pa.field("log_timestamp", _TIME, nullable=False),
+        pa.field("log_timestamp", ARROW[Kind.TIME], nullable=False),
         pa.field("log_key", pa.string()),
         pa.field("log_headers", _HEADERS, nullable=False),
         pa.field("log_value", pa.binary(), nullable=False),
         pa.field("log_accepted", pa.bool_(), nullable=False),
-        *(pa.field(name, type_) for name, type_ in _EVENT.items()),
+        *(pa.field(name, ARROW[kind]) for name, kind in EVENT_COLUMNS.items()),
     ]
 )
 
@@ -101,11 +80,11 @@ class _ParquetWriter:
             "log_value": [record.value for record in records],
             "log_accepted": [row.accepted for row in rows],
         }
-        for name in _EVENT:
-            columns[name] = [row.columns.get(name) for row in rows]
-        for name in _MAPS:  # pyarrow takes a map as pairs
-            columns[name] = [None if map_ is None else [*map_.items()] for map_ in columns[name]]
-        arrays = [pa.array(columns[column.name], column.type) for column in _SCHEMA]
+        arrays = [pa.array(columns[name], _SCHEMA.field(name).type) for name in columns]
+        arrays += [
+            arrow_array(kind, [row.columns.get(name) for row in rows])
+            for name, kind in EVENT_COLUMNS.items()
+        ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
 
 

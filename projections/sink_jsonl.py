@@ -1,0 +1,144 @@
+"""Events as JSON Lines: one file that grows, one object a line. Null columns are left out.
+
+    events.jsonl    events.jsonl.manifest.json    events.jsonl.lock
+
+Exactly once: lines are appended and brought to the disk, then the manifest says how long the file is. A file that is
+longer when it is opened was being written when a process died, and is cut back to what the manifest says. Whoever
+follows the file while it grows may read such lines before; the same events come again, with the same `event_id`.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from io import BufferedRandom
+from pathlib import Path
+from typing import Any
+
+from refold.log.archive_disk import Disk
+from refold.log.event_columns import Kind
+from refold.projections.feed import Logged, Position
+from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest, disk_errors
+from refold.projections.sink_note import Note, Source
+from refold.projections.sink_rows import Columns, moment
+from refold.projections.target import Step, TargetMismatch
+
+
+def json_value(kind: Kind, value: Any) -> object:
+    """A column's value as JSON has it: times in ISO 8601, bytes in hex."""
+    match kind:
+        case Kind.TIME:
+            at = moment(value).astimezone(UTC).replace(tzinfo=None)
+            return f"{at.isoformat(timespec='microseconds')}Z"
+        case Kind.BYTES | Kind.DIGEST:
+            return value.hex()
+        case _:
+            return value
+
+
+def json_rows(columns: Columns, logged: Sequence[Logged]) -> Iterator[dict[str, object]]:
+    """Events as JSON objects, null columns left out."""
+    values = columns.of(logged)
+    kinds = [(name, kind, values[name]) for name, kind in columns.kinds.items()]
+    for index in range(len(logged)):
+        yield {
+            name: json_value(kind, found)
+            for name, kind, of in kinds
+            if (found := of[index]) is not None
+        }
+
+
+class JsonLinesTarget:
+    """A JSON Lines file. See `Target`.
+
+    Args:
+        path: The file.
+        source: The log.
+        columns: The table's columns.
+        disk: Where the files go.
+    """
+
+    def __init__(
+        self, path: Path, source: Source, columns: Columns, disk: Disk | None = None
+    ) -> None:
+        self._path = path
+        self._columns = columns
+        self._disk = disk or Disk()
+        self._saved = ManifestFile(
+            path.with_name(f"{path.name}.manifest.json"),
+            path.with_name(f"{path.name}.lock"),
+            Note(source, columns.kinds),
+            self._disk,
+        )
+        self._file: BufferedRandom | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Target`."""
+        return f"jsonl {self._path}"
+
+    def open(self) -> None:
+        """See `Target`; cuts off what a process that died had not yet saved."""
+        self._saved.open()
+        try:
+            with disk_errors(self._path):
+                self._file = self._opened()
+        except BaseException:
+            self.close()
+            raise
+
+    def positions(self) -> Mapping[int, Position]:
+        """See `Target`."""
+        return self._saved.reload().positions
+
+    def write(self, logged: Sequence[Logged], steps: Mapping[int, Step]) -> None:
+        """See `Target`."""
+        assert self._file is not None, "the target is open"
+        self._saved.check(steps)
+        before = self._entry()
+        text = "".join(
+            f"{json.dumps(row, ensure_ascii=False, separators=(',', ':'))}\n"
+            for row in json_rows(self._columns, logged)
+        ).encode()
+        with disk_errors(self._path):
+            self._file.seek(before.bytes)
+            self._file.write(text)
+            self._file.truncate()
+            self._disk.sync(self._file)
+            entry = SinkFile(self._path.name, before.rows + len(logged), before.bytes + len(text))
+            self._saved.save(SinkManifest(self._saved.moved(steps).positions, (entry,)))
+
+    def close(self) -> None:
+        """See `Target`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._saved.close()
+
+    def _entry(self) -> SinkFile:
+        files = self._saved.manifest.files
+        return files[0] if files else SinkFile(self._path.name, 0, 0)
+
+    def _opened(self) -> BufferedRandom:
+        if not self._saved.path.exists():
+            if self._path.exists():
+                raise TargetMismatch(
+                    f"there is a file {self._path}, and no {self._saved.path.name} beside it that says whose: name "
+                    "another file, or remove it"
+                )
+            self._saved.save(self._saved.manifest)
+        saved = self._entry().bytes
+        if saved == 0 and not self._path.exists():
+            self._disk.create(self._path).close()
+            self._disk.sync_directory(self._path.parent)
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size < saved:
+            raise TargetMismatch(
+                f"{self._path} has {size:,} bytes, and {saved:,} were saved: somebody cut it. Restore it from a "
+                "backup, or remove it with its manifest to write it anew"
+            )
+        file = self._path.open("r+b")
+        if size > saved:
+            file.truncate(saved)
+            os.fsync(file.fileno())
+        return file

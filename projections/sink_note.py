@@ -1,0 +1,111 @@
+"""What a sink writes down of itself in its target, so that no other namespace's rows ever get into it.
+
+{"format": 1, "namespace": ..., "identity": ..., "partitions": 2, "columns": {"log_offset": "integer", ...}}
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from refold.log.archive import identity_of
+from refold.log.event_columns import Kind
+from refold.log.protocol import Log
+from refold.projections.target import TargetMismatch
+
+FORMAT: Final = 1
+
+_AGAIN: Final = "Name another target for this log, or remove this one to write it anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The log that a sink's rows come from.
+
+    Args:
+        namespace: Its name.
+        identity: What tells it from others of its name; empty where nothing does.
+        partitions: How many it has.
+    """
+
+    namespace: str
+    identity: str
+    partitions: int
+
+    @staticmethod
+    def of(log: Log) -> "Source":
+        """An open log, as a source."""
+        return Source(log.namespace, identity_of(log), log.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sink's note.
+
+    Args:
+        source: Where its rows come from.
+        columns: Those of its table.
+    """
+
+    source: Source
+    columns: Mapping[str, Kind]
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it."""
+        of = self.source
+        return {
+            "format": FORMAT,
+            "namespace": of.namespace,
+            "identity": of.identity,
+            "partitions": of.partitions,
+            "columns": dict(self.columns),
+        }
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(self.to_dict())
+
+    def missing_in(self, text: str, where: str) -> Mapping[str, Kind]:
+        """Check the note that a target has against this one.
+
+        Args:
+            text: What the target has; JSON with more members than the note's is one as well.
+            where: The target, for messages.
+
+        Returns:
+            The columns that it lacks: those that came with this release, or are asked for since.
+
+        Raises:
+            TargetMismatch: It is of another log or of a newer release, or has columns that are not asked for.
+        """
+        try:
+            whole = cast("dict[str, Any]", json.loads(text))
+            format_ = int(whole["format"])
+            if format_ > FORMAT:
+                raise TargetMismatch(
+                    f"{where} was written by a newer release of refold (format {format_}, and this one knows "
+                    f"{FORMAT}): upgrade refold"
+                )
+            found = Source(whole["namespace"], whole["identity"], whole["partitions"])
+            columns: dict[str, str] = dict(whole["columns"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise TargetMismatch(
+                f"what {where} says of itself is damaged ({error!r}). {_AGAIN}"
+            ) from error
+        if found != self.source:
+            raise TargetMismatch(
+                f"{where} has events of {_told(found)}, not of {_told(self.source)}. {_AGAIN}"
+            )
+        for name, kind in columns.items():
+            if self.columns.get(name) != kind:
+                asked = f"as {self.columns[name]}" if name in self.columns else "not at all"
+                raise TargetMismatch(
+                    f"{where} has a column {name!r} of kind {kind}, which is wanted {asked} this time: ask for the "
+                    f"same columns as at first (--types), or upgrade refold. {_AGAIN}"
+                )
+        return {name: kind for name, kind in self.columns.items() if name not in columns}
+
+
+def _told(source: Source) -> str:
+    identity = f", id {source.identity}" if source.identity else ""
+    return f"{source.namespace!r} ({source.partitions} partition(s){identity})"

@@ -1,0 +1,487 @@
+"""Sinks: what they write of each event, that they go on where they stand, and what they refuse."""
+
+import asyncio
+import functools
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import polars as pl
+import psycopg
+import pytest
+
+from crash_sink import TARGETS, drain, rows_of
+from refold.log.event_columns import EVENT_COLUMNS, Kind
+from refold.log.memory import MemoryLog, MemoryStore
+from refold.log.protocol import Log
+from refold.projections.feed import Position
+from refold.projections.sink_note import Source
+from refold.projections.sink_parquet import ParquetTarget
+from refold.projections.sink_rows import Columns, PayloadColumn
+from refold.projections.target import (
+    PositionMoved,
+    Step,
+    Target,
+    TargetMismatch,
+    TargetUnavailable,
+)
+from sink_story import HARD, write_story
+
+WORKFLOWS, STEPS = 12, 6
+FILES = ["jsonl", "parquet", "duckdb"]
+KINDS = [*FILES, "postgres"]
+
+Place = Callable[[str], str]
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a target of a kind is; another place in each test."""
+
+    def placed(kind: str) -> str:
+        if kind != "postgres":
+            return str(tmp_path / f"events.{kind}")
+        schema = f"sink_{uuid4().hex[:12]}"
+        return f"{request.getfixturevalue('postgres')}#{schema}"
+
+    return placed
+
+
+def target(kind: str, where: str, log: Log, columns: Columns | None = None) -> Target:
+    return TARGETS[kind](where, Source.of(log), columns or Columns())
+
+
+async def story(partitions: int = 2, namespace: str = "shop") -> tuple[MemoryLog, list[str]]:
+    """A log in memory with the events that are hard to write, the same for all, and the ids of those that count."""
+    store, ids = told(partitions)
+    log = MemoryLog(namespace, store=store)
+    await log.open()
+    return log, ids
+
+
+@functools.cache
+def told(partitions: int) -> tuple[MemoryStore, list[str]]:
+    store = MemoryStore(partitions)
+
+    async def write() -> list[str]:
+        log = MemoryLog(store=store)
+        await log.open()
+        return await write_story(log, WORKFLOWS, STEPS)
+
+    with ThreadPoolExecutor(1) as elsewhere:  # a loop runs here already
+        return store, elsewhere.submit(lambda: asyncio.run(write())).result()
+
+
+async def written(kind: str, where: str, columns: Columns | None = None) -> list[str]:
+    """Write the story to a new target; returns the ids of the events that count."""
+    log, ids = await story()
+    sink = target(kind, where, log, columns)
+    sink.open()
+    await drain(log, sink)
+    sink.close()
+    return ids
+
+
+def table(kind: str, where: str) -> list[dict[str, Any]]:
+    """The rows as a stranger reads them, with columns that are null or missing left out."""
+    match kind:
+        case "jsonl":
+            rows = [json.loads(line) for line in Path(where).read_text().split("\n") if line]
+        case "parquet":
+            files = [pl.read_parquet(path) for path in parquet_files(Path(where))]
+            rows = pl.concat(files, how="diagonal").to_dicts()
+        case "duckdb":
+            with duckdb.connect(where, read_only=True) as db:
+                rows = db.sql("SELECT * FROM events").to_arrow_table().to_pylist()
+        case _:
+            address, _, schema = where.partition("#")
+            with psycopg.connect(address, row_factory=psycopg.rows.dict_row) as pg:
+                rows = pg.execute(f"SELECT * FROM {schema}.events").fetchall()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_that_counts_is_there_once(kind: str, place: Place) -> None:
+    """Given a log with a zombie's and a stranger's record, rows are the events that count, and the stranger's."""
+    where = place(kind)
+    ids = asyncio.run(written(kind, where))
+    rows = table(kind, where)
+    assert sorted(row["event_id"] for row in rows if "event_id" in row) == sorted(ids)
+    (strange,) = [row for row in rows if "event_id" not in row]
+    assert strange["workflow_id"] == "order-0"
+    assert "schema" in strange["unreadable"]
+    assert len({(row["log_partition"], row["log_offset"]) for row in rows}) == len(ids) + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_have_their_types(kind: str, place: Place) -> None:
+    """Given hard texts, times, maps and bytes, each column holds what the event has, in the target's own type."""
+    where = place(kind)
+    asyncio.run(written(kind, where))
+    rows = {row.get("event_id"): row for row in table(kind, where)}
+    started, failed = rows["order-3/0/workflow.started"], rows["order-3/7/workflow.failed"]
+    hard = HARD.replace("\0", "\u2400") if kind == "postgres" else HARD
+    assert failed["error_message"] == hard
+    assert started["position"] == 0
+    assert isinstance(started["payload"], str)
+    attributes = started["attributes"]
+    if not isinstance(attributes, dict):  # polars and Arrow show a map as pairs
+        attributes = {
+            pair["key"] if isinstance(pair, dict) else pair[0]: pair["value"]
+            if isinstance(pair, dict)
+            else pair[1]
+            for pair in attributes
+        }
+    assert attributes == {"customer": hard, "": "empty"}
+    if kind == "jsonl":
+        assert started["recorded_at"].startswith("2026-11-2")
+        assert started["recorded_at"].endswith("Z")
+        assert len(bytes.fromhex(started["chain"])) == 32
+    else:
+        assert started["recorded_at"].utcoffset().total_seconds() == 0
+        assert len(started["chain"]) == 32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_target_goes_on_where_it_stands(kind: str, place: Place) -> None:
+    """Given a target that was closed on the way, when it is opened again, the rest follows and nothing comes twice."""
+    whole, cut = place(kind), f"{place(kind)}2"
+    asyncio.run(written(kind, whole))
+
+    async def twice() -> None:
+        log, _ = await story()
+        for most in (2, None):
+            sink = target(kind, cut, log)
+            sink.open()
+            await drain(log, sink, most=most)
+            sink.close()
+
+    asyncio.run(twice())
+    assert rows_of(kind, cut) == rows_of(kind, whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_write_that_does_not_follow_on_is_refused(kind: str, place: Place) -> None:
+    """Given positions that somebody else has moved, a write says so and changes nothing."""
+    where = place(kind)
+
+    async def scenario() -> None:
+        log, _ = await story(partitions=1)
+        sink = target(kind, where, log)
+        sink.open()
+        with pytest.raises(PositionMoved):
+            sink.write([], {0: Step(Position(5, 0), Position(9, 0))})
+        sink.write([], {0: Step(None, Position(5, 0))})
+        with pytest.raises(PositionMoved):
+            sink.write([], {0: Step(None, Position(9, 0))})
+        assert sink.positions() == {0: Position(5, 0)}
+        sink.write([], {0: Step(Position(5, 0), Position(7, 3))})
+        assert sink.positions() == {0: Position(7, 3)}
+        sink.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_namespace_is_refused(kind: str, place: Place) -> None:
+    """Given a target of one log, when another log's events are to go there, it is refused, and stays as it was."""
+    where = place(kind)
+    asyncio.run(written(kind, where))
+    before = rows_of(kind, where)
+
+    async def other() -> None:
+        log, _ = await story(namespace="bank")
+        with pytest.raises(TargetMismatch, match=r"'shop'.*not of 'bank'"):
+            target(kind, where, log).open()
+
+    asyncio.run(other())
+    assert rows_of(kind, where) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_newer_format_is_refused(kind: str, place: Place) -> None:
+    """Given a target that a newer release has written, this one leaves it alone and says what to do."""
+    where = place(kind)
+    asyncio.run(written(kind, where))
+    change_note(kind, where, '"format": 1', '"format": 2')
+
+    async def again() -> None:
+        log, _ = await story()
+        with pytest.raises(TargetMismatch, match=r"newer release.*upgrade refold"):
+            target(kind, where, log).open()
+
+    asyncio.run(again())
+
+
+def change_note(kind: str, where: str, old: str, new: str) -> None:
+    """Change what a target says of itself."""
+    match kind:
+        case "duckdb":
+            with duckdb.connect(where) as db:
+                db.execute("UPDATE refold_sink SET note = replace(note, ?, ?)", [old, new])
+        case "postgres":
+            address, _, schema = where.partition("#")
+            with psycopg.connect(address) as pg:
+                pg.execute(
+                    f"UPDATE {schema}.refold_sink SET note = replace(note, %s, %s)",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+                    [old, new],
+                )
+        case _:
+            path = Path(f"{where}.manifest.json" if kind == "jsonl" else f"{where}/manifest.json")
+            path.write_text(path.read_text().replace(old, new))
+
+
+TOTAL = PayloadColumn("payload_order_total", ("order", "total"), Kind.REAL)
+PAID = PayloadColumn("payload_order_paid", ("order", "paid"), Kind.BOOLEAN)
+AT = PayloadColumn("payload_order_at", ("order", "at"), Kind.TIME)
+CENTS = PayloadColumn("payload_cents", ("cents",), Kind.INTEGER)
+ORDER = PayloadColumn("payload_order", ("order",), Kind.TEXT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_from_payloads_are_typed(kind: str, place: Place) -> None:
+    """Given columns from payloads, each holds its member in its type, and null where none is or it does not fit."""
+    where = place(kind)
+    wrong = PayloadColumn("payload_note", ("note",), Kind.INTEGER)
+    asyncio.run(written(kind, where, Columns([TOTAL, PAID, AT, CENTS, ORDER, wrong])))
+    rows = {row.get("event_id"): row for row in table(kind, where)}
+    started, step = rows["order-5/0/workflow.started"], rows["order-5/3/step.completed"]
+    assert (started["payload_order_total"], started["payload_order_paid"]) == (12.5, True)
+    at = started["payload_order_at"]
+    assert (at if isinstance(at, str) else at.isoformat())[:19] == "2026-11-28T12:00:00"
+    assert json.loads(started["payload_order"])["items"] == 3
+    assert step["payload_cents"] == 2
+    assert "payload_cents" not in started
+    assert not any("payload_note" in row for row in rows.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_may_be_added_and_not_changed(kind: str, place: Place) -> None:
+    """Given a target, more columns are added to it for what comes; others than it has are refused."""
+    where = place(kind)
+
+    async def scenario() -> None:
+        log, _ = await story(partitions=1)
+        for columns, most in ((Columns([CENTS]), 1), (Columns([CENTS, TOTAL]), None)):
+            sink = target(kind, where, log, columns)
+            sink.open()
+            await drain(log, sink, most=most)
+            sink.close()
+        for columns in (Columns([TOTAL]), Columns([CENTS._replace(kind=Kind.TEXT), TOTAL])):
+            with pytest.raises(TargetMismatch, match="'payload_cents' of kind integer"):
+                target(kind, where, log, columns).open()
+
+    asyncio.run(scenario())
+    rows = {row.get("event_id"): row for row in table(kind, where)}
+    assert "payload_order_total" not in rows["order-0/0/workflow.started"]
+    assert rows["order-11/0/workflow.started"]["payload_order_total"] == 12.5
+    assert rows["order-0/1/step.completed"]["payload_cents"] == 0
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_one_process_writes_to_files(kind: str, place: Place) -> None:
+    """Given an open target of files, a second process is refused, and told why."""
+    where = place(kind)
+
+    async def scenario() -> None:
+        log, _ = await story()
+        first = target(kind, where, log)
+        first.open()
+        with pytest.raises(TargetUnavailable, match="another process"):
+            target(kind, where, log).open()
+        first.close()
+        second = target(kind, where, log)
+        second.open()
+        second.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_somebody_elses_files_are_left_alone(kind: str, place: Place) -> None:
+    """Given a file or table of that name that no refold made, it is refused, and stays as it was."""
+    where = place(kind)
+    match kind:
+        case "jsonl":
+            Path(where).write_text("mine")
+        case "parquet":
+            Path(where).mkdir()
+            (Path(where) / "thesis.txt").write_text("mine")
+        case _:
+            with duckdb.connect(where) as db:
+                db.execute("CREATE TABLE events AS SELECT 'mine' AS whose")
+
+    async def scenario() -> None:
+        log, _ = await story()
+        with pytest.raises(TargetMismatch, match="name another"):
+            target(kind, where, log).open()
+
+    asyncio.run(scenario())
+    assert "mine" in (
+        Path(where).read_text()
+        if kind == "jsonl"
+        else (Path(where) / "thesis.txt").read_text()
+        if kind == "parquet"
+        else str(duckdb.connect(where).sql("FROM events").fetchall())
+    )
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_place_that_cant_be_written_is_told(kind: str, tmp_path: Path) -> None:
+    """Given a place below a file, where nothing can be made, one error says so."""
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file" / f"events.{kind}")
+
+    async def scenario() -> None:
+        log, _ = await story()
+        with pytest.raises(TargetUnavailable, match="file"):
+            target(kind, where, log).open()
+
+    asyncio.run(scenario())
+
+
+def test_a_database_that_is_not_there_is_told() -> None:
+    """Given an address where nobody listens, the error says what PostgreSQL's client said."""
+
+    async def scenario() -> None:
+        log, _ = await story()
+        with pytest.raises(TargetUnavailable, match="refused"):
+            target("postgres", "postgresql://nobody@127.0.0.1:1/none#refold", log).open()
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_connection_is_made_again(postgres: str) -> None:
+    """Given a server that ends our session, the write fails as a whole, and the next one goes on."""
+    where = f"{postgres}#sink_{uuid4().hex[:12]}"
+
+    async def scenario() -> list[str]:
+        log, ids = await story(partitions=1)
+        sink = target("postgres", where, log)
+        sink.open()
+        await drain(log, sink, most=1)
+        with psycopg.connect(postgres, autocommit=True) as pg:
+            pg.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'refold sink' AND pid <> pg_backend_pid()"
+            )
+        with pytest.raises(TargetUnavailable):
+            sink.write([], {0: Step(None, Position(1, 1))})
+        await drain(log, sink)
+        sink.close()
+        return ids
+
+    ids = asyncio.run(scenario())
+    found = [row["event_id"] for row in table("postgres", where) if "event_id" in row]
+    assert sorted(found) == sorted(ids)
+
+
+def test_a_damaged_duckdb_file_is_written_anew(place: Place) -> None:
+    """Given a DuckDB file with a wrong checksum, as a kill in a checkpoint leaves, it is set aside and made anew."""
+    where = place("duckdb")
+    asyncio.run(written("duckdb", where))
+    before = rows_of("duckdb", where)
+    with Path(where).open("r+b") as file:
+        file.seek(12_288 + 5_000)  # in the first block, which has the catalogue
+        (byte,) = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    asyncio.run(written("duckdb", where))
+    assert rows_of("duckdb", where) == before
+    assert Path(f"{where}.damaged").exists()
+
+
+def test_queries_come_in_between_writes(place: Place) -> None:
+    """Given an open DuckDB target, another process may read the file; a write waits while it does."""
+    where = place("duckdb")
+
+    async def scenario() -> None:
+        log, _ = await story(partitions=1)
+        sink = target("duckdb", where, log)
+        sink.open()
+        await drain(log, sink, most=1)
+        with duckdb.connect(where, read_only=True) as reader:
+            assert reader.sql("SELECT count(*) FROM events").fetchall() == [(25,)]
+        await drain(log, sink)
+        sink.close()
+
+    asyncio.run(scenario())
+
+
+def test_files_by_day_are_merged(tmp_path: Path) -> None:
+    """Given many small writes, a day has few files, with the rows of one write, and the manifest names them all."""
+
+    async def scenario(name: str, batch: int) -> None:
+        log, _ = await story(partitions=1)
+        sink = target("parquet", str(tmp_path / name), log)
+        sink.open()
+        await drain(log, sink, batch)
+        sink.close()
+
+    asyncio.run(scenario("small", 1))
+    asyncio.run(scenario("whole", 10_000))
+    files = sorted(
+        str(path.relative_to(tmp_path / "small")) for path in parquet_files(tmp_path / "small")
+    )
+    named = json.loads((tmp_path / "small" / "manifest.json").read_text())["files"]
+    assert files == sorted(file["path"] for file in named)
+    assert {file.partition("/")[0] for file in files} == {"day=2026-11-28", "day=2026-11-29"}
+    assert 2 <= len(files) < 20
+    assert rows_of("parquet", str(tmp_path / "small")) == rows_of(
+        "parquet", str(tmp_path / "whole")
+    )
+
+
+def parquet_files(directory: Path) -> Iterator[Path]:
+    return directory.glob("day=*/*")
+
+
+def test_compaction_leaves_one_file_a_day(tmp_path: Path) -> None:
+    """Given a target with several files a day, compacting leaves one, with the same rows."""
+    where = str(tmp_path / "events")
+
+    async def scenario() -> bytes:
+        log, _ = await story(partitions=1)
+        sink = ParquetTarget(Path(where), Source.of(log), Columns())
+        sink.open()
+        await drain(log, sink, 20)
+        before = rows_of("parquet", where)
+        sink.compact()
+        sink.close()
+        return before
+
+    assert asyncio.run(scenario()) == rows_of("parquet", where)
+    assert len(list(parquet_files(Path(where)))) == 2
+
+
+def test_a_lost_file_is_told(tmp_path: Path) -> None:
+    """Given a Parquet file that somebody removed, opening says which, and goes no further."""
+    where = str(tmp_path / "events")
+    asyncio.run(written("parquet", where))
+    lost = next(parquet_files(tmp_path / "events"))
+    lost.unlink()
+    with pytest.raises(TargetMismatch, match=f"{lost.name} is missing"):
+        asyncio.run(written("parquet", where))
+
+
+def test_a_cut_file_is_told(tmp_path: Path) -> None:
+    """Given a JSON Lines file that somebody cut, opening says so, and goes no further."""
+    where = str(tmp_path / "events.jsonl")
+    asyncio.run(written("jsonl", where))
+    with Path(where).open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(TargetMismatch, match="somebody cut it"):
+        asyncio.run(written("jsonl", where))
+
+
+def test_the_columns_are_those_of_the_event() -> None:
+    """The table has every column of the event's schema, in its order, whatever is added later."""
+    names = list(Columns([TOTAL]).kinds)
+    assert names[3 : 3 + len(EVENT_COLUMNS)] == list(EVENT_COLUMNS)
+    assert names[-1] == TOTAL.name
+    assert replace(Source("a", "b", 1), namespace="c") == Source("c", "b", 1)
