@@ -22,8 +22,9 @@ import duckdb
 from refold.log.event_columns import Kind
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_arrow import table_of
-from refold.projections.sink_note import Note, Source
+from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns
+from refold.projections.store import Identity
 from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
 
 DUCKDB_TYPES: Final = {
@@ -60,7 +61,7 @@ class DuckDbTarget:
     def __init__(
         self,
         path: Path,
-        source: Source,
+        source: Identity,
         columns: Columns,
         patience_s: float = PATIENCE_S,
         pause: Callable[[float], None] = time.sleep,

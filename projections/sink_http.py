@@ -28,8 +28,9 @@ from refold.log.events import PartitionClaimed
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_files import ManifestFile, disk_errors
 from refold.projections.sink_jsonl import json_rows
-from refold.projections.sink_note import Note, Source
+from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns
+from refold.projections.store import Identity
 from refold.projections.target import Step, TargetError, TargetUnavailable
 
 _TIMEOUT_S: Final = 30.0
@@ -77,7 +78,7 @@ class HttpTarget:
         self,
         url: str,
         state: Path,
-        source: Source,
+        source: Identity,
         columns: Columns,
         settings: HttpSettings | None = None,
         pause: Callable[[float], None] = time.sleep,
@@ -137,7 +138,7 @@ class HttpTarget:
         self._saved.close()
 
 
-def cloud_event(source: Source, one: Logged, data: Mapping[str, object]) -> dict[str, object]:
+def cloud_event(source: Identity, one: Logged, data: Mapping[str, object]) -> dict[str, object]:
     """An event with the attributes of CloudEvents.
 
     Args:

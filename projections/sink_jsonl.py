@@ -19,8 +19,9 @@ from refold.log.archive_disk import Disk
 from refold.log.event_columns import Kind
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest, disk_errors
-from refold.projections.sink_note import Note, Source
+from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns, moment
+from refold.projections.store import Identity
 from refold.projections.target import Step, TargetMismatch
 
 
@@ -59,7 +60,7 @@ class JsonLinesTarget:
     """
 
     def __init__(
-        self, path: Path, source: Source, columns: Columns, disk: Disk | None = None
+        self, path: Path, source: Identity, columns: Columns, disk: Disk | None = None
     ) -> None:
         self._path = path
         self._columns = columns

@@ -8,34 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from refold.log.archive import identity_of
 from refold.log.event_columns import Kind
-from refold.log.protocol import Log
+from refold.projections.store import Identity
 from refold.projections.target import TargetMismatch
 
 FORMAT: Final = 1
 
 _AGAIN: Final = "Name another target for this log, or remove this one to write it anew"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The log that a sink's rows come from.
-
-    Args:
-        namespace: Its name.
-        identity: What tells it from others of its name; empty where nothing does.
-        partitions: How many it has.
-    """
-
-    namespace: str
-    identity: str
-    partitions: int
-
-    @staticmethod
-    def of(log: Log) -> "Source":
-        """An open log, as a source."""
-        return Source(log.namespace, identity_of(log), log.partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +26,7 @@ class Note:
         columns: Those of its table.
     """
 
-    source: Source
+    source: Identity
     columns: Mapping[str, Kind]
 
     def to_dict(self) -> dict[str, object]:
@@ -56,7 +35,7 @@ class Note:
         return {
             "format": FORMAT,
             "namespace": of.namespace,
-            "identity": of.identity,
+            "identity": of.log,
             "partitions": of.partitions,
             "columns": dict(self.columns),
         }
@@ -86,7 +65,7 @@ class Note:
                     f"{where} was written by a newer release of refold (format {format_}, and this one knows "
                     f"{FORMAT}): upgrade refold"
                 )
-            found = Source(whole["namespace"], whole["identity"], whole["partitions"])
+            found = Identity(whole["namespace"], whole["identity"], whole["partitions"])
             columns: dict[str, str] = dict(whole["columns"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TargetMismatch(
@@ -106,6 +85,6 @@ class Note:
         return {name: kind for name, kind in self.columns.items() if name not in columns}
 
 
-def _told(source: Source) -> str:
-    identity = f", id {source.identity}" if source.identity else ""
+def _told(source: Identity) -> str:
+    identity = f", id {source.log}" if source.log else ""
     return f"{source.namespace!r} ({source.partitions} partition(s){identity})"

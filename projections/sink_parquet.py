@@ -28,8 +28,9 @@ from refold.log.archive_disk import Disk
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_arrow import schema_of, table_of
 from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest, disk_errors
-from refold.projections.sink_note import Note, Source
+from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns, day_of
+from refold.projections.store import Identity
 from refold.projections.target import Step, TargetMismatch, TargetUnavailable
 
 MERGE: Final = 16
@@ -54,7 +55,7 @@ class ParquetTarget:
     """
 
     def __init__(
-        self, directory: Path, source: Source, columns: Columns, disk: Disk | None = None
+        self, directory: Path, source: Identity, columns: Columns, disk: Disk | None = None
     ) -> None:
         self._directory = directory
         self._columns = columns

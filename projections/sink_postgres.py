@@ -20,8 +20,9 @@ from psycopg import sql
 
 from refold.log.event_columns import Kind
 from refold.projections.feed import Logged, Position
-from refold.projections.sink_note import Note, Source
+from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns, moment
+from refold.projections.store import Identity
 from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
 
 SCHEMA: Final = "refold"
@@ -53,7 +54,7 @@ class PostgresTarget:
     """
 
     def __init__(
-        self, address: str, source: Source, columns: Columns, schema: str = SCHEMA
+        self, address: str, source: Identity, columns: Columns, schema: str = SCHEMA
     ) -> None:
         self._address = address
         self._columns = columns

@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from refold.log.archive import identity_of
 from refold.log.errors import RefoldError
+from refold.log.protocol import Log
 from refold.projections.feed import Logged, Position
 from refold.projections.projection import (
     Projection,
@@ -50,6 +52,11 @@ class Identity:
     namespace: str
     log: str
     partitions: int
+
+    @staticmethod
+    def of(log: Log) -> "Identity":
+        """That of an open log."""
+        return Identity(log.namespace, identity_of(log), log.partitions)
 
 
 class Store(ABC):

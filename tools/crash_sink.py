@@ -27,21 +27,23 @@ from refold.log.urls import open_log
 from refold.projections.feed import Logged, Position, read_batches, start_of
 from refold.projections.sink_duckdb import DuckDbTarget
 from refold.projections.sink_jsonl import JsonLinesTarget
-from refold.projections.sink_note import Source
 from refold.projections.sink_parquet import ParquetTarget
 from refold.projections.sink_postgres import PostgresTarget
 from refold.projections.sink_rows import Columns
+from refold.projections.store import Identity
 from refold.projections.target import Step, Target
 
 BATCH_EVENTS = 25
 WRITES = 3
 """Of one writer, at most: all of them together do not come to the log's end."""
+WHOLE = 1_000
+"""Events in a write of one that is left in peace."""
 LIMIT_S = 240.0
 
-Make = Callable[[str, Source, Columns], Target]
+Make = Callable[[str, Identity, Columns], Target]
 
 
-def postgres_schema(where: str, source: Source, columns: Columns) -> PostgresTarget:
+def postgres_schema(where: str, source: Identity, columns: Columns) -> PostgresTarget:
     """A target in the schema that stands after the # of the address."""
     address, _, schema = where.partition("#")
     return PostgresTarget(address, source, columns, schema)
@@ -107,19 +109,21 @@ def _parts(
         yield logged, position
 
 
-async def _write(kind: str, where: str, url: str, most: int | None = None) -> None:
+async def _write(
+    kind: str, where: str, url: str, batch: int = BATCH_EVENTS, most: int | None = None
+) -> None:
     log = open_log(url)
     await log.open()
-    target = TARGETS[kind](where, Source.of(log), Columns())
+    target = TARGETS[kind](where, Identity.of(log), Columns())
     target.open()
-    await drain(log, target, most=most)
+    await drain(log, target, batch, most=most)
     target.close()
     await log.close()
 
 
 def write_all(kind: str, where: str, url: str) -> None:
     """Write everything that is not there yet."""
-    asyncio.run(_write(kind, where, url))
+    asyncio.run(_write(kind, where, url, WHOLE))
 
 
 def killed(kind: str, where: str, url: str, kills: int, seed: int) -> str:
@@ -167,7 +171,7 @@ def serve(kind: str, where: str, url: str, kills: int, seed: int) -> None:
 
 def _life(kind: str, where: str, url: str) -> int:
     try:
-        asyncio.run(_write(kind, where, url, WRITES))
+        asyncio.run(_write(kind, where, url, most=WRITES))
     except BaseException:  # noqa: BLE001 - the process ends here: its exit code and standard error tell
         traceback.print_exc()
         return 1
@@ -184,7 +188,7 @@ def rows_of(kind: str, where: str) -> bytes:
             query = (
                 f"COPY (SELECT * FROM {schema}.events ORDER BY log_partition, log_offset) TO STDOUT"
             )
-            with psycopg.connect(address) as db, db.cursor() as cursor, cursor.copy(query) as copy:
+            with psycopg.connect(address) as pg, pg.cursor() as cursor, cursor.copy(query) as copy:
                 return b"".join(bytes(piece) for piece in copy)
         case "duckdb":
             with duckdb.connect(where, read_only=True) as db:

@@ -22,15 +22,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A log in a file, longer than the writers come before they are killed."""
 
+    made = f"sqlite:///{tmp_path_factory.mktemp('log')}/log.db?partitions=2"
+
     async def write() -> None:
-        log = open_log(url)
+        log = open_log(made)
         await log.open()
         await write_story(log, WORKFLOWS, STEPS)
         await log.close()
 
-    url = f"sqlite:///{tmp_path_factory.mktemp('log')}/log.db?partitions=2"
     asyncio.run(write())
-    return url
+    return made
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "duckdb", "postgres"])

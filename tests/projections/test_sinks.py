@@ -5,7 +5,6 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,9 +19,9 @@ from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Log
 from refold.projections.feed import Position
-from refold.projections.sink_note import Source
 from refold.projections.sink_parquet import ParquetTarget
 from refold.projections.sink_rows import Columns, PayloadColumn
+from refold.projections.store import Identity
 from refold.projections.target import (
     PositionMoved,
     Step,
@@ -53,7 +52,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def target(kind: str, where: str, log: Log, columns: Columns | None = None) -> Target:
-    return TARGETS[kind](where, Source.of(log), columns or Columns())
+    return TARGETS[kind](where, Identity.of(log), columns or Columns())
 
 
 async def story(partitions: int = 2, namespace: str = "shop") -> tuple[MemoryLog, list[str]]:
@@ -101,7 +100,7 @@ def table(kind: str, where: str) -> list[dict[str, Any]]:
         case _:
             address, _, schema = where.partition("#")
             with psycopg.connect(address, row_factory=psycopg.rows.dict_row) as pg:
-                rows = pg.execute(f"SELECT * FROM {schema}.events").fetchall()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+                rows = pg.execute(f"SELECT * FROM {schema}.events").fetchall()
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
@@ -228,7 +227,7 @@ def change_note(kind: str, where: str, old: str, new: str) -> None:
             address, _, schema = where.partition("#")
             with psycopg.connect(address) as pg:
                 pg.execute(
-                    f"UPDATE {schema}.refold_sink SET note = replace(note, %s, %s)",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+                    f"UPDATE {schema}.refold_sink SET note = replace(note, %s, %s)",
                     [old, new],
                 )
         case _:
@@ -447,7 +446,7 @@ def test_compaction_leaves_one_file_a_day(tmp_path: Path) -> None:
 
     async def scenario() -> bytes:
         log, _ = await story(partitions=1)
-        sink = ParquetTarget(Path(where), Source.of(log), Columns())
+        sink = ParquetTarget(Path(where), Identity.of(log), Columns())
         sink.open()
         await drain(log, sink, 20)
         before = rows_of("parquet", where)
@@ -484,4 +483,3 @@ def test_the_columns_are_those_of_the_event() -> None:
     names = list(Columns([TOTAL]).kinds)
     assert names[3 : 3 + len(EVENT_COLUMNS)] == list(EVENT_COLUMNS)
     assert names[-1] == TOTAL.name
-    assert replace(Source("a", "b", 1), namespace="c") == Source("c", "b", 1)
