@@ -8,8 +8,8 @@ from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
 from refold.engine.fold import evolve
-from refold.engine.recovery import recover
-from refold.engine.state import Ended, PartitionState, Status
+from refold.engine.recovery import checkpoint_at, recover
+from refold.engine.state import Closed, Ended, PartitionState, Status, WorkflowState
 from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
 from refold.log.accepted import Accepted
 from refold.log.attributes import Tag, decode_attributes
@@ -27,7 +27,7 @@ from refold.log.events import (
 )
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
-from refold.log.trimmed import ARCHIVE_ADVICE
+from refold.log.trimmed import ARCHIVE_ADVICE, trimmed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -68,7 +68,7 @@ class WorkflowInfo:
 
 
 async def accepted_events(
-    log: Log, partition: int, workflow_id: str, start: Beginning
+    log: Log, partition: int, workflow_id: str, start: Beginning, stop: int | None = None
 ) -> AsyncIterator[Event | Unreadable]:
     """The events of one stream that count, in order: zombies' are left out by the same rule as in the fold.
 
@@ -77,17 +77,20 @@ async def accepted_events(
         partition: Where the stream is.
         workflow_id: The stream.
         start: From where the partition can be read.
+        stop: The offset to stop before; the end as of now where not given.
     """
     accepted = Accepted(start.claim)
-    async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, stop, key=workflow_id):
         for record in batch:
             event = accepted.take(record)
             if isinstance(event, Unreadable) or (event is not None and event.position is not None):
                 yield event
 
 
-async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
-    """All events of a run, in order.
+async def read_history(
+    log: Log, workflow_id: str, stop: int | None = None
+) -> list[Event | Unreadable]:
+    """All events of a run, in order; as of an offset of its partition where `stop` is given (without that one).
 
     Raises:
         WorkflowNotFound: No run has that id.
@@ -95,7 +98,9 @@ async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
     """
     partition = partition_of(workflow_id, log.partitions)
     start = await beginning(log, partition)
-    events = [event async for event in accepted_events(log, partition, workflow_id, start)]
+    events = [event async for event in accepted_events(log, partition, workflow_id, start, stop)]
+    if not events and stop is not None:
+        raise not_found(log, workflow_id, start)
     if not events:
         raise await missing(log, workflow_id, start)
     if start.offset > 0 and not isinstance(events[0], WorkflowStarted | Unreadable):
@@ -103,24 +108,31 @@ async def read_history(log: Log, workflow_id: str) -> list[Event | Unreadable]:
     return events
 
 
-async def read_status(log: Log, workflow_id: str) -> WorkflowInfo:
-    """How one run stands.
+async def read_status(log: Log, workflow_id: str, stop: int | None = None) -> WorkflowInfo:
+    """How one run stands, or stood before the offset `stop` of its partition.
 
     Raises:
         WorkflowNotFound: No run has that id.
     """
     partition = partition_of(workflow_id, log.partitions)
-    for info in _infos(await read_partition(log, partition, workflow_id, remembers=True)):
-        if info.workflow_id == workflow_id:  # of a trimmed log, all runs are known at once
-            return info
+    state = await read_partition(log, partition, workflow_id, stop, remembers=True)
+    info = info_of(state, workflow_id)
+    if info is not None:
+        return info
     raise not_found(log, workflow_id, await beginning(log, partition))
 
 
-async def read_all(log: Log) -> list[WorkflowInfo]:
-    """How every run stands, the latest started first. Folds the whole log."""
+async def read_all(log: Log, stops: Mapping[int, int] | None = None) -> list[WorkflowInfo]:
+    """How every run stands, the latest started first. Folds the whole log.
+
+    Args:
+        log: An open log.
+        stops: As of when: for each partition the offset to stop before (`engine/moments.py`); now where not given.
+    """
     infos: list[WorkflowInfo] = []
     for partition in range(log.partitions):
-        infos.extend(_infos(await read_partition(log, partition, remembers=True)))
+        stop = None if stops is None else stops[partition]
+        infos.extend(infos_of(await read_partition(log, partition, stop=stop, remembers=True)))
     infos.sort(key=lambda info: info.started_at, reverse=True)
     return infos
 
@@ -154,18 +166,40 @@ async def fold_range(  # noqa: PLR0917 - a range of a partition
 
 
 async def read_partition(
-    log: Log, partition: int, workflow_id: str | None = None, *, remembers: bool = False
+    log: Log,
+    partition: int,
+    workflow_id: str | None = None,
+    stop: int | None = None,
+    *,
+    remembers: bool = False,
 ) -> PartitionState:
-    """The fold of a partition as of now, or of one stream in it where `workflow_id` is given.
+    """The fold of a partition as of now or as of an offset, or of one stream in it where `workflow_id` is given.
 
-    With `remembers`, it also holds the runs that owners have forgotten.
+    Args:
+        log: An open log.
+        partition: Which of its partitions.
+        workflow_id: Fold this stream alone, and the partition's own events.
+        stop: As of before this offset; as of now where not given.
+        remembers: Keep the runs that owners have forgotten as well.
+
+    Raises:
+        LogTrimmed: What came before `stop` was trimmed.
+        LogError: The log can't be read.
     """
-    if (await log.bounds(Channel.EVENTS, partition)).start > 0:
+    start = (await log.bounds(Channel.EVENTS, partition)).start
+    if start > 0 and stop is not None:
+        if stop <= start:
+            raise trimmed(log.namespace, Channel.EVENTS, partition, stop, start)
+        state = await checkpoint_at(log, partition, start)
+        state.remembers = remembers
+        await fold_range(log, partition, state, start + 1, stop)
+        return state
+    if start > 0:
         recovered = await recover(log, partition)
         await recovered.go_on(log, partition)
         return recovered.state
     state = PartitionState(remembers=remembers)
-    await fold_range(log, partition, state, 0, workflow_id=workflow_id)
+    await fold_range(log, partition, state, 0, stop, workflow_id)
     return state
 
 
@@ -261,47 +295,55 @@ def trimmed_away(told: str, start: Beginning) -> LogTrimmed:
     )
 
 
-def _infos(state: PartitionState) -> list[WorkflowInfo]:
-    infos: list[WorkflowInfo] = []
-    for workflow_id, run in state.open.items():
-        started = run.started
-        reason = None
-        if run.status is Status.PARKED:
-            reason = why_parked(workflow_id, run.parked, run.broken)
-        infos.append(
-            WorkflowInfo(
-                workflow_id,
-                started.workflow if started is not None else "?",
-                run.status,
-                utc(run.first_started_at),
-                utc(run.updated_at),
-                run.position,
-                reason,
-                version=started.version if started is not None else 1,
-                code_version=started.code_version if started is not None else None,
-                attributes=decode_attributes(run.attributes),
-                parent_id=started.parent_id if started is not None else None,
-                deadline=utc(started.due_at)
-                if started is not None and started.due_at is not None
-                else None,
-                patches=frozenset(run.exchange.patches),
-            )
-        )
-    for workflow_id, closed in state.closed.items():
-        infos.append(
-            WorkflowInfo(
-                workflow_id,
-                closed.workflow,
-                closed.status,
-                utc(closed.started_at),
-                utc(closed.ended_at),
-                closed.position,
-                version=closed.version,
-                attributes=decode_attributes(closed.attributes or {}),
-                parent_id=closed.parent_id,
-            )
-        )
-    return infos
+def infos_of(state: PartitionState) -> list[WorkflowInfo]:
+    """How every run of a partition stands."""
+    open_ = [_open_info(workflow_id, run) for workflow_id, run in state.open.items()]
+    return [*open_, *(_closed_info(id_, closed) for id_, closed in state.closed.items())]
+
+
+def info_of(state: PartitionState, workflow_id: str) -> WorkflowInfo | None:
+    """How one run of a partition stands; None where there is none."""
+    run, closed = state.open.get(workflow_id), state.closed.get(workflow_id)
+    if run is not None:
+        return _open_info(workflow_id, run)
+    return None if closed is None else _closed_info(workflow_id, closed)
+
+
+def _open_info(workflow_id: str, run: WorkflowState) -> WorkflowInfo:
+    started = run.started
+    reason = None
+    if run.status is Status.PARKED:
+        reason = why_parked(workflow_id, run.parked, run.broken)
+    due_at = started.due_at if started is not None else None
+    return WorkflowInfo(
+        workflow_id,
+        started.workflow if started is not None else "?",
+        run.status,
+        utc(run.first_started_at),
+        utc(run.updated_at),
+        run.position,
+        reason,
+        version=started.version if started is not None else 1,
+        code_version=started.code_version if started is not None else None,
+        attributes=decode_attributes(run.attributes),
+        parent_id=started.parent_id if started is not None else None,
+        deadline=utc(due_at) if due_at is not None else None,
+        patches=frozenset(run.exchange.patches),
+    )
+
+
+def _closed_info(workflow_id: str, closed: Closed) -> WorkflowInfo:
+    return WorkflowInfo(
+        workflow_id,
+        closed.workflow,
+        closed.status,
+        utc(closed.started_at),
+        utc(closed.ended_at),
+        closed.position,
+        version=closed.version,
+        attributes=decode_attributes(closed.attributes or {}),
+        parent_id=closed.parent_id,
+    )
 
 
 def utc(microseconds: int) -> datetime:

@@ -4,6 +4,7 @@
     worker                      cli_worker.py, worker_service.py, metrics.py
     list                        cli_list.py; its filter, and that of bulk orders: cli_filter.py
     show, history               cli_read.py, timeline.py, timeline_view.py
+    diff                        cli_diff.py; moments of the past, as for --at: cli_moments.py
     tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
     debug                       cli_debug.py
@@ -35,6 +36,7 @@ from refold.services.cli_blobs import blobs, gc
 from refold.services.cli_blobs import check as check_blobs
 from refold.services.cli_check import check
 from refold.services.cli_debug import debug_run
+from refold.services.cli_diff import diff
 from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
 from refold.services.cli_migrate import migrate
@@ -141,13 +143,28 @@ _add(
     "refold list --status failed --workflow checkout --since 2h",
     "refold list --attribute customer=acme --limit 0 --json",
 )
-_add(show, "show", _READ, "refold show order-42", "refold show order-42 --results --all")
+_add(
+    show,
+    "show",
+    _READ,
+    "refold show order-42",
+    "refold show order-42 --results --all",
+    "refold show order-42 --at 2026-12-01T09:00Z",
+)
 _add(
     history,
     "history",
     _READ,
     "refold history order-42",
     "refold history order-42 --json | jq 'select(.kind == \"step.failed\")'",
+)
+_add(
+    diff,
+    "diff",
+    _READ,
+    "refold diff --from 1d",
+    "refold diff --from 2026-12-01T00:00Z --to 2026-12-02T00:00Z --json",
+    "refold diff order-42 --from 7 --to 12",
 )
 _add(
     tail_log,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json as json_text
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refold.engine.moments import AtOffset, AtTime, stops_at, time_of
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.selection import Runs
 from refold.engine.state import Status
@@ -18,6 +20,7 @@ from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.urls import with_archive
 from refold.services.cli_filter import ListWords, filtered
+from refold.services.cli_moments import AtMoment, read_moment_at
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import ago, iso, microseconds, span
@@ -43,19 +46,25 @@ def list_runs(
     limit: Annotated[
         int, typer.Option("--limit", min=0, help="The latest so many; 0 for all.")
     ] = DEFAULT_LIMIT,
+    at: AtMoment = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:
-    """List the runs in the log, the latest first.
+    """List the runs in the log, the latest first, as they stand now or stood at a time.
 
     All that is asked for must hold: `--status failed --workflow checkout` are the checkouts that failed. Versions,
     parents, attributes and reasons have a column where a run on the list has them.
     """
     with reported(debug):
         now = wall_clock()
-        infos = find_runs(with_archive(url, archive), where.runs(now))
+        if at is None:
+            infos = find_runs(with_archive(url, archive), where.runs(now))
+        else:  # "ago" and "so far" count from then
+            infos, now = _runs_at(
+                with_archive(url, archive), where.runs(now), read_moment_at(at, now)
+            )
         shown = infos[:limit] if limit else infos
         if json:
             for info in shown:
@@ -69,6 +78,8 @@ def list_runs(
         if len(infos) > len(shown):
             more = f"{len(infos) - len(shown):,} more: --limit 0 shows all"
             to_reader().print(Text(more, style="dim"))
+        if at is not None:
+            to_reader().print(Text(counts_line(infos), style="dim"))
 
 
 def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
@@ -83,6 +94,24 @@ def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
             return where.among(await read_all(log))
 
     return asyncio.run(find())
+
+
+def _runs_at(url: str, where: Runs, moment: AtTime | AtOffset) -> tuple[list[WorkflowInfo], int]:
+    """The same as of a moment, and its time in microseconds since 1970-01-01 UTC."""
+
+    async def find() -> tuple[list[WorkflowInfo], int]:
+        async with opened(shared_log_at(url, may_make=False)) as log:
+            infos = await read_all(log, await stops_at(log, moment))
+            return where.among(infos), await time_of(log, moment)
+
+    return asyncio.run(find())
+
+
+def counts_line(infos: Sequence[WorkflowInfo]) -> str:
+    """How many runs there are, in all and by status: `7 runs: 5 completed, 2 failed`."""
+    counts = Counter(info.status.value for info in infos)
+    said = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    return f"{len(infos):,} {'run' if len(infos) == 1 else 'runs'}: {said}"
 
 
 def print_runs(console: Console, infos: Sequence[WorkflowInfo], now: int) -> None:

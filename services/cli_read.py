@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refold.engine.moments import AtTime, Moment, stop_at
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_history, read_status
 from refold.engine.state import Status
@@ -16,10 +17,11 @@ from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
 from refold.log.urls import with_archive
 from refold.services.cli_list import Json
+from refold.services.cli_moments import At, read_at
 from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
-from refold.services.spans import moment
+from refold.services.spans import microseconds, moment
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline import timeline_of
 from refold.services.timeline_json import event_json, timeline_json
@@ -28,7 +30,7 @@ from refold.services.timeline_view import View, draw
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 
 
-def show(
+def show(  # noqa: PLR0913 - each an option of the command
     id: RunId,
     *,
     all_rows: Annotated[
@@ -37,30 +39,40 @@ def show(
     results: Annotated[
         bool, typer.Option("--results", help="With what each step returned.")
     ] = False,
+    at: At = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:
-    """Show one run as a timeline: steps with their attempts, timers, and how it stands.
+    """Show one run as a timeline: steps with their attempts, timers, and how it stands, or stood at a time.
 
     Bars share one scale from the run's start to its last event: solid while an attempt was under way, dotted while
     the next one was waited for. A step appears with its first outcome: the log does not record its beginning.
     """
     with reported(debug):
         check_id(id)
-        info, history = asyncio.run(_read_one(with_archive(url, archive), id))
+        now = wall_clock()
+        moment_ = None if at is None else read_at(at, now)
+        info, history = asyncio.run(_read_one(with_archive(url, archive), id, moment_))
         timeline = timeline_of(id, history)
         if json:
             print_json(timeline_json(timeline, info.status.value, info.reason))
             return
         console = to_reader()
-        view = View(wall_clock(), console.width, show_all=all_rows, results=results)
+        if moment_ is not None:  # "so far" counts up to then
+            now = moment_.time if isinstance(moment_, AtTime) else microseconds(info.updated_at)
+        view = View(now, console.width, show_all=all_rows, results=results)
         console.print(draw(timeline, info.status.value, info.reason, view))
 
 
-async def _read_one(url: str, id_: str) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
+async def _read_one(
+    url: str, id_: str, moment_: Moment | None
+) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
     async with opened(shared_log_at(url, may_make=False)) as log:
+        if moment_ is not None:
+            stop = await stop_at(log, id_, moment_)
+            return await read_status(log, id_, stop), await read_history(log, id_, stop)
         info, events = await read_status(log, id_), await read_history(log, id_)
         while info.status is not Status.RUNNING and info.events not in _lengths(events):
             # It went on between the two readings: what is said of it must be of one moment.
@@ -91,7 +103,7 @@ def history(
             for event in events:
                 print_json(event_json(event))
             return
-        _print_events(to_reader(), events)
+        print_events(to_reader(), events)
 
 
 async def _read_history(url: str, id_: str) -> list[Event | Unreadable]:
@@ -99,7 +111,8 @@ async def _read_history(url: str, id_: str) -> list[Event | Unreadable]:
         return await read_history(log, id_)
 
 
-def _print_events(console: Console, events: Sequence[Event | Unreadable]) -> None:
+def print_events(console: Console, events: Sequence[Event | Unreadable]) -> None:
+    """A table of one run's events, at least one."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
     table.add_column(
         "#", justify="right", style="dim", no_wrap=True, min_width=len(str(len(events)))

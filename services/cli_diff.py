@@ -1,0 +1,217 @@
+"""`refold diff`: what changed between two moments of the log."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refold.engine.changes import Changes, RunChange, read_changes
+from refold.engine.moments import AtPosition, Moment, stop_at, stops_at
+from refold.engine.names import check_id
+from refold.engine.state import Status
+from refold.engine.worker import wall_clock
+from refold.log.errors import UsageError
+from refold.log.partitioner import partition_of
+from refold.log.protocol import Log
+from refold.log.urls import with_archive
+from refold.services.cli_list import Json, run_json
+from refold.services.cli_moments import read_at, read_moment_at
+from refold.services.cli_read import print_events
+from refold.services.exits import reported
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.spans import moment
+from refold.services.terminal import one_line, print_json, printable, to_reader
+from refold.services.timeline_json import event_json
+from refold.services.timeline_milestones import told
+from refold.services.timeline_view import STATUS_STYLES
+
+DEFAULT_LIMIT = 30
+"""Rows of each table: with all tables, two screens or three."""
+
+_OUTCOMES = ("step.completed", "step.failed", "step.attempt_failed")
+
+
+def diff(  # noqa: PLR0913 - each an option of the command
+    id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="What concerns this run alone.", show_default=False),
+    ] = None,
+    *,
+    first: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="WHEN",
+            help="The earlier moment: a time (2h is two hours ago), PARTITION:OFFSET, or of one run a position.",
+        ),
+    ],
+    last: Annotated[
+        str, typer.Option("--to", metavar="WHEN", help="The later one; now where not given.")
+    ] = "now",
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Rows of each table; 0 for all.")
+    ] = DEFAULT_LIMIT,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    archive: Archive = None,
+    debug: Debug = False,
+) -> None:
+    """Show what changed between two moments: how runs stood and stand, what steps came to, who did what.
+
+    The log is folded up to the later moment; of one run, its own events alone.
+    """
+    with reported(debug):
+        now = wall_clock()
+        if id is not None:
+            check_id(id)
+            between = read_at(first, now, "--from"), read_at(last, now, "--to")
+        else:
+            between = read_moment_at(first, now, "--from"), read_moment_at(last, now, "--to")
+        changes = asyncio.run(_read(with_archive(url, archive), id, between))
+        if json:
+            print_json(changes_json(changes))
+            return
+        _print(to_reader(), changes, limit)
+
+
+async def _read(url: str, id_: str | None, between: tuple[Moment, Moment]) -> Changes:
+    async with opened(shared_log_at(url, may_make=False)) as log:
+        first, last = [await _stops(log, id_, moment_) for moment_ in between]
+        late = [p for p, stop in first.items() if stop > last[p]]
+        if late:
+            raise UsageError(
+                f"--from is after --to: of partition {late[0]} it means offset {first[late[0]]}, and --to means "
+                f"{last[late[0]]}. Give the earlier moment first"
+            )
+        return await read_changes(log, first, last, id_)
+
+
+async def _stops(log: Log, id_: str | None, moment_: Moment) -> Mapping[int, int]:
+    if id_ is None:
+        assert not isinstance(moment_, AtPosition), "of all runs, nothing reads one"
+        return await stops_at(log, moment_)
+    return {partition_of(id_, log.partitions): await stop_at(log, id_, moment_)}
+
+
+def changes_json(changes: Changes) -> dict[str, object]:
+    """The object of `refold diff --json`."""
+    return {
+        "before": dict(changes.before),
+        "after": dict(changes.after),
+        "events": dict(changes.events),
+        "runs": [
+            {
+                "before": None if run.before is None else run_json(run.before),
+                "after": run_json(run.after),
+            }
+            for run in changes.runs
+        ],
+        "steps": [
+            {**step._asdict(), **{kind: counts[kind] for kind in _OUTCOMES}}
+            for step, counts in sorted(changes.steps.items())
+        ],
+        "orders": [event_json(order) for order in changes.orders],
+        "history": [event_json(event) for event in changes.history],
+    }
+
+
+def _print(console: Console, changes: Changes, limit: int) -> None:
+    if not changes.events:
+        console.print(Text("nothing was recorded in between", style="dim"))
+        return
+    console.print(_counts(changes.before, changes.after))
+    runs = [run for run in changes.runs if _changed(run)]
+    _titled(console, _run_table(runs[: limit or None]), len(runs), limit, "RUNS THAT CHANGED")
+    _titled(console, _step_table(changes, limit), len(changes.steps), limit, "STEPS")
+    _titled(console, _order_table(changes, limit), len(changes.orders), limit, "WHO DID WHAT")
+    if changes.history:
+        console.print()
+        print_events(console, changes.history)
+    total = sum(changes.events.values())
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in changes.events.most_common(4))
+    console.print(
+        Text(f"\n{total:,} events: {kinds}{', ...' if len(changes.events) > 4 else ''}", "dim")
+    )
+
+
+def _titled(console: Console, table: Table, rows: int, limit: int, title: str) -> None:
+    if not rows:
+        return
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)
+    if limit and rows > limit:
+        console.print(Text(f"{rows - limit:,} more: --limit 0 shows all", style="dim"))
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        if column in right:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def _counts(before: Counter[str], after: Counter[str]) -> Table:
+    table = _table("RUNS", "BEFORE", "AFTER", "CHANGE", right=("BEFORE", "AFTER", "CHANGE"))
+    for status in Status:
+        was, is_ = before[status.value], after[status.value]
+        if was or is_:
+            change = Text(f"{is_ - was:+,}" if is_ != was else "", style="bold")
+            name = Text(status.value, style=STATUS_STYLES[status.value])
+            table.add_row(name, f"{was:,}", f"{is_:,}", change)
+    return table
+
+
+def _changed(run: RunChange) -> bool:
+    return run.before is None or run.before != run.after
+
+
+def _run_table(runs: list[RunChange]) -> Table:
+    table = _table("ID", "WORKFLOW", "WAS", "IS", "EVENTS", "REASON", right=("EVENTS",))
+    for before, after in runs:
+        was = "" if before is None else before.status.value
+        table.add_row(
+            Text(printable(after.workflow_id), style="bold"),
+            Text(printable(after.workflow)),
+            Text(was or "not there", style=STATUS_STYLES.get(was, "dim")),
+            Text(after.status.value, style=STATUS_STYLES[after.status.value]),
+            Text(f"+{after.events - (0 if before is None else before.events):,}"),
+            Text(one_line(after.reason or "", 60), style="dim"),
+        )
+    return table
+
+
+def _step_table(changes: Changes, limit: int) -> Table:
+    numbers = ("COMPLETED", "FAILED", "ATTEMPTS FAILED")
+    table = _table("WORKFLOW", "VERSION", "STEP", *numbers, right=("VERSION", *numbers))
+    for step, counts in sorted(changes.steps.items())[: limit or None]:
+        done, failed, attempts = (counts[kind] for kind in _OUTCOMES)
+        table.add_row(
+            Text(printable(step.workflow)),
+            str(step.version),
+            Text(printable(step.name), style="bold"),
+            f"{done:,}",
+            Text(f"{failed:,}" if failed else "", style="red"),
+            Text(f"{attempts:,}" if attempts else "", style="yellow"),
+        )
+    return table
+
+
+def _order_table(changes: Changes, limit: int) -> Table:
+    table = _table("WHEN (UTC)", "ID", "WHAT", "BY WHOM AND WHY")
+    for order in changes.orders[: limit or None]:
+        milestone = told(order, order.position or 0)
+        table.add_row(
+            f"{moment(order.recorded_at):%Y-%m-%d %H:%M:%S}",
+            Text(printable(order.workflow_id or ""), style="bold"),
+            Text(milestone.what),
+            Text(one_line(milestone.text, 100)),
+        )
+    return table
