@@ -10,7 +10,7 @@ from refold.engine.effects import Lookup
 from refold.engine.fold import evolve
 from refold.engine.recovery import checkpoint_at, recover
 from refold.engine.state import Closed, Ended, PartitionState, Status, WorkflowState
-from refold.engine.watchers import ended_reply, no_value_reply, value_reply, why_parked
+from refold.engine.watchers import ended_reply, no_value_reply, reason_of, value_reply, why_parked
 from refold.log.accepted import Accepted
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.chain_walk import Beginning, beginning
@@ -313,7 +313,7 @@ def _open_info(workflow_id: str, run: WorkflowState) -> WorkflowInfo:
     started = run.started
     reason = None
     if run.status is Status.PARKED:
-        reason = why_parked(workflow_id, run.parked, run.broken)
+        reason = why_parked(workflow_id, reason_of(run.parked), run.broken)
     due_at = started.due_at if started is not None else None
     return WorkflowInfo(
         workflow_id,

@@ -207,20 +207,30 @@ def parked_reply(workflow_id: str, state: WorkflowState, command_id: str = "") -
         workflow_id=workflow_id,
         status="parked",
         error_type="refold.log.errors:WorkflowParked",
-        error_message=why_parked(workflow_id, state.parked, state.broken),
+        error_message=why_parked(workflow_id, reason_of(state.parked), state.broken),
     )
 
 
-def why_parked(workflow_id: str, parked: WorkflowParked | None, broken: str | None) -> str:
-    """Why a run waits for a person, and what that person can do."""
+def reason_of(parked: WorkflowParked | None) -> str | None:
+    """What was recorded of why a run is parked."""
+    return None if parked is None else parked.error_message
+
+
+def why_parked(workflow_id: str, reason: str | None, broken: str | None) -> str:
+    """Why a run waits for a person, and what that person can do.
+
+    Args:
+        workflow_id: The run.
+        reason: What was recorded of it.
+        broken: Why its history can't be followed; None where it can.
+    """
     if broken is not None:
         return (
             f"workflow {workflow_id!r} is parked, its history can't be followed: {broken}. "
             f"Look at it with `refold history {workflow_id}`; a newer release may be able to read it"
         )
-    reason = parked.error_message if parked is not None else "no reason was recorded"
     return (
-        f"workflow {workflow_id!r} is parked: {reason}. "
+        f"workflow {workflow_id!r} is parked: {reason or 'no reason was recorded'}. "
         f"Fix the cause, deploy, then `refold resume {workflow_id}`"
     )
 

@@ -1,0 +1,122 @@
+"""Which runs are meant, as conditions on the tables of the workflows read model."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from refold.log.attributes import Tag, encode_attributes
+from refold.log.errors import PayloadError, UsageError
+from refold.projections.projection import Dialect, Value
+from refold.projections.workflows_rows import VALUE_START_CHARS
+
+MIN_SEARCH_CHARS: Final = 3
+"""What the search index is made of: shorter texts are looked for in every error there is."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """The runs for which everything holds that is given.
+
+    Args:
+        status: How they stand: one of these.
+        workflow: Name of their workflow.
+        version: Version of their code.
+        parent_id: The workflow that started them as children.
+        attributes: Tags that they have, with these values.
+        error: A text that stands in the error with which they ended, or in the reason why they are parked.
+        started_after: They were started then or later; with a time zone.
+        started_before: They were started before that; with a time zone.
+
+    Raises:
+        UsageError: A tag can't be one, or a time has no zone.
+    """
+
+    status: Collection[str] | None = None
+    workflow: str | None = None
+    version: int | None = None
+    parent_id: str | None = None
+    attributes: Mapping[str, Tag] = field(default_factory=dict[str, Tag])
+    error: str | None = None
+    started_after: datetime | None = None
+    started_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            encode_attributes(self.attributes)
+        except PayloadError as error:
+            raise UsageError(f"no run can be found by these attributes: {error}") from error
+        for time in (self.started_after, self.started_before):
+            if time is not None and time.utcoffset() is None:
+                raise UsageError(f"{time.isoformat()} has no time zone: give it one")
+
+    @property
+    def is_tallied(self) -> bool:
+        """Whether `tallies` knows how many these are."""
+        return self.parent_id is None and not self.attributes and self.error is None
+
+
+ALL: Final = RunFilter()
+
+
+def conditions(where: RunFilter, dialect: Dialect) -> tuple[list[str], list[Value]]:
+    """Conditions on `runs`, and their parameters."""
+    clauses, parameters = tally_conditions(where)
+    clauses = [f"runs.{clause}" for clause in clauses]
+    for sign, time in ((">=", where.started_after), ("<", where.started_before)):
+        if time is not None:
+            clauses.append(f"runs.started_at {sign} ?")
+            parameters.append(microseconds(time))
+    if where.parent_id is not None:
+        clauses.append("runs.parent_id = ?")
+        parameters.append(where.parent_id)
+    for name, value in encode_attributes(where.attributes).items():
+        clauses.append(
+            "runs.workflow_id IN (SELECT workflow_id FROM attributes"
+            " WHERE name = ? AND value_start = ? AND value = ?)"
+        )
+        parameters.extend((name, value[:VALUE_START_CHARS], value))
+    if where.error is not None:
+        _add_search(where.error, dialect, clauses, parameters)
+    return clauses, parameters
+
+
+def _add_search(text: str, dialect: Dialect, clauses: list[str], parameters: list[Value]) -> None:
+    if dialect == "postgresql":
+        clauses.append("runs.error LIKE ?")
+        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        parameters.append(f"%{escaped}%")
+        return
+    if len(text) >= MIN_SEARCH_CHARS:
+        clauses.append("runs.row_id IN (SELECT rowid FROM run_errors WHERE run_errors MATCH ?)")
+        parameters.append('"{}"'.format(text.replace('"', '""')))
+    clauses.append("instr(runs.error, ?) > 0")
+    parameters.append(text)
+
+
+def tally_conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
+    """Conditions on what `tallies` and `runs` both have, and their parameters."""
+    clauses: list[str] = []
+    parameters: list[Value] = []
+    if where.status is not None:
+        statuses = sorted(where.status)
+        clauses.append(f"status IN ({', '.join('?' * len(statuses)) or 'NULL'})")
+        parameters.extend(statuses)
+    if where.workflow is not None:
+        clauses.append("workflow = ?")
+        parameters.append(where.workflow)
+    if where.version is not None:
+        clauses.append("version = ?")
+        parameters.append(where.version)
+    return clauses, parameters
+
+
+def microseconds(time: datetime) -> int:
+    """A time as it stands in the tables."""
+    return (time - EPOCH) // timedelta(microseconds=1)
+
+
+def and_(clauses: Sequence[str]) -> str:
+    """The WHERE of a query, where there is a condition."""
+    return f" WHERE {' AND '.join(clauses)}" if clauses else ""

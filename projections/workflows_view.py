@@ -1,0 +1,337 @@
+"""Reading the workflows read model: which runs, in which order, a page at a time; how many; grouped.
+
+    with open_view("sqlite:///orders.db.views") as view:
+        page = view.runs(RunFilter(status={"failed"}, error="timed out"), limit=20)
+        while page.next is not None:
+            page = view.runs(RunFilter(status={"failed"}, error="timed out"), limit=20, after=page.next)
+        view.group("workflow", RunFilter(status={"failed"}))
+
+Pages are found by key and not counted off: the hundredth costs what the first does, and runs that are added meanwhile
+shift nothing. Counts of what `tallies` knows (status, workflow, version, time of start) add up hours, and look at runs
+only in the hours that the times cut in two.
+"""
+
+import json
+import sqlite3
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from refold.log.attributes import Tag, decode_attributes, encode_attributes
+from refold.log.errors import UsageError
+from refold.projections.feed import Position
+from refold.projections.places import sqlite_directory
+from refold.projections.projection import Dialect, Value
+from refold.projections.sqlite_store import ViewFiles, open_for_reading
+from refold.projections.store import written
+from refold.projections.target import TargetMismatch, TargetUnavailable
+from refold.projections.workflows import Run, Workflows
+from refold.projections.workflows_filter import (
+    ALL,
+    EPOCH,
+    MIN_SEARCH_CHARS,
+    RunFilter,
+    and_,
+    conditions,
+)
+from refold.projections.workflows_rows import HOUR_US, VALUE_START_CHARS
+from refold.projections.workflows_tables import RUN_COLUMNS
+from refold.projections.workflows_tallies import Query, Tallies
+
+RunOrder = Literal["started", "updated", "id"]
+RunGroup = Literal["status", "workflow", "version", "day", "error_type"]
+
+FEW: Final = 20_000
+"""So many runs are sorted in less time than it takes to walk past a million others in their order."""
+_ORDERS: Final[Mapping[RunOrder, str]] = {
+    "started": "started_at",
+    "updated": "updated_at",
+    "id": "workflow_id",
+}
+_DAY_US: Final = 24 * HOUR_US
+_GROUPS: Final[Mapping[RunGroup, str]] = {
+    "status": "status",
+    "workflow": "workflow",
+    "version": "version",
+    "day": f"started_at / {_DAY_US}",
+    "error_type": "error_type",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """How a run stands: a row of `runs`, with times as times.
+
+    Args:
+        workflow_id: Its id.
+        workflow: Name of its workflow; "?" where its first event can't be read.
+        version: Version of its code.
+        status: `running`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
+        started_at: When it was started.
+        updated_at: When its last event was recorded.
+        ended_at: When it ended; None where it has not.
+        events: Number of events in its stream.
+        code_version: Hash of its code; None where it has ended, or is not known.
+        parent_id: The workflow that started it as a child.
+        source_id: The workflow that it is a fork of.
+        deadline: When it is cancelled; None for never, or where it has ended.
+        error_type: Type of the error with which it ended, or code of the reason why it is parked.
+        error: That error, or that reason.
+        broken: Whether its history can't be followed; `error` says why.
+        attributes: Its tags.
+        patches: Changes of code whose new path it takes; empty where it has ended.
+    """
+
+    workflow_id: str
+    workflow: str
+    version: int
+    status: str
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+    events: int
+    code_version: str | None
+    parent_id: str | None
+    source_id: str | None
+    deadline: datetime | None
+    error_type: str | None
+    error: str | None
+    broken: bool
+    attributes: Mapping[str, Tag]
+    patches: frozenset[str]
+
+
+class RunPage(NamedTuple):
+    """Some runs, and what to give as `after` for those that follow; None where none do."""
+
+    runs: Sequence[RunRow]
+    next: str | None
+
+
+class WorkflowsView:
+    """The read model, open for reading. Made by `open_view`; belongs to the thread that opened it.
+
+    Args:
+        query: Carries out a query, with `?` for parameters.
+        dialect: Whose SQL it takes.
+    """
+
+    def __init__(self, query: Query, dialect: Dialect) -> None:
+        self._query = query
+        self._dialect: Dialect = dialect
+        self._tallies = Tallies(query)
+
+    @property
+    def log(self) -> str:
+        """What tells the log that it is of from others (`log/archive.py`, `identity_of`), or its name."""
+        ((log,),) = self._query("SELECT log FROM refold_projection", ())
+        return str(log)
+
+    def positions(self) -> Mapping[int, Position]:
+        """How far each partition is in it."""
+        query = "SELECT partition, next_offset, claim FROM refold_positions"
+        return written(self._query(query, ()))
+
+    def get(self, workflow_id: str) -> RunRow | None:
+        """One run; None where there is none of that id."""
+        query = f"SELECT {_COLUMNS} FROM runs WHERE workflow_id = ?"  # noqa: S608 - names of our own
+        rows = self._query(query, (workflow_id,))
+        return _row(rows[0]) if rows else None
+
+    def runs(
+        self,
+        where: RunFilter = ALL,
+        *,
+        order: RunOrder = "started",
+        descending: bool = True,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> RunPage:
+        """A page of runs.
+
+        Args:
+            where: Which.
+            order: By time of start, by time of the last event, or by id.
+            descending: The latest, or the last of the alphabet, first.
+            limit: How many at most, from 1 on.
+            after: Where the page before ended: its `next`.
+
+        Raises:
+            UsageError: `after` is no page's `next`.
+        """
+        column = _ORDERS[order]
+        clauses, parameters = conditions(where, self._dialect)
+        direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
+        if after is not None:
+            value, workflow_id = _place(after, order)
+            clauses.append(f"(runs.{column}, runs.workflow_id) {beyond} (?, ?)")
+            parameters.extend((value, workflow_id))
+        # A + keeps SQLite, which does not know how many there are, from walking past all others in their order.
+        few = self._dialect == "sqlite" and self._are_few(where)
+        plus = "+" if few else ""
+        rows = self._query(
+            f"SELECT {_COLUMNS} FROM runs{and_(clauses)} "  # noqa: S608 - our own, with marks for what is asked
+            f"ORDER BY {plus}runs.{column} {direction}, {plus}runs.workflow_id {direction} LIMIT ?",
+            [*parameters, limit + 1],
+        )
+        runs = [_row(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return RunPage(runs, None)
+        last = dict(zip(RUN_COLUMNS, rows[limit - 1], strict=True))
+        return RunPage(runs, json.dumps([last[column], last["workflow_id"]]))
+
+    def count(self, where: RunFilter = ALL) -> int:
+        """How many runs."""
+        if where.is_tallied:
+            return sum(self._tallies.counts("1", where).values())
+        clauses, parameters = conditions(where, self._dialect)
+        ((count,),) = self._query(f"SELECT count(*) FROM runs{and_(clauses)}", parameters)  # noqa: S608 - as above
+        return int(count)
+
+    def group(
+        self,
+        by: RunGroup,
+        where: RunFilter = ALL,
+    ) -> Mapping[str, int]:
+        """How many runs there are of each status, workflow, version, day (UTC) of start or type of error.
+
+        Returns:
+            The counts, the greatest first; of days, the latest first. Days as in "2026-11-22".
+        """
+        column = _GROUPS[by]
+        if where.is_tallied and by != "error_type":
+            counts = self._tallies.counts(column, where)
+        else:
+            clauses, parameters = conditions(where, self._dialect)
+            if by == "error_type":
+                clauses.append("runs.error_type IS NOT NULL")
+            rows = self._query(
+                f"SELECT {column}, count(*) FROM runs{and_(clauses)} GROUP BY 1",  # noqa: S608 - as above
+                parameters,
+            )
+            counts = dict(rows)
+        if by == "day":
+            days = sorted(counts, reverse=True)
+            return {str((EPOCH + timedelta(days=day)).date()): counts[day] for day in days}
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+        return {str(key): count for key, count in ordered}
+
+    def _are_few(self, where: RunFilter) -> bool:
+        if where.error is not None:
+            return len(where.error) >= MIN_SEARCH_CHARS
+        if where.attributes:
+            return self._tagged(where) <= FEW
+        if where.parent_id is not None:
+            return True
+        asked = where.status is not None or where.workflow is not None or where.version is not None
+        return asked and sum(self._tallies.counts("1", where, hours_only=True).values()) <= FEW
+
+    def _tagged(self, where: RunFilter) -> int:
+        """How many runs have the rarest of the tags; no need to count beyond a few."""
+        some = "SELECT 1 FROM attributes WHERE name = ? AND value_start = ? LIMIT ?"
+        counts = [
+            self._query(
+                f"SELECT count(*) FROM ({some}) AS some",  # noqa: S608 - as above
+                (name, value[:VALUE_START_CHARS], FEW + 1),
+            )
+            for name, value in encode_attributes(where.attributes).items()
+        ]
+        return min(int(count) for ((count,),) in counts)
+
+
+@contextmanager
+def open_view(
+    place: str | Path, *, namespace: str | None = None, schema: str | None = None
+) -> Generator[WorkflowsView, None, None]:
+    """The read model at a place, open inside the block.
+
+    Args:
+        place: The directory of SQLite files, its URL (sqlite:///orders.db.views), or a postgresql:// URL.
+        namespace: In PostgreSQL: the namespace whose read model it is.
+        schema: In PostgreSQL: the schema, where it is not named after the namespace.
+
+    Raises:
+        TargetUnavailable: There is none, or it can't be reached.
+        TargetMismatch: It is of a version that this release can't read.
+        UsageError: It is no such place, or neither namespace nor schema are named.
+    """
+    if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
+        # Imported when asked for: it needs a package that others can do without.
+        from refold.projections.postgres_reading import reading  # noqa: PLC0415
+
+        with reading(place, Workflows.name, namespace=namespace, schema=schema) as query:
+            yield _checked(WorkflowsView(query, "postgresql"))
+        return
+    link = ViewFiles(sqlite_directory(place), Workflows.name).link
+    try:
+        connection = open_for_reading(link)
+    except (sqlite3.Error, OSError) as error:
+        raise TargetUnavailable(
+            f"there is no read model in {link.parent} ({error}): `refold project` makes it"
+        ) from error
+    with closing(connection):
+
+        def query(text: str, parameters: Sequence[Value]) -> Sequence[tuple[Any, ...]]:
+            try:
+                return connection.execute(text, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise TargetUnavailable(f"{link} can't be read: {error}") from error
+
+        yield _checked(WorkflowsView(query, "sqlite"))
+
+
+def _checked(view: WorkflowsView) -> WorkflowsView:
+    ((version,),) = view._query("SELECT version FROM refold_projection", ())
+    if version != Workflows.version:
+        raise TargetMismatch(
+            f"the workflows read model has version {version}, and this release reads version {Workflows.version}: run "
+            "`refold project` of this release"
+        )
+    return view
+
+
+_COLUMNS: Final = ", ".join(f"runs.{column}" for column in RUN_COLUMNS)
+
+
+def _place(after: str, order: RunOrder) -> tuple[Value, str]:
+    try:
+        value, workflow_id = json.loads(after)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{after!r} is not where a page ended: give its `next`") from error
+    if not isinstance(workflow_id, str) or isinstance(value, str) != (order == "id"):
+        raise UsageError(f"{after!r} is not where a page in this order ended: give its `next`")
+    return value, workflow_id
+
+
+def _utc(microseconds: int) -> datetime:
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def _utc_or_none(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _utc(microseconds)
+
+
+def _row(values: Sequence[Any]) -> RunRow:
+    run = Run(*values)
+    return RunRow(
+        workflow_id=run.workflow_id,
+        workflow=run.workflow,
+        version=run.version,
+        status=run.status,
+        started_at=_utc(run.started_at),
+        updated_at=_utc(run.updated_at),
+        ended_at=_utc_or_none(run.ended_at),
+        events=run.events,
+        code_version=run.code_version,
+        parent_id=run.parent_id,
+        source_id=run.source_id,
+        deadline=_utc_or_none(run.due_at),
+        error_type=run.error_type,
+        error=run.error,
+        broken=bool(run.broken),
+        attributes=decode_attributes(json.loads(run.attributes)),
+        patches=frozenset(json.loads(run.patches)),
+    )
