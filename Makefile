@@ -3,6 +3,7 @@
 #   PYTHON=python3.13 VENV=.venv-3.13 make test    another interpreter, in an environment of its own
 #   KAFKA_BOOTSTRAP=host:9092 make test            a broker that is already running
 #   PYTEST_ARGS="-k codec -x" make test            what pytest is told besides
+#   JOBS=1 make test                               the tests in one process, not several side by side
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -14,6 +15,10 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# More than cores: many tests wait for brokers, timeouts and other processes. A file's tests stay in one process, and
+# those that take long begin (tests/conftest.py).
+JOBS ?= 4
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The first interpreter that is new enough, not the first that is called python3.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -49,10 +54,10 @@ setup: $(VENV)/.installed-dev ## Make .venv with everything that development nee
 test: lint types imports pytest ## Lint, types, import contracts and all tests, on a real Kafka broker too
 
 quick: setup ## The tests that need neither a broker nor patience
-	$(BIN)/pytest -m "not slow and not kafka" $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow and not kafka" $(PYTEST_ARGS)
 
 pytest: setup
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lint: setup ## ruff, checks and format
 	$(BIN)/ruff check .

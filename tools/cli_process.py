@@ -13,12 +13,14 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import cli_nursery
 
 PATIENCE_S = 60.0
 """Far above what anything takes on a busy machine: only a hang gets there."""
@@ -40,36 +42,18 @@ class CommandLine:
         self, *words: str, code: int = 0, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end, and check the exit code."""
-        done = subprocess.run(
-            self._command(words),
-            cwd=self.directory,
-            env=self._environment(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        with tempfile.TemporaryFile("w+") as given:
+            given.write(stdin or "")
+            given.seek(0)
+            process = cli_nursery.begin(words, self.directory, self._environment(), given.fileno())
+        done = process.completed(words, PATIENCE_S)
         said = f"refold {' '.join(words)}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == code, f"exit code {done.returncode}, not {code}: {said}"
         return done
 
     def begin(self, *words: str) -> Running:
         """Start in the background."""
-        return Running(
-            subprocess.Popen(
-                self._command(words),
-                cwd=self.directory,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-
-    def _command(self, words: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "refold", *words]
+        return Running(cli_nursery.begin(words, self.directory, self._environment()))
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "REFOLD_URL": self.url, "COLUMNS": "100", "NO_COLOR": "1"}
@@ -78,7 +62,7 @@ class CommandLine:
 class Running:
     """A process in the background. What it says on standard error is kept, line by line."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | cli_nursery.Forked) -> None:
         self.process = process
         self._lines: list[str] = []
         self._changed = threading.Condition()
