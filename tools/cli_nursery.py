@@ -138,11 +138,11 @@ def serve(descriptor: int) -> None:
     children: dict[int, int] = {}  # pid -> where its exit code is told
     with socket.socket(fileno=descriptor) as requests:
         while True:
-            ready, _, _ = select.select([requests, woken], [], [])
+            ready, _, _ = select.select([requests.fileno(), woken], [], [])
             if woken in ready:
                 os.read(woken, 4096)
                 _bury(children)
-            if requests not in ready:
+            if requests.fileno() not in ready:
                 continue
             message, given, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 4)
             if not message:
@@ -178,9 +178,9 @@ def _run(request: Mapping[str, Any], given: Sequence[int]) -> None:
     for stream in given:
         os.close(stream)
     # Anew: the nursery's own know where its streams stood.
-    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
