@@ -43,11 +43,11 @@ from refold.engine.operations import (
 )
 from refold.engine.payload import PayloadType
 from refold.engine.scope import ContinueAsNew
-from refold.log.blobs import PREFIX
+from refold.log.envelope import ELSEWHERE
+from refold.log.envelope import PREFIX as ENCLOSED
 from refold.log.errors import (
-    BlobCorrupt,
-    BlobMissing,
-    BlobsUnavailable,
+    PayloadsUnavailable,
+    PayloadUnreadable,
     RefoldError,
     StepError,
     WorkflowCancelled,
@@ -238,7 +238,7 @@ class BaseRun:
             payload = self._blobs.read(
                 payload, f"question on {name!r} to workflow {self._workflow_id!r}"
             )
-        except (BlobMissing, BlobCorrupt, BlobsUnavailable) as error:
+        except (PayloadUnreadable, PayloadsUnavailable) as error:
             return str(error)
         if self._guard is not None:
             arm(self._guard)
@@ -395,8 +395,8 @@ class BaseRun:
         if isinstance(outcome, StepFailed):
             return FailedStep(rebuild(self._failure(outcome)))
         if isinstance(outcome, DeliveryRefused):
-            refusal = Failure(outcome.error_type, outcome.error_message, None, None)
-            return FailedStep(rebuild(refusal))
+            refused = self._note(outcome.error_message, f"refusal of operation {outcome.step}")
+            return FailedStep(rebuild(Failure(outcome.error_type, refused, None, None)))
         return None
 
     def _child_result(self, end: ChildEnd, result_type: PayloadType[Any]) -> object:
@@ -412,25 +412,39 @@ class BaseRun:
         return FailedStep(error)
 
     def _failure(self, outcome: StepFailed | ChildFailed) -> Failure:
-        payload = outcome.payload
+        payload, stack = outcome.payload, outcome.error_stack
+        what = f"error of operation {outcome.step} '{outcome.name}'"
         if payload is not None:
-            payload = self._text(payload, f"error of operation {outcome.step} '{outcome.name}'")
-        return Failure(outcome.error_type, outcome.error_message, outcome.error_stack, payload)
+            payload = self._text(payload, what)
+        if stack is not None:
+            stack = self._note(stack, what)
+        return Failure(outcome.error_type, self._note(outcome.error_message, what), stack, payload)
+
+    def _note(self, text: str, what: str) -> str:
+        """A recorded message for a person, with what is encrypted in it; as of `_text` where that can't be had."""
+        if ENCLOSED not in text:
+            return text
+        try:
+            with unguarded():
+                return self._blobs.read_note(text, f"{what} of workflow {self._workflow_id!r}")
+        except (PayloadUnreadable, PayloadsUnavailable) as error:
+            self._end(Blocked(error))
+            return text
 
     def _text(self, payload: str, what: str) -> str | None:
         """The JSON of a recorded payload; None where it can't be had, which ends the run as blocked."""
-        if payload[:5] != PREFIX:
+        if payload[:1] not in ELSEWHERE:
             return payload
         try:
             with unguarded():
                 return self._blobs.read(payload, f"{what} of workflow {self._workflow_id!r}")
-        except (BlobMissing, BlobCorrupt, BlobsUnavailable) as error:
+        except (PayloadUnreadable, PayloadsUnavailable) as error:
             self._end(Blocked(error))
             return None
 
     def _with_text(self, message: Message) -> Message | None:
         """A message with the JSON of its payload; None as of `_text`."""
-        if message.payload[:5] != PREFIX:
+        if message.payload[:1] not in ELSEWHERE:
             return message
         text = self._text(message.payload, f"message {message.message_id!r} on {message.name!r}")
         return None if text is None else replace(message, payload=text)

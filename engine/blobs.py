@@ -16,9 +16,21 @@ from typing import Any, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from refold.engine.payload import MAX_PAYLOAD_BYTES
-from refold.log.blobs import BLOB, PREFIX, BlobStore, Reference, fetch, reference_in, reference_to
+from refold.engine.privacy import Privacy
+from refold.log.blobs import (
+    BLOB,
+    PREFIX,
+    BlobStore,
+    Reference,
+    blobs_of,
+    fetch,
+    reference_in,
+    reference_to,
+)
 from refold.log.commands import AskWorkflow, Command, Reply, SendMessage, StartWorkflow
-from refold.log.errors import BlobMissing, BlobsUnavailable, UsageError
+from refold.log.envelope import ELSEWHERE, ENCRYPTED, envelope_in, is_protected
+from refold.log.envelope import PREFIX as ENCLOSED
+from refold.log.errors import BlobMissing, BlobsUnavailable, KeyMissing, UsageError
 from refold.log.events import (
     JSON,
     AskAnswered,
@@ -40,6 +52,9 @@ from refold.log.events import (
     WorkflowReopened,
     WorkflowStarted,
 )
+from refold.log.key_urls import open_keys
+from refold.log.keys import KeyProvider, PayloadKeys, keys_of
+from refold.log.protocol import Log
 
 DEFAULT_THRESHOLD_BYTES: Final = 256_000
 """Above this a payload goes to the store: the fold of an open workflow, and Kafka's brokers, rather have it small."""
@@ -48,6 +63,8 @@ MAX_BLOB_BYTES: Final = 64_000_000
 second for so much."""
 CACHE_BYTES: Final = 64_000_000
 """Payloads read or written lately that are kept in memory."""
+ENVELOPE_BYTES: Final = 200
+"""Of an envelope beside its text, at most."""
 MAX_BACKOFF_S: Final = 10.0
 """Longest wait between two tries to write to a store that can't be reached."""
 
@@ -82,11 +99,17 @@ logger = logging.getLogger("refold.blobs")
 class Blob:
     """A large payload that is to be written before the record that names it."""
 
-    __slots__ = ("__weakref__", "data", "reference")
+    __slots__ = ("__weakref__", "data", "head", "reference")
 
-    def __init__(self, reference: Reference, data: bytes) -> None:
+    def __init__(self, reference: Reference, data: bytes, head: str = "") -> None:
         self.reference = reference
         self.data = data
+        self.head = head  # of an envelope: it stays in the record, and its body alone is the blob
+
+    @property
+    def text(self) -> str:
+        """What stands in the record."""
+        return self.head + self.reference.text
 
 
 Lift = Callable[[str], Blob | None]
@@ -114,16 +137,21 @@ def lifted(event: E, lift: Lift) -> tuple[E, Blob | None]:
     payload: str | None = carrier.payload
     if payload is None:
         return event, None
-    blob = None
-    if payload[:5] != PREFIX:
-        blob = lift(payload)
-        if blob is None and carrier.encoding != BLOB:
-            return event, None
-    elif carrier.encoding == BLOB:
+    blob = lift(payload) if payload[:5] != PREFIX else None
+    text = payload if blob is None else blob.text
+    encoding = encoding_of(text)
+    if blob is None and (carrier.encoding or JSON) == encoding:
         return event, None
-    text = payload if blob is None else blob.reference.text
-    encoding = BLOB if text[:5] == PREFIX else JSON
     return cast(E, replace(carrier, payload=text, encoding=encoding)), blob
+
+
+def encoding_of(payload: str) -> str:
+    """What the field `encoding` says of a payload."""
+    if payload[:1] not in ELSEWHERE or payload[:1] == " ":
+        return JSON
+    if payload[:5] == PREFIX:
+        return BLOB
+    return ENCRYPTED if payload[:4] == ENCLOSED else JSON
 
 
 class Blobs:
@@ -132,8 +160,10 @@ class Blobs:
     Args:
         store: The store; None for none: all payloads stay in the records.
         threshold_bytes: Payloads above this, in bytes of UTF-8, go to the store.
-        max_payload_bytes: Largest payload of all; 64 MB where not given, 900,000 bytes without a store.
-        cache_bytes: Payloads read or written lately that are kept in memory.
+        max_payload_bytes: Largest payload of all; 64 MB where not given, 900,000 bytes without a store, and a third
+            less where it is encrypted.
+        cache_bytes: Payloads read or written lately that are kept in memory, as the store has them.
+        privacy: With what payloads are encrypted; None for none.
 
     Raises:
         UsageError: A limit can't be.
@@ -146,6 +176,7 @@ class Blobs:
         threshold_bytes: int = DEFAULT_THRESHOLD_BYTES,
         max_payload_bytes: int | None = None,
         cache_bytes: int = CACHE_BYTES,
+        privacy: Privacy | None = None,
     ) -> None:
         if not 0 < threshold_bytes <= MAX_PAYLOAD_BYTES:
             raise UsageError(
@@ -153,7 +184,8 @@ class Blobs:
                 "which is what a record can hold"
             )
         self.store = store
-        largest = MAX_PAYLOAD_BYTES if store is None else MAX_BLOB_BYTES
+        self.privacy = privacy
+        largest = self.fitting(MAX_PAYLOAD_BYTES) if store is None else MAX_BLOB_BYTES
         self.max_payload_bytes = largest if max_payload_bytes is None else max_payload_bytes
         self._threshold_bytes = threshold_bytes
         self._cache_bytes = cache_bytes
@@ -162,6 +194,41 @@ class Blobs:
         self._cache: OrderedDict[str, str] = OrderedDict()
         self._cached_bytes = 0
 
+    @classmethod
+    def of(
+        cls,
+        log: Log,
+        keys: str | KeyProvider | PayloadKeys | None = None,
+        *,
+        threshold_bytes: int = DEFAULT_THRESHOLD_BYTES,
+        max_payload_bytes: int | None = None,
+    ) -> "Blobs":
+        """What a log's payloads are read and written with.
+
+        Args:
+            log: The log, with the store and the keys that it comes with.
+            keys: In place of its keys.
+            threshold_bytes: As of the class.
+            max_payload_bytes: As of the class.
+        """
+        given = keys_of(log)
+        if isinstance(keys, PayloadKeys):
+            given = keys
+        elif keys is not None:
+            given = open_keys(keys) if isinstance(keys, str) else PayloadKeys(keys)
+        return cls(
+            blobs_of(log),
+            threshold_bytes=threshold_bytes,
+            max_payload_bytes=max_payload_bytes,
+            privacy=None if given is None else Privacy(given),
+        )
+
+    def fitting(self, record_bytes: int) -> int:
+        """The largest payload that takes no more than so many bytes of a record."""
+        if self.privacy is None:
+            return record_bytes
+        return max(1, record_bytes * 3 // 4 - ENVELOPE_BYTES)  # base64
+
     def lift(self, payload: str) -> Blob | None:
         """The blob that a payload is to be kept as; None where it stays in its record."""
         limit = self._threshold_bytes
@@ -169,20 +236,22 @@ class Blobs:
             return None
         if payload.isascii() and len(payload) <= limit:
             return None
-        data = payload.encode()
+        envelope = envelope_in(payload)
+        head = "" if envelope is None else envelope.header
+        data = payload[len(head) :].encode()
         if len(data) <= limit or reference_in(payload) is not None:
             return None
         reference = reference_to(data)
         with self._mutex:
             blob = self._unwritten.get(reference.text)
             if blob is None:  # else one for both: it is found for as long as either needs it
-                blob = self._unwritten[reference.text] = Blob(reference, data)
+                blob = self._unwritten[reference.text] = Blob(reference, data, head)
         return blob
 
     # Out of the store -------------------------------------------------------------------------------------
 
     def read(self, payload: str, what: str) -> str:
-        """The JSON of a payload: its own text, or what the store has under the reference that it is.
+        """The JSON of a payload: its own text, what the store has under the reference that it is, or what is encrypted.
 
         Args:
             payload: As it stands in a record.
@@ -192,7 +261,34 @@ class Blobs:
             BlobMissing: The blob is not in the store, or there is no store.
             BlobCorrupt: The store has something else under its name.
             BlobsUnavailable: The store can't be read now.
+            PayloadErased, KeyMissing, EnvelopeCorrupt, KeysUnavailable: As `Privacy.reveal`.
         """
+        if payload[:1] not in ELSEWHERE:
+            return payload
+        text = self._fetched(payload, what)
+        envelope = envelope_in(text)
+        if envelope is not None and envelope.body[:5] == PREFIX:
+            text = envelope.header + self._fetched(envelope.body, what)
+        if not is_protected(text):
+            return text
+        return self._keys(what).reveal(text, what)
+
+    def read_note(self, text: str, what: str) -> str:
+        """A message for a person, with what is encrypted in it. Raises as `read`."""
+        if ENCLOSED not in text:
+            return text
+        return self._keys(what).reveal_within(text, what)
+
+    def _keys(self, what: str) -> Privacy:
+        if self.privacy is None:
+            raise KeyMissing(
+                f"the {what} is encrypted, and no keys are given here: give those that it was encrypted with, by "
+                "keys= in the log's URL or the variable REFOLD_KEYS"
+            )
+        return self.privacy
+
+    def _fetched(self, payload: str, what: str) -> str:
+        """A payload as it was before it was put into the store."""
         reference = reference_in(payload)
         if reference is None:
             return payload
@@ -210,17 +306,23 @@ class Blobs:
 
     async def read_async(self, payload: str, what: str) -> str:
         """`read`, with the store read in a thread."""
-        if payload[:5] != PREFIX:
+        if payload[:1] not in ELSEWHERE:
             return payload
         return await asyncio.to_thread(self.read, payload, what)
 
     async def read_reply(self, reply: Reply) -> Reply:
-        """A reply with the JSON of its payload. Raises as `read`."""
-        payload = reply.payload
-        if payload is None or payload[:5] != PREFIX:
-            return reply
+        """A reply with the JSON of its payload, and what is encrypted of its error. Raises as `read`."""
+        payload, message, stack = reply.payload, reply.error_message, reply.error_stack
         what = f"payload of the reply '{reply.status}' of workflow {reply.workflow_id!r}"
-        return replace(reply, payload=await self.read_async(payload, what))
+        if message is not None and ENCLOSED in message:
+            message = await asyncio.to_thread(self.read_note, message, what)
+        if stack is not None and ENCLOSED in stack:
+            stack = await asyncio.to_thread(self.read_note, stack, what)
+        if payload is not None and payload[:1] in ELSEWHERE:
+            payload = await self.read_async(payload, what)
+        if payload is reply.payload and message is reply.error_message:
+            return reply
+        return replace(reply, payload=payload, error_message=message, error_stack=stack)
 
     def _at_hand(self, payload: str) -> str | None:
         with self._mutex:
@@ -275,27 +377,29 @@ class Blobs:
         self._keep(blob.reference.text, blob.data.decode())
 
     async def put_payloads(self, command: Command) -> Command:
-        """A command as it is sent, with its large payloads durable in the store.
+        """A command as it is sent, encrypted where that is wanted, with its large payloads durable in the store.
 
         Raises:
-            BlobsUnavailable: The store can't be written now. Nothing was sent.
+            BlobsUnavailable, KeysUnavailable: A store can't be written now. Nothing was sent.
         """
+        if self.privacy is not None:
+            command = await asyncio.to_thread(self.privacy.protect_command, command)
         match command:
             case StartWorkflow():
                 payload = await self.put_payload(command.payload)
                 message = command.message
                 if message is not None:
                     message = await self.put_payload(message)
-                if payload is command.payload and message is command.message:
+                encoding = encoding_of(payload)
+                if message is command.message and encoding == command.encoding:
                     return command
-                return replace(
-                    command, payload=payload, encoding=_encoding(payload), message=message
-                )
+                return replace(command, payload=payload, encoding=encoding, message=message)
             case SendMessage() | AskWorkflow():
                 payload = await self.put_payload(command.payload)
-                if payload is command.payload:
+                encoding = encoding_of(payload)
+                if encoding == command.encoding:
                     return command
-                return replace(command, payload=payload, encoding=BLOB)
+                return replace(command, payload=payload, encoding=encoding)
             case _:
                 return command
 
@@ -309,11 +413,7 @@ class Blobs:
         if blob is None:
             return payload
         await self.put(blob)
-        return blob.reference.text
-
-
-def _encoding(payload: str) -> str:
-    return BLOB if payload[:5] == PREFIX else JSON
+        return blob.text
 
 
 IN_RECORDS: Final = Blobs()

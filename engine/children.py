@@ -20,7 +20,7 @@ from refold.engine.names import check_id
 from refold.engine.operations import CancelRequest, ChildRequest, DurableScope, MakeCall
 from refold.engine.payload import PayloadType, check_size
 from refold.engine.scope import async_scope, microseconds_of, sync_scope
-from refold.log.attributes import Tag, encode_attributes
+from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 from refold.log.errors import UsageError
 from refold.log.events import OnParentEnd
 
@@ -402,6 +402,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
         raise UsageError(
             f"on_parent_end={on_parent_end!r} is none of {', '.join(map(repr, get_args(OnParentEnd)))}"
         )
+    refuse_reserved(attributes or ())
     return _Plan(
         parent_id=scope.workflow_id,
         id=id,

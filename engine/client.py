@@ -36,8 +36,9 @@ from refold.log.commands import (
     WatchValue,
     WatchWorkflow,
 )
-from refold.log.errors import EngineClosed, LogError, RefoldError, ResultTimeout
+from refold.log.errors import EngineClosed, LogError, RefoldError, ResultTimeout, UsageError
 from refold.log.events import Unreadable
+from refold.log.keys import KEY_TAG
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
@@ -84,7 +85,7 @@ class Client:
         self.client_id = f"client-{uuid.uuid4().hex[:16]}"
         self.clock = clock
         self._ask_again_s = ask_again_s
-        self._requested_by = requested_by or _user()
+        self.requested_by = requested_by or _user()
         self._asked: dict[str, Question] = {}  # by command id
         self._questions = 0
         self._round: asyncio.TimerHandle | None = None
@@ -136,7 +137,7 @@ class Client:
             "workflow_id": workflow_id,
             "reply_to": self.client_id,
             "requested_at": self.clock(),
-            "requested_by": self._requested_by,
+            "requested_by": self.requested_by,
         }
 
     # Asking -----------------------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ class Client:
         version: int | None = None,
         due_at: int | None = None,
         message: tuple[str, str] | None = None,
+        subject: str | None = None,
     ) -> Outcome:
         """Ask for a run and, with `confirm`, wait until it is accepted.
 
@@ -166,14 +168,18 @@ class Client:
             version: Version of its code; None for the newest that the worker has.
             due_at: Deadline, microseconds since 1970-01-01 UTC.
             message: Topic and JSON of a message that goes with it.
+            subject: With whose keys its payloads are encrypted; None for none, or for keys of its own.
 
         Raises:
+            UsageError: There is a subject, and no keys are given here.
+            KeysUnavailable: The key store can't be reached now. Nothing was sent.
             WorkflowConflict: The id belongs to a run with another workflow or input.
             UnknownWorkflow: The worker has no such workflow.
             ResultTimeout: No worker answered in time. The command is durable: the run will start.
             LogError: The command could not be written.
         """
         topic, text = message or (None, None)
+        attributes = await self._with_key(workflow_id, subject, attributes)
         command = StartWorkflow(
             **self.envelope(workflow_id),
             workflow=workflow,
@@ -199,6 +205,21 @@ class Client:
             outcome.forget()  # a run that was there before is not watched by a start that was refused
             raise
         return outcome
+
+    async def _with_key(
+        self, workflow_id: str, subject: str | None, attributes: dict[str, str] | None
+    ) -> dict[str, str] | None:
+        """The tags of a run that is about to be started, with that of its keys."""
+        privacy = self.blobs.privacy
+        if privacy is None:
+            if subject is not None:
+                raise UsageError(
+                    f"workflow {workflow_id!r} can't be started for a subject, no keys are given here: give them by "
+                    "keys=, in the log's URL, or by the variable REFOLD_KEYS. Nothing was sent"
+                )
+            return attributes
+        ring = await asyncio.to_thread(privacy.started_with, workflow_id, subject)
+        return attributes if ring is None else {**(attributes or {}), KEY_TAG: ring}
 
     async def ask(self, command: Command, timeout_s: float | None) -> Reply:
         """Send a command and wait for what it comes to.
@@ -234,9 +255,10 @@ class Client:
             question.reply.cancel()
             for timer in timers:
                 timer.cancel()
+        reply = await self.blobs.read_reply(reply)
         if reply.status == "refused":
             raise_refusal(reply)
-        return await self.blobs.read_reply(reply)
+        return reply
 
     async def wait(self, outcome: Outcome, timeout_s: float | None) -> Reply:
         """Wait for a run's end.

@@ -19,6 +19,7 @@ class Launch(NamedTuple):
         call: What to call, and how.
         first_started_at: Start of the step's first attempt, microseconds since 1970-01-01 UTC; None when this
             is the first: `total_timeout_s` counts from it.
+        key: Names the keys with which what is told of it is encrypted; None where it is not.
     """
 
     workflow_id: str
@@ -27,6 +28,7 @@ class Launch(NamedTuple):
     attempt: int
     call: StepCall
     first_started_at: int | None
+    key: str | None = None
 
 
 class Answer(NamedTuple):

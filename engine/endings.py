@@ -22,7 +22,14 @@ from refold.engine.operations import (
 from refold.engine.payload import check_size
 from refold.engine.residents import Residents
 from refold.engine.watchers import Watchers, ended_reply, parked_reply
-from refold.log.errors import BlobsUnavailable, PayloadError, PayloadTooLarge, UnknownWorkflow
+from refold.log.errors import (
+    PayloadErased,
+    PayloadError,
+    PayloadsUnavailable,
+    PayloadTooLarge,
+    PayloadUnreadable,
+    UnknownWorkflow,
+)
 from refold.log.events import (
     WorkflowCancelled,
     WorkflowCompleted,
@@ -89,10 +96,11 @@ class Endings:
                 self.diverged(active, ending, now)
             case Stuck():
                 self.park(active, "stuck", ending.message, None, now)
-            case Blocked(BlobsUnavailable() as error):
-                raise error  # nothing is wrong with the run: the partition is begun again until the store is back
             case Blocked():
-                self.park(active, "payload", str(ending.error), None, now)
+                if isinstance(ending.error, PayloadsUnavailable):
+                    # Nothing is wrong with the run: the partition is begun again until the store is back.
+                    raise ending.error
+                self.unreadable(active, ending.error, now)
 
     def _return(self, active: Active, ending: Returned, now: int) -> None:
         try:
@@ -181,6 +189,11 @@ class Endings:
             f"and the code asks for {ending.found}{where} ({ending.cause})"
         )
         self.park(active, "diverged", message, asdict(ending), now)
+
+    def unreadable(self, active: Active, error: PayloadUnreadable, now: int) -> None:
+        """Park a run whose code needs a payload that can't be read here, or that was erased."""
+        reason = "erased" if isinstance(error, PayloadErased) else "payload"
+        self.park(active, reason, str(error), None, now)
 
     def park(
         self, active: Active, name: str, message: str, detail: dict[str, object] | None, now: int

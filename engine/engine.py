@@ -20,6 +20,7 @@ from refold.engine.bulk import BulkOrders
 from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.client import Client
 from refold.engine.definitions import Catalogue, Workflow
+from refold.engine.erasing import Erased, erase
 from refold.engine.guard import GuardMode
 from refold.engine.handle import Handle
 from refold.engine.names import check_id
@@ -35,10 +36,10 @@ from refold.engine.starts import Starts
 from refold.engine.stats import Stats, Tally, stats_of
 from refold.engine.thread_slots import ThreadSlots
 from refold.engine.worker import Worker, WorkerSettings, wall_clock
-from refold.log.blobs import blobs_of
 from refold.log.commands import Reply
 from refold.log.errors import LogError, UsageError
 from refold.log.events import Event, Unreadable
+from refold.log.keys import KeyProvider, PayloadKeys
 from refold.log.protocol import Log
 from refold.log.urls import open_log
 
@@ -73,6 +74,8 @@ class Engine(Starts, BulkOrders):
             that it has declared for them, at most `threads` at once. Goes with `worker=False` as well.
         pool_lease_s: How long a pool's worker may go on with a step of this worker's runs without a word, in seconds,
             before the step is given to another; 4 at least. And twice the time between two offers of `pools`.
+        keys: With what payloads are encrypted (docs/privacy.md), in place of what the log's URL or `REFOLD_KEYS`
+            names: a URL, a key provider, or `PayloadKeys` to say what is encrypted.
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
     Raises:
@@ -99,13 +102,15 @@ class Engine(Starts, BulkOrders):
         checkpoints: CheckpointSettings | None = None,
         pools: Iterable[str] = (),
         pool_lease_s: float = DEFAULT_LEASE_S,
+        keys: str | KeyProvider | PayloadKeys | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._log = open_log(url) if isinstance(url, str) else url
         catalogue = Catalogue.declared() if workflows is None else Catalogue.of(workflows)
         self._workflows = catalogue
-        self._blobs = Blobs(
-            blobs_of(self._log),
+        self._blobs = Blobs.of(
+            self._log,
+            keys,
             threshold_bytes=blob_threshold_bytes,
             max_payload_bytes=max_payload_bytes,
         )
@@ -317,6 +322,45 @@ class Engine(Starts, BulkOrders):
     async def resume_async(self, id: str, *, reason: str | None = None) -> None:
         """`resume` for async code."""
         await self._bridge.run(self._access.operator.resume(id, reason))
+
+    def erase(
+        self,
+        subject: str | None = None,
+        *,
+        workflow_id: str | None = None,
+        why: str,
+        force: bool = False,
+    ) -> Erased:
+        """Destroy a subject's keys, for ever: what its runs have recorded can't be read any more, by anybody.
+
+        Args:
+            subject: As the runs were started with.
+            workflow_id: In place of a subject, a run that has keys of its own.
+            why: Why, for the audit.
+            force: Also where some of its runs have not ended: they are parked, and can't go on.
+
+        Raises:
+            CommandRefused: There are no such keys, or runs are open. Nothing was destroyed.
+            UsageError: No keys are given here, or these can't be destroyed one by one.
+            KeysUnavailable: The key store can't be reached now.
+        """
+        erased = self.erase_async(subject, workflow_id=workflow_id, why=why, force=force)
+        return self._bridge.wait(erased, "erase_async()")
+
+    async def erase_async(
+        self,
+        subject: str | None = None,
+        *,
+        workflow_id: str | None = None,
+        why: str,
+        force: bool = False,
+    ) -> Erased:
+        """`erase` for async code."""
+        timeout_s = self._access.timeout_s
+        erased = erase(
+            self._client, subject, workflow_id, why=why, force=force, timeout_s=timeout_s
+        )
+        return await self._bridge.run(erased)
 
     def stats(self) -> Stats:
         """What this process's worker has to do and has done, in numbers; counted now, in a pass over its open runs.

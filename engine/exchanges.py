@@ -88,6 +88,7 @@ class Exchanges:
         if question not in exchange.seen:
             reason = self._open.refusal(active, command.name, command.payload, now)
             if reason is not None:
+                reason = self._open.note(active, reason)
                 refused = AskRefused(
                     f"workflow {workflow_id!r} refuses the question on {command.name!r}: {reason}"
                 )

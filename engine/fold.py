@@ -87,6 +87,7 @@ from refold.log.events import (
     StepCompleted,
     StepFailed,
     StreamWritten,
+    SubjectErased,
     TimerFired,
     TimerStarted,
     Unreadable,
@@ -180,7 +181,7 @@ def _own_event(state: PartitionState, event: Event, offset: int) -> None:
                 }
             case CheckpointBegun() | PartitionMigrated():
                 _forget(state, event)
-            case CheckpointPart() | CheckpointCompleted():
+            case CheckpointPart() | CheckpointCompleted() | SubjectErased():
                 pass
             case _:
                 raise LogCorrupt(

@@ -13,12 +13,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from refold.engine.active import Items
 from refold.engine.blobs import IN_RECORDS, Blob, Blobs
 from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
 from refold.engine.failures import Failure
+from refold.engine.privacy import Role
 from refold.log.commands import ReportStep
 from refold.log.errors import LogCorrupt, LogError
 
@@ -114,9 +116,15 @@ class Reporter:
     def done(self, launch: Launch, result: StepResult | None) -> None:
         """An attempt has ended, or was not begun."""
         items = self._items.pop((launch.workflow_id, launch.step), [])
-        items = [Items(i.stream, self._lifted(i.payload), i.count) for i in items]
+        items = [
+            Items(i.stream, self._lifted(self._protected(launch, i.payload, "stream")), i.count)
+            for i in items
+        ]
         if isinstance(result, Succeeded):
-            result = Succeeded(self._lifted(result.payload), result.started_at)
+            payload = self._protected(launch, result.payload, "step")
+            result = Succeeded(self._lifted(payload), result.started_at)
+        elif result is not None:
+            result = self._protected_failure(launch, result)
         self._reports.append(report(launch, result, items, self._clock()))
 
     async def send(self, until: Callable[[], bool]) -> None:
@@ -141,10 +149,27 @@ class Reporter:
             del self._reports[: len(reports)]
             del self._unwritten[: len(blobs)]
 
+    def _protected(self, launch: Launch, text: str, role: Role) -> str:
+        privacy = self._blobs.privacy
+        if privacy is None or launch.key is None:
+            return text
+        return privacy.protect(text, launch.key, role, launch.workflow_id)
+
+    def _protected_failure(self, launch: Launch, result: AttemptFailed) -> AttemptFailed:
+        failure = result.failure
+        stack, payload = failure.error_stack, failure.payload
+        failure = Failure(
+            failure.error_type,
+            self._protected(launch, failure.error_message, "error"),
+            None if stack is None else self._protected(launch, stack, "error"),
+            None if payload is None else self._protected(launch, payload, "error"),
+        )
+        return replace(result, failure=failure)
+
     def _lifted(self, payload: str) -> str:
         """A payload as it is reported: a reference in place of a large one, which is put before."""
         blob = self._blobs.lift(payload)
         if blob is None:
             return payload
         self._unwritten.append(blob)
-        return blob.reference.text
+        return blob.text

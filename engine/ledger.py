@@ -24,9 +24,12 @@ from refold.engine.blobs import Blob, Lift, lifted, never
 from refold.engine.checkpoint import Snapshot
 from refold.engine.effects import Effect, Post
 from refold.engine.fold import evolve
-from refold.engine.state import PartitionState
+from refold.engine.privacy import Privacy
+from refold.engine.private_events import protected
+from refold.engine.state import PartitionState, WorkflowState
 from refold.log.codec import decode_event, encode_event
 from refold.log.events import Event, EventBase, Unreadable
+from refold.log.keys import KEY_TAG
 from refold.log.protocol import Entry, Record
 
 E = TypeVar("E", bound=EventBase)
@@ -51,9 +54,16 @@ class Ledger:
         state: The fold of the partition up to and with the owner's claim, which is its last record.
         worker: Name of the worker, recorded in every event.
         lift: Which payloads are kept as blobs.
+        privacy: With what payloads are encrypted; None for none.
     """
 
-    def __init__(self, state: PartitionState, worker: str, lift: Lift = never) -> None:
+    def __init__(
+        self,
+        state: PartitionState,
+        worker: str,
+        lift: Lift = never,
+        privacy: Privacy | None = None,
+    ) -> None:
         self.state = state
         self.command = state.command
         self.posted = state.posted
@@ -68,6 +78,7 @@ class Ledger:
         self.next_offset = state.claim + 1  # all before it is known
         self._entries: list[Entry] = []
         self._lift = lift
+        self.privacy = privacy
         self._blobs: list[Blob] = []
         self._ready: list[Effect] = [
             Post(number, command) for number, command in enumerate(state.outbox, state.posted + 1)
@@ -87,11 +98,17 @@ class Ledger:
         }
 
     def lifted(self, event: E) -> E:
-        """An event as it is to be recorded: with a reference in place of a large payload (`log/blobs.py`)."""
+        """An event as it is to be recorded: encrypted, and with a reference in place of a large payload."""
+        if self.privacy is not None:
+            event = protected(event, self.state, self.privacy)
         event, blob = lifted(event, self._lift)
         if blob is not None:
             self._blobs.append(blob)
         return event
+
+    def key_of(self, run: WorkflowState) -> str | None:
+        """With which keys a run's payloads are encrypted; None where they are not, or not here."""
+        return None if self.privacy is None else run.attributes.get(KEY_TAG)
 
     def record(self, event: Event) -> int:
         """Encode, fold and queue an event; returns its sequence number, for `hold`."""

@@ -17,7 +17,7 @@ Rules:
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -46,7 +46,14 @@ from refold.engine.room import LOOK_EVERY_US, Room
 from refold.engine.state import PartitionState, Status
 from refold.engine.watchers import Watchers
 from refold.log.commands import ReportStep
-from refold.log.errors import BlobsUnavailable, PayloadError, UnknownWorkflow
+from refold.log.errors import (
+    EnvelopeCorrupt,
+    KeyMissing,
+    PayloadErased,
+    PayloadError,
+    PayloadsUnavailable,
+    UnknownWorkflow,
+)
 from refold.log.events import (
     AskAnswered,
     Event,
@@ -65,6 +72,7 @@ from refold.log.events import (
     WorkflowTerminated,
     WorkflowWarned,
 )
+from refold.log.keys import KEY_TAG
 
 logger = logging.getLogger("refold.worker")
 
@@ -281,6 +289,24 @@ class OpenRuns:
             self._revive(active, now)
         return None if active.run is None else active.run.refusal(name, payload)
 
+    def erased(self, keys: Set[str], detail: Detail, now: int) -> None:
+        """Park the runs whose keys were destroyed: what they would record could not be read again."""
+        for active in list(self._active.values()):
+            state = active.state
+            if state.attributes.get(KEY_TAG) in keys and state.status in (
+                Status.RUNNING,
+                Status.PAUSED,
+            ):
+                message = _who_and_why("its payloads were erased", detail)
+                self._endings.park(active, "erased", message, None, now)
+
+    def note(self, active: Active, text: str) -> str:
+        """What a run's code says of a question, encrypted where the run is."""
+        key, privacy = self._ledger.key_of(active.state), self._ledger.privacy
+        if key is None or privacy is None:
+            return text
+        return privacy.protect(text, key, "error", active.workflow_id)
+
     def wrote(self, launch: Launch, items: Items, now: int) -> None:
         """Record what a step under way has written to a stream."""
         active = self._active.get(launch.workflow_id)
@@ -421,7 +447,7 @@ class OpenRuns:
         """
         try:
             work()
-        except BlobsUnavailable:
+        except PayloadsUnavailable:
             raise  # no trouble of the run's: the shell begins again until the store is back
         except Exception as error:
             self._residents.suspend(active)
@@ -467,6 +493,9 @@ class OpenRuns:
         except UnknownWorkflow:
             name = f"{started.workflow} version {started.version}"
             self.waiting_for_code[active.workflow_id] = name
+            return None
+        except (PayloadErased, KeyMissing, EnvelopeCorrupt) as error:
+            self._endings.unreadable(active, error, now)
             return None
         except PayloadError as error:
             self._endings.park(
@@ -664,6 +693,7 @@ class OpenRuns:
             attempt,
             request.call,
             first_started_at,
+            self._ledger.key_of(active.state),
         )
         if request.call.options.pool is not None:
             earlier = started is None or started.claim != self._state.claim
@@ -689,7 +719,7 @@ class OpenRuns:
         if isinstance(event, StepFailed):
             self._tell(active, event, now)
             return
-        self._books.record(active, event)
+        event = self._books.record(active, event)  # where it is encrypted, so is what quotes it
         if due_at is not None:
             self._arm(active, launch.step, due_at, now)
         elif active.state.status is Status.RUNNING:

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, Protocol
 
 from refold.engine.payload import PayloadType
 from refold.engine.retry import Retry
-from refold.log.errors import BlobCorrupt, BlobMissing, BlobsUnavailable
+from refold.log.errors import PayloadsUnavailable, PayloadUnreadable
 from refold.log.events import (
     AskReceived,
     ChildCompleted,
@@ -308,9 +308,9 @@ class Stuck:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A large payload that the code needs can't be had: its blob is missing or damaged, or the store is away."""
+    """A payload that the code needs can't be had: its blob or key is missing or damaged, erased, or a store is away."""
 
-    error: BlobMissing | BlobCorrupt | BlobsUnavailable
+    error: PayloadUnreadable | PayloadsUnavailable
 
 
 Ending = Returned | Raised | Cancelled | Continued | Diverged | Stuck | Blocked

@@ -28,6 +28,8 @@ from refold.engine.ledger import Ledger
 from refold.engine.open_runs import OpenRuns
 from refold.engine.orders import Control, why_refused
 from refold.engine.pools import Pools
+from refold.engine.privacy import Privacy
+from refold.engine.private_events import is_misplaced
 from refold.engine.room import Room
 from refold.engine.state import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.watchers import Watchers, parked_reply, value_reply
@@ -38,6 +40,7 @@ from refold.log.commands import (
     Command,
     ConfirmDelivery,
     CopyHistory,
+    EraseSubject,
     ForkWorkflow,
     KeepStep,
     OfferWork,
@@ -65,10 +68,12 @@ from refold.log.errors import (
 from refold.log.events import (
     HistoryCopied,
     PartitionHandedOver,
+    SubjectErased,
     Unreadable,
     WorkflowReopened,
     WorkflowStarted,
 )
+from refold.log.keys import KEY_TAG
 from refold.log.protocol import Entry, Record
 
 __all__ = ["Owner", "OwnerSettings", "Runs"]
@@ -87,6 +92,7 @@ class Owner:
         since_bytes: Length of the events since the last checkpoint began.
         room: For how many runs there is memory; any number where it is not given.
         lift: Which payloads are kept as blobs.
+        privacy: With what payloads are encrypted; None for none.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each a plain part of the owner
@@ -100,16 +106,17 @@ class Owner:
         since_bytes: int = 0,
         room: Room | None = None,
         lift: Lift = never,
+        privacy: Privacy | None = None,
     ) -> None:
         self.state = state
         self._partition = partition
         self._runs = runs
-        self._ledger = Ledger(state, settings.worker, lift)
+        self._ledger = Ledger(state, settings.worker, lift, privacy)
         self._checkpoints = Checkpoints(
             partition, state, self._ledger, settings.checkpoints, since_bytes
         )
         self._watchers = Watchers(settings.max_kept_result_bytes)
-        self.pools = Pools(self.wants, elapsed, settings.pool_lease_s)
+        self.pools = Pools(self.wants, elapsed, settings.pool_lease_s, privacy)
         self._open = OpenRuns(
             state=state,
             ledger=self._ledger,
@@ -197,10 +204,24 @@ class Owner:
         if offset <= self._ledger.command:
             return
         self._ledger.command = offset
-        self._consume(offset, command, now)
+        if self._ledger.privacy is None or not self._is_misplaced(command, now):
+            self._consume(offset, command, now)
         self._open.begin_overdue()
 
-    def _consume(self, offset: int, command: Command | Unreadable, now: int) -> None:
+    def _is_misplaced(self, command: Command | Unreadable, now: int) -> bool:
+        """Whether a command's payload is none of its own; then it is refused."""
+        if isinstance(command, Unreadable) or not is_misplaced(command, self.state):
+            return False
+        error = RefusedError(
+            f"the payload of {command.kind} is encrypted for another workflow than {command.workflow_id!r}, or to be "
+            "something else: send it to that one, or encrypt it anew"
+        )
+        self._answers.refuse(command, error, now)
+        return True
+
+    def _consume(  # noqa: C901, PLR0912 - an arm for each kind
+        self, offset: int, command: Command | Unreadable, now: int
+    ) -> None:
         match command:
             case StartWorkflow():
                 self._start(command, offset, now)
@@ -232,6 +253,8 @@ class Owner:
                     f"the command at offset {offset} can't be read: {command.reason}"
                 )
                 self._answers.refusal(command.workflow_id, "unreadable", error, now)
+            case EraseSubject():
+                self._erased(command, offset, now)
             case _:
                 self._control(command, now)
 
@@ -323,7 +346,8 @@ class Owner:
             self._answers.refuse(command, error, now)
             return
         except PayloadError as error:
-            self._answers.refuse(command, InvalidInput(str(error)), now)
+            message = self._note(str(error), command)  # it may quote the input
+            self._answers.refuse(command, InvalidInput(message), now)
             return
         if command.name is not None:
             self._ledger.command = offset - 1  # rule 1: the message's event carries it
@@ -394,7 +418,17 @@ class Owner:
             payload = self._runs.canonical(command.workflow, version, command.payload)
         except (UnknownWorkflow, PayloadError):
             payload = command.payload
+        ring, privacy = (command.attributes or {}).get(KEY_TAG), self._ledger.privacy
+        if privacy is not None and ring is not None:
+            payload = privacy.protect(payload, ring, "input", command.workflow_id)
         return digest_input(payload)
+
+    def _note(self, text: str, command: StartWorkflow) -> str:
+        """What is said of a start, encrypted where the run would be."""
+        ring, privacy = (command.attributes or {}).get(KEY_TAG), self._ledger.privacy
+        if privacy is None or ring is None:
+            return text
+        return privacy.protect(text, ring, "error", command.workflow_id)
 
     def _message_with_start(self, command: StartWorkflow, now: int) -> None:
         message = SendMessage(
@@ -493,6 +527,24 @@ class Owner:
             policy=command.policy,
         )
         return self._open.reopen(reopened)
+
+    def _erased(self, command: EraseSubject, offset: int, now: int) -> None:
+        """Record that keys were destroyed, after parking the runs that are encrypted with them."""
+        keys: list[str] = json.loads(command.payload)
+        if self._ledger.privacy is not None:
+            self._ledger.privacy.forget(keys)
+        self._ledger.command = offset - 1  # rule 1: the last event carries it
+        detail = who(command)
+        self._open.erased(frozenset(keys), detail, now)
+        self._ledger.command = offset
+        sequence = self._ledger.record(
+            SubjectErased(
+                **self._ledger.header(None, None, now),
+                partition=self._partition,
+                payload=json.dumps({"keys": keys, **detail}),
+            )
+        )
+        self._answers.accept(command, sequence)
 
     # Watching ---------------------------------------------------------------------------------------------
 

@@ -79,6 +79,7 @@ class PoolJob:
             task.attempt,
             call,
             task.first_started_at,
+            task.key,
         )
         self._around = around
         self._proof = Proof(around.clock)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from refold.engine.effects import Launch
+from refold.engine.privacy import Privacy
+from refold.engine.redaction import to_json
 from refold.log.commands import OfferWork, Reply
 from refold.log.errors import LogCorrupt
 
@@ -66,8 +68,9 @@ class Task:
         attempt: 1 for the first.
         pool: The step's pool.
         name: Its recorded name.
-        input: JSON object of its arguments.
+        input: JSON object of its arguments, or what is encrypted of it.
         first_started_at: Start of the step's first attempt, microseconds since 1970-01-01 UTC; None for the first.
+        key: Names the keys with which what is reported is encrypted; None where it is not.
     """
 
     workflow_id: str
@@ -78,6 +81,7 @@ class Task:
     name: str
     input: str
     first_started_at: int | None
+    key: str | None = None
 
     @property
     def attempted(self) -> Attempted:
@@ -116,14 +120,18 @@ def read_offer(command: OfferWork) -> Offer:
     return _read(read, f"the offer of {command.reply_to!r}")
 
 
-def task_reply(launch: Launch, command_id: str) -> Reply:
+def task_reply(launch: Launch, command_id: str, privacy: Privacy | None = None) -> Reply:
     """The reply that gives an attempt to a pool's worker.
 
     Args:
         launch: The attempt.
         command_id: The offer that it answers.
+        privacy: With what its arguments are encrypted.
     """
     call = launch.call
+    given = call.input or "{}"
+    if privacy is not None and launch.key is not None:
+        given = to_json(privacy.protect(given, launch.key, "step", launch.workflow_id))
     told = {
         "workflow": launch.workflow,
         "step": launch.step,
@@ -132,7 +140,8 @@ def task_reply(launch: Launch, command_id: str) -> Reply:
         "name": call.name,
         "first_started_at": launch.first_started_at,
         # Not as text: its quotes would take a backslash each, and a reply has room for about a megabyte.
-        "input": json.loads(call.input or "{}"),
+        "input": json.loads(given),
+        "key": launch.key,
     }
     return Reply(
         command_id=command_id,
@@ -159,7 +168,10 @@ def read_task(reply: Reply) -> Task:
             attempt=int(told["attempt"]),
             pool=str(told["pool"]),
             name=str(told["name"]),
-            input=json.dumps(told["input"], ensure_ascii=False),
+            input=told["input"]
+            if isinstance(told["input"], str)
+            else json.dumps(told["input"], ensure_ascii=False),
+            key=told.get("key"),
             first_started_at=None if first is None else int(first),
         )
 

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -31,7 +31,15 @@ from refold.engine.pool_messages import (
 from refold.engine.step_definitions import AsyncStep, SyncStep
 from refold.log.codec import decode_reply, encode_command
 from refold.log.commands import Command, OfferWork, Reply
-from refold.log.errors import DefinitionError, LogCorrupt, LogError, PayloadError
+from refold.log.errors import (
+    DefinitionError,
+    KeyMissing,
+    LogCorrupt,
+    LogError,
+    PayloadError,
+    PayloadsUnavailable,
+    PayloadUnreadable,
+)
 from refold.log.events import Unreadable
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
@@ -247,12 +255,26 @@ class PoolWorker:
         if before is not None:
             before.cancel()
             del self._jobs[key]
-        if step is None or self._stopping or len(self._jobs) >= self._settings.slots:
+        readable = self._readable(task)
+        full = self._stopping or len(self._jobs) >= self._settings.slots
+        if step is None or readable is None or full:
             self._decline(task.attempted)
             return
-        job = PoolJob(task, _call(step, task), self._around)
+        job = PoolJob(readable, _call(step, readable), self._around)
         self._jobs[key] = job
         job.begin(self._ended)
+
+    def _readable(self, task: Task) -> Task | None:
+        """A task with the JSON of its arguments; None where they can't be read here."""
+        blobs = self._around.blobs
+        what = f"input of step {task.step} '{task.name}' of workflow {task.workflow_id!r}"
+        try:
+            if task.key is not None and blobs.privacy is None:
+                raise KeyMissing(f"the {what} is encrypted, and this worker of a pool has no keys")
+            return replace(task, input=blobs.read(task.input, what))
+        except (PayloadUnreadable, PayloadsUnavailable) as error:
+            logger.warning("declined: %s", error)
+            return None
 
     def _cancelled(self, attempted: Attempted, command_id: str) -> None:
         job = self._jobs.get((attempted.workflow_id, attempted.step))

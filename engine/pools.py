@@ -34,6 +34,7 @@ from refold.engine.pool_messages import (
     read_offer,
     task_reply,
 )
+from refold.engine.privacy import Privacy
 from refold.engine.proof import FRESH_S
 from refold.log.commands import BeginStep, KeepStep, OfferWork, Reply, ReportStep
 from refold.log.errors import UsageError
@@ -107,6 +108,7 @@ class Pools:
         wants: Whether an attempt is still waited for.
         elapsed: A clock that only goes forward, in microseconds.
         lease_s: How long a worker may go on with a step without a word.
+        privacy: With what arguments are encrypted; None for none.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class Pools:
         wants: Callable[[Launch], bool],
         elapsed: Callable[[], int],
         lease_s: float = DEFAULT_LEASE_S,
+        privacy: Privacy | None = None,
     ) -> None:
+        self._privacy = privacy
         self._wants = wants
         self._elapsed = elapsed
         self._lease_s = check_lease(lease_s)
@@ -349,7 +353,7 @@ class Pools:
         worker.given_at = self._next()
         attempt.granted_at = None
         self._lend(attempt, worker.client_id, self._answer_us)
-        self._tell(worker.client_id, task_reply(attempt.launch, worker.command_id))
+        self._tell(worker.client_id, task_reply(attempt.launch, worker.command_id, self._privacy))
 
     def _lend(self, attempt: _Attempt, client_id: str, for_us: int) -> None:
         attempt.client_id = client_id

@@ -33,8 +33,8 @@ from refold.log.blobs import reference_in, reference_to
 from refold.log.errors import (
     BlobCorrupt,
     BlobMissing,
-    BlobsUnavailable,
     PayloadError,
+    PayloadsUnavailable,
     PayloadTooLarge,
     UnknownWorkflow,
 )
@@ -135,7 +135,7 @@ def rehearse(
         max_payload_bytes: Largest JSON of a result.
 
     Raises:
-        BlobsUnavailable: The blob store can't be read now.
+        PayloadsUnavailable: The blob store can't be read now.
     """
     state = history.state
     if state.started is None or state.broken is not None:
@@ -151,7 +151,7 @@ def rehearse(
     try:
         run.replay(state.outcomes)
         return verdict_on(history, run, max_payload_bytes)
-    except BlobsUnavailable:
+    except PayloadsUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - a worker parks the run for any, and no other run is to suffer
         failure = capture(error)
@@ -205,7 +205,7 @@ def verdict_on(history: History, run: Run, max_payload_bytes: int) -> Finding:
             return _diverges(history, ending)
         case Stuck():
             return judged(history, Verdict.STUCK, ending.message)
-        case Blocked(BlobsUnavailable() as error):
+        case Blocked(PayloadsUnavailable() as error):
             raise error
         case Blocked():
             return judged(history, Verdict.PAYLOAD, str(ending.error))

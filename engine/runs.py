@@ -9,7 +9,8 @@ from refold.engine.guard import GuardMode
 from refold.engine.operations import Run, RunFacts
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.errors import BlobCorrupt, BlobMissing, DefinitionError, UnknownWorkflow
+from refold.log.errors import DefinitionError, KeyMissing, PayloadUnreadable, UnknownWorkflow
+from refold.log.keys import KEY_TAG
 
 
 class CodeRuns:
@@ -56,7 +57,7 @@ class CodeRuns:
     def canonical(self, workflow: str, version: int, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
 
-        An input whose blob can't be had stays the reference that it is: nobody is refused, and the run parks.
+        An input that can't be read here stays what it is: nobody is refused, and the run parks.
 
         Raises:
             UnknownWorkflow: No such workflow is registered here.
@@ -66,7 +67,7 @@ class CodeRuns:
         input_type = self._find(workflow, version).input_type
         try:
             text = self._blobs.read(payload, f"input of workflow {workflow!r}")
-        except (BlobMissing, BlobCorrupt):
+        except PayloadUnreadable:
             return payload
         return input_type.canonical(text)
 
@@ -79,10 +80,15 @@ class CodeRuns:
 
         Raises:
             UnknownWorkflow: No such workflow is registered here.
-            PayloadError: The input does not fit the workflow's parameters, or its blob can't be had.
-            BlobsUnavailable: The blob store can't be read now.
+            PayloadError: The input does not fit the workflow's parameters, or it can't be read here.
+            PayloadsUnavailable: The store of blobs or keys can't be read now.
         """
         workflow = self._find(facts.workflow, facts.version)
+        if KEY_TAG in facts.attributes and self._blobs.privacy is None:
+            raise KeyMissing(  # also where its input is readable: what it makes would be recorded in the clear
+                f"workflow {facts.workflow_id!r} is encrypted, and this worker has no keys: give them by keys= in the "
+                "log's URL or the variable REFOLD_KEYS"
+            )
         text = self._blobs.read(payload, f"input of workflow {facts.workflow_id!r}")
         args, kwargs = workflow.input_type.decode(text)
         if workflow.is_async:

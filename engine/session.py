@@ -240,6 +240,7 @@ class Session:
             folded.since_bytes,
             worker.room,
             worker.blobs.lift,
+            worker.blobs.privacy,
         )
         self._owner = owner
         self._postbox = Postbox(

@@ -19,6 +19,7 @@ from refold.log.commands import (
     CancelWorkflow,
     Command,
     CopyHistory,
+    EraseSubject,
     ForkWorkflow,
     PauseWorkflow,
     ReopenWorkflow,
@@ -37,6 +38,7 @@ from refold.log.events import (
     Event,
     HistoryCopied,
     MessageReceived,
+    SubjectErased,
     Unreadable,
     ValuePublished,
     WorkflowCancelRequested,
@@ -62,6 +64,7 @@ _CAUSES: Final[dict[type[Command], type[Event]]] = {
     ReopenWorkflow: WorkflowReopened,
     ForkWorkflow: WorkflowStarted,
     CopyHistory: HistoryCopied,
+    EraseSubject: SubjectErased,
 }
 
 

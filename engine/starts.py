@@ -17,7 +17,7 @@ from refold.engine.names import check_name
 from refold.engine.operator import check_version
 from refold.engine.payload import check_size
 from refold.engine.scope import microseconds_of
-from refold.log.attributes import Tag, encode_attributes
+from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 from refold.log.errors import UsageError
 
 R = TypeVar("R")
@@ -35,6 +35,7 @@ class StartOptions(TypedDict, total=False):
     deadline: timedelta | datetime | None
     attributes: Mapping[str, Tag] | None
     message: tuple[str, object] | None
+    subject: str | None
     confirm: bool
 
 
@@ -80,7 +81,7 @@ class Starts:
         /,
         **options: Unpack[StartOptions],
     ) -> Handle[R]: ...
-    def start(
+    def start(  # noqa: PLR0913 - each a keyword with a default
         self,
         workflow: Any,  # the overloads say what it is
         /,
@@ -90,6 +91,7 @@ class Starts:
         deadline: timedelta | datetime | None = None,
         attributes: Mapping[str, Tag] | None = None,
         message: tuple[str, object] | None = None,
+        subject: str | None = None,
         confirm: bool = True,
     ) -> Handle[Any]:
         """Start a run; the same start again gets the run that there is.
@@ -102,6 +104,8 @@ class Starts:
             deadline: When the run is cancelled, with its children: a time with a time zone, or how long from now.
             attributes: Tags to find it by: strings, numbers, bools, and datetimes with a time zone.
             message: Topic and value of a message that is sent to the run in the same act, also where it is there.
+            subject: Whose data it is (a customer's number): its payloads, and its children's, are encrypted with that
+                subject's keys, and `refold erase` destroys those (docs/privacy.md). Needs `keys`.
             confirm: Wait until a worker has accepted the start. Without it, this returns when the command is
                 durable, and a refusal is heard from `result`.
 
@@ -118,7 +122,7 @@ class Starts:
             ResultTimeout: No worker answered within `start_timeout_s`. The command is durable all the same.
         """
         bound = self._bind(workflow, args)
-        started = self._start(bound, id, version, deadline, attributes, message, confirm)
+        started = self._start(bound, id, version, deadline, attributes, message, subject, confirm)
         return self._access.bridge.wait(started, "start_async()")
 
     @overload
@@ -158,7 +162,7 @@ class Starts:
         /,
         **options: Unpack[StartOptions],
     ) -> Handle[R]: ...
-    async def start_async(
+    async def start_async(  # noqa: PLR0913 - as `start`
         self,
         workflow: Any,  # the overloads say what it is
         /,
@@ -168,11 +172,12 @@ class Starts:
         deadline: timedelta | datetime | None = None,
         attributes: Mapping[str, Tag] | None = None,
         message: tuple[str, object] | None = None,
+        subject: str | None = None,
         confirm: bool = True,
     ) -> Handle[Any]:
         """`start` for async code."""
         bound = self._bind(workflow, args)
-        started = self._start(bound, id, version, deadline, attributes, message, confirm)
+        started = self._start(bound, id, version, deadline, attributes, message, subject, confirm)
         return await self._access.bridge.run(started)
 
     def _bind(
@@ -192,7 +197,7 @@ class Starts:
         check_size(bound.payload, self._access.max_payload_bytes, what)
         return bound
 
-    async def _start(  # noqa: PLR0917 - as `start` has them
+    async def _start(  # noqa: PLR0913, PLR0917 - as `start` has them
         self,
         bound: Bound[R],
         workflow_id: str | None,
@@ -200,10 +205,14 @@ class Starts:
         deadline: timedelta | datetime | None,
         attributes: Mapping[str, Tag] | None,
         message: tuple[str, object] | None,
+        subject: str | None,
         confirm: bool,
     ) -> Handle[R]:
         workflow = bound.workflow
         check_version(version)
+        if subject is not None:
+            check_name(subject, "subject")
+        refuse_reserved(attributes or ())
         client = self._access.client
         tags = encode_attributes(attributes) if attributes else None
         due_at = None if deadline is None else due_time(deadline, client.clock())
@@ -220,6 +229,7 @@ class Starts:
             version=workflow.version if version is None else version,
             due_at=due_at,
             message=text,
+            subject=subject,
         )
         return Handle(self._access, outcome, bound.result_type)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from refold.engine.operations import Numbering, Outcome
 from refold.log.blobs import reference_in
 from refold.log.commands import Command
+from refold.log.envelope import ELSEWHERE, comparable
 from refold.log.events import (
     AskAnswered,
     AskReceived,
@@ -256,4 +257,6 @@ def digest_input(payload: str) -> bytes:
     reference = reference_in(payload)
     if reference is not None:
         return bytes.fromhex(reference.digest)[:16]
+    if payload[:1] in ELSEWHERE:
+        payload = comparable(payload)
     return hashlib.sha256(payload.encode()).digest()[:16]

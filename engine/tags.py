@@ -7,7 +7,13 @@ from typing import Final
 
 from refold.engine.emissions import emission
 from refold.engine.scope import datetime_of, workflow_scope
-from refold.log.attributes import MAX_TAGS, Tag, decode_attributes, encode_attributes
+from refold.log.attributes import (
+    MAX_TAGS,
+    Tag,
+    decode_attributes,
+    encode_attributes,
+    refuse_reserved,
+)
 from refold.log.errors import PayloadError
 
 CONTINUE_SUGGESTED_AT: Final = 10_000
@@ -76,6 +82,7 @@ def set_attributes(tags: Mapping[str, Tag]) -> None:
         UsageError: The caller is no workflow code.
     """
     scope = workflow_scope("set_attributes()", "return the tags to the workflow and set them there")
+    refuse_reserved(tags)
     attributes = encode_attributes(tags)
     if not attributes:
         return

@@ -139,7 +139,7 @@ class Worker:
         """Largest JSON of a payload: the setting, or less where it stands in a record and the log takes less."""
         if self.blobs.store is not None:
             return self.settings.max_payload_bytes
-        room = self.log.max_record_bytes - RECORD_HEADROOM_BYTES
+        room = self.blobs.fitting(self.log.max_record_bytes - RECORD_HEADROOM_BYTES)
         return max(MIN_PAYLOAD_BYTES, min(self.settings.max_payload_bytes, room))
 
     @property

@@ -13,6 +13,7 @@ from refold.log.blobs import BlobStore, blobs_of
 from refold.log.errors import LogCorrupt, LogError, LogTrimmed
 from refold.log.findings import Examination, Examined
 from refold.log.health import Checked
+from refold.log.keys import PayloadKeys, keys_of
 from refold.log.protocol import (
     Bounds,
     Channel,
@@ -63,6 +64,11 @@ class ArchivedLog:
     def blobs(self) -> BlobStore | None:
         """The log's store for large payloads."""
         return blobs_of(self.inner)
+
+    @property
+    def keys(self) -> PayloadKeys | None:
+        """The log's keys of payloads."""
+        return keys_of(self.inner)
 
     async def open(self) -> None:
         """Open the log and its archive, and check that they meet.

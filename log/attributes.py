@@ -14,7 +14,7 @@ that the tag comes back as what it was:
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,6 +22,8 @@ from refold.log.errors import PayloadError
 
 Tag = str | int | float | bool | datetime
 
+RESERVED: Final = "refold."
+"""Names of refold's own tags begin so."""
 MAX_TAGS: Final = 64
 MAX_NAME_CHARS: Final = 255
 MAX_VALUE_CHARS: Final = 4_000
@@ -48,6 +50,19 @@ def encode_attributes(tags: Mapping[str, Tag]) -> dict[str, str]:
             "keep those that you search by, and put the others in the workflow's input"
         )
     return {_checked_name(name): _encoded(name, value) for name, value in tags.items()}
+
+
+def refuse_reserved(tags: Iterable[str]) -> None:
+    """Refuse names that are refold's own.
+
+    Raises:
+        PayloadError: One begins with `refold.`.
+    """
+    for name in tags:
+        if name.startswith(RESERVED):
+            raise PayloadError(
+                f"the attribute name {name!r} begins with {RESERVED!r}, which is for refold itself: give it another"
+            )
 
 
 def decode_attributes(attributes: Mapping[str, str]) -> dict[str, Tag]:

@@ -23,7 +23,7 @@ the claim goes on from `link_claim(chain so far, the claim's chain)`.
 
     {workflow_id}/{position}/{kind}                    events of a workflow
     partition/{partition}/{claim}/partition.claimed    of the claims that would replace `claim`, one is accepted
-    partition/{partition}/{command}/command.refused    one command causes one event
+    partition/{partition}/{command}/command.refused    one command causes one event; likewise subject.erased
     partition/{partition}/{claim}/partition.handed_over     an owner gives up once
     partition/{partition}/{name}/checkpoint.begun           `name` is the checkpoint's; likewise checkpoint.completed
     partition/{partition}/{name}.{index}/checkpoint.part
@@ -49,6 +49,7 @@ from refold.log.events import (
     PartitionClaimed,
     PartitionHandedOver,
     PartitionMigrated,
+    SubjectErased,
     Unreadable,
 )
 from refold.log.flat_avro import Malformed
@@ -142,7 +143,7 @@ def event_id_of(event: Event) -> str:
     match event:
         case PartitionClaimed():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
-        case CommandRefused():
+        case CommandRefused() | SubjectErased():
             return f"partition/{event.partition}/{event.command}/{event.kind}"
         case PartitionHandedOver():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"

@@ -226,6 +226,22 @@ class CopyHistory(CommandBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EraseSubject(CommandBase):
+    """Record that a subject's keys were destroyed, for the partition of `workflow_id`, and park its open runs there.
+
+    Args:
+        payload: JSON array of the keys' ids.
+        reason: Why, for the audit.
+    """
+
+    kind: ClassVar[str] = "subject.erase"
+
+    payload: str
+    encoding: str = JSON
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmDelivery(CommandBase):
     """From one owner to another: what operation `step` of this workflow sent was recorded, or refused."""
 
@@ -321,6 +337,7 @@ Command = (
     | ReopenWorkflow
     | ForkWorkflow
     | CopyHistory
+    | EraseSubject
     | ConfirmDelivery
     | ReportChild
     | ReportStep
@@ -343,6 +360,7 @@ COMMAND_CLASSES: tuple[type[Command], ...] = (
     ReopenWorkflow,
     ForkWorkflow,
     CopyHistory,
+    EraseSubject,
     ConfirmDelivery,
     ReportChild,
     ReportStep,

@@ -3,7 +3,9 @@
     RefoldError
     ├── LogError                   the log could not do what was asked
     │   ├── LogUnavailable         broker or file can't be reached now; nothing was written
-    │   │   └── BlobsUnavailable   nor can the store of large payloads
+    │   │   └── PayloadsUnavailable    nor can what payloads are read with
+    │   │       ├── BlobsUnavailable   the store of large payloads
+    │   │       └── KeysUnavailable    the store of their keys
     │   ├── AppendUnknown          the append may or may not be in the log; read it to know
     │   ├── RecordTooLarge         refused before the send; nothing was written
     │   ├── LogCorrupt             a record, or the file, is not what refold wrote
@@ -15,8 +17,12 @@
     │   └── SideEffectError        workflow code reached outside; it belongs in a step
     ├── PayloadError               a value has no JSON form, or does not fit its annotation
     │   ├── PayloadTooLarge        its JSON is over the limit
-    │   ├── BlobMissing            it is in a blob store, and not in the one that is given here
-    │   └── BlobCorrupt            what the blob store has is not what was put into it
+    │   └── PayloadUnreadable      what is recorded of it can't be read here
+    │       ├── BlobMissing        it is in a blob store, and not in the one that is given here
+    │       ├── BlobCorrupt        what the blob store has is not what was put into it
+    │       ├── KeyMissing         it is encrypted, and its key is not given here
+    │       ├── EnvelopeCorrupt    it is encrypted, and was altered or made with another key
+    │       └── PayloadErased      its key was destroyed: nobody can read it any more
     ├── CommandRefused             the partition's owner refused a command
     │   ├── WorkflowConflict       the id is taken by a run with another input
     │   ├── UnknownWorkflow        no worker that owns the partition knows the name
@@ -50,8 +56,16 @@ class LogUnavailable(LogError):
     """The log can't be reached now. Nothing was written."""
 
 
-class BlobsUnavailable(LogUnavailable):
+class PayloadsUnavailable(LogUnavailable):
+    """What payloads are read or written with can't be reached now. Nothing that needs it was written."""
+
+
+class BlobsUnavailable(PayloadsUnavailable):
     """The store of large payloads can't be reached now. Nothing that names one was written."""
+
+
+class KeysUnavailable(PayloadsUnavailable):
+    """The store of payloads' keys can't be reached now. Nothing that needs one was written."""
 
 
 class AppendUnknown(LogError):
@@ -98,12 +112,28 @@ class PayloadTooLarge(PayloadError):
     """A value's JSON is over the limit."""
 
 
-class BlobMissing(PayloadError):
+class PayloadUnreadable(PayloadError):
+    """What is recorded of a value can't be read here."""
+
+
+class BlobMissing(PayloadUnreadable):
     """A large payload is not in the blob store that is given here."""
 
 
-class BlobCorrupt(PayloadError):
+class BlobCorrupt(PayloadUnreadable):
     """What the blob store has of a large payload is not what was put into it."""
+
+
+class KeyMissing(PayloadUnreadable):
+    """A payload is encrypted with a key that is not given here."""
+
+
+class EnvelopeCorrupt(PayloadUnreadable):
+    """An encrypted payload was altered, moved, or made with another key of that name."""
+
+
+class PayloadErased(PayloadUnreadable):
+    """The key of an encrypted payload was destroyed: the payload is gone for ever."""
 
 
 class CommandRefused(RefoldError):

@@ -179,6 +179,23 @@ class PartitionMigrated(EventBase):
     encoding: str = JSON
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectErased(EventBase):
+    """A person had a subject's keys destroyed: what is encrypted with them can't be read any more, by anybody.
+
+    The subject is not named: `refold.key` of its runs names the keys. By now they are destroyed.
+
+    Args:
+        payload: JSON object: `keys`, who and why.
+    """
+
+    kind: ClassVar[str] = "subject.erased"
+
+    partition: int
+    payload: str
+    encoding: str = JSON
+
+
 OnParentEnd = Literal["cancel", "abandon", "detached"]
 """What becomes of a child when its parent ends or is cancelled: it is cancelled too, or goes on. A `detached` one
 goes on and its parent never hears how it ended."""
@@ -707,6 +724,7 @@ OwnEvent = (
     | CheckpointPart
     | CheckpointCompleted
     | PartitionMigrated
+    | SubjectErased
 )
 """The partition's own events: they belong to no workflow."""
 
@@ -718,6 +736,7 @@ Event = (
     | CheckpointPart
     | CheckpointCompleted
     | PartitionMigrated
+    | SubjectErased
     | WorkflowStarted
     | WorkflowCompleted
     | WorkflowFailed
@@ -761,6 +780,7 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     CheckpointPart,
     CheckpointCompleted,
     PartitionMigrated,
+    SubjectErased,
     WorkflowStarted,
     WorkflowCompleted,
     WorkflowFailed,

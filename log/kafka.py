@@ -39,6 +39,7 @@ from refold.log.kafka_tail import Tails
 from refold.log.kafka_topics import NamespaceRecord, create_topics, require
 from refold.log.kafka_trim import delete_before
 from refold.log.kafka_watch import ailment, cut_off, message_bytes_max
+from refold.log.key_urls import open_keys
 from refold.log.partitioner import partition_of
 from refold.log.protocol import (
     Bounds,
@@ -90,6 +91,7 @@ class KafkaLog:
         if blobs is None and settings.blobs is not None:
             blobs = open_blobs(settings.blobs, namespace)
         self._blobs = blobs
+        self.keys = None if settings.keys is None else open_keys(settings.keys)
         self._topics = Topics(namespace)
         self._clients = Clients(check_bootstrap(bootstrap), settings)
         # What is read of the meta topic has no frames, and must not ask for them.

@@ -85,6 +85,7 @@ class KafkaSettings:
             hold a user and password, and `?cafile=`, `certfile=` and `keyfile=` for TLS.
         blobs: URL of the store of large payloads, the same for all workers and clients; that of `REFOLD_BLOBS` where
             not given.
+        keys: URL of the keys with which payloads are encrypted; that of `REFOLD_KEYS` where not given.
         schema_base: First of refold's own numbers of schemas, for where the usual ones are taken by somebody else's.
     """
 
@@ -121,6 +122,7 @@ class KafkaSettings:
     sasl_token_command: str | None = None
     schema_registry: str | None = field(default=None, repr=False)
     blobs: str | None = None
+    keys: str | None = None
     schema_base: int = DEFAULT_BASE
 
     def __post_init__(self) -> None:

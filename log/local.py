@@ -13,6 +13,7 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from refold.log.errors import LogUnavailable, PayloadError, RecordTooLarge, UsageError
+from refold.log.keys import PayloadKeys
 from refold.log.membership import LocalMembership, LocalShare, PartitionLocks, Sharing
 from refold.log.partitioner import partition_of
 from refold.log.protocol import (
@@ -64,6 +65,7 @@ class LocalLog(ABC):
     """The part of the `Log` protocol that backends within reach share."""
 
     def __init__(self, namespace: str, max_record_bytes: int, rebalance_s: float) -> None:
+        self.keys: PayloadKeys | None = None
         self._namespace = namespace
         self._max_record_bytes = max_record_bytes
         self._rebalance_s = rebalance_s

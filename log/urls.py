@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from refold.log.archived import ArchivedLog, unarchived
@@ -10,6 +11,8 @@ from refold.log.blob_urls import blobs_from, open_blobs
 from refold.log.blobs import BlobStore
 from refold.log.errors import LogUnavailable, UsageError
 from refold.log.kafka_settings import SECRETS, KafkaSettings
+from refold.log.key_urls import keys_from, open_keys
+from refold.log.keys import PayloadKeys
 from refold.log.memory import MemoryLog, MemoryStore, named_store
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
@@ -25,10 +28,14 @@ ACCEPTED = """Accepted are:
   kafka://a:9092,b:9092/orders         ... with several brokers to begin with
   kafka://host:9092/orders?blobs=s3://bucket/orders
                                        ... with large payloads kept there (docs/large-payloads.md)
+  sqlite:///orders.db?keys=file:///KEYS       any of these, with payloads encrypted (docs/privacy.md)
   sqlite:///orders.db?archive=DIR      any of these, with history that was trimmed read from there (docs/archive.md)
   kafka://host:9093/orders?security_protocol=SSL&ssl_cafile=ca.pem
                                        ... with settings, which may also come from REFOLD_KAFKA_... variables or from
                                        the file that REFOLD_SETTINGS names (docs/connecting.md)"""
+
+if TYPE_CHECKING:  # imported when asked for
+    from refold.log.kafka import KafkaLog
 
 # Greedy, and to the end: what is hidden need not be well-formed.
 _PASSWORD = re.compile(r"//.*:.*@", re.DOTALL)
@@ -78,6 +85,8 @@ def open_log(url: str) -> Log:
     """
     parts = _parts(url)
     log = _named(url, parts)
+    if log.keys is None:
+        log.keys = keys_from()
     place = _archive_in(url)
     return log if place is None else ArchivedLog(log, place)
 
@@ -120,7 +129,7 @@ def _without_archive(query: str) -> list[str]:
     return [option for option in query.split("&") if option and not option.startswith("archive=")]
 
 
-def _named(url: str, parts: SplitResult) -> Log:
+def _named(url: str, parts: SplitResult) -> "SqliteLog | MemoryLog | KafkaLog":
     match parts.scheme:
         case "sqlite":
             return _sqlite(url, parts)
@@ -134,7 +143,7 @@ def _named(url: str, parts: SplitResult) -> Log:
             raise _refused(url, f"{scheme}:// is unknown")
 
 
-def _sqlite(url: str, parts: SplitResult) -> Log:
+def _sqlite(url: str, parts: SplitResult) -> SqliteLog:
     if parts.netloc:
         raise _refused(
             url, "a file has no host; three slashes for a relative path, four for an absolute one"
@@ -142,21 +151,26 @@ def _sqlite(url: str, parts: SplitResult) -> Log:
     path = unquote(parts.path.removeprefix("/"))
     if not path or path.endswith("/") or "\0" in path:
         raise _refused(url, "the path of a file is missing")
-    partitions, blobs = _options(url, parts)
-    return SqliteLog(path, partitions, blobs=blobs)
+    partitions, blobs, keys = _options(url, parts)
+    log = SqliteLog(path, partitions, blobs=blobs)
+    log.keys = keys
+    return log
 
 
-def _memory(url: str, parts: SplitResult) -> Log:
+def _memory(url: str, parts: SplitResult) -> MemoryLog:
     if parts.path not in {"", "/"}:
         raise _refused(url, "a name in memory has no path")
-    partitions, blobs = _options(url, parts)
+    partitions, blobs, keys = _options(url, parts)
     name = unquote(parts.netloc)
     if name:
-        return MemoryLog(f"memory://{name}", store=named_store(name, partitions), blobs=blobs)
-    return MemoryLog(store=MemoryStore(1 if partitions is None else partitions), blobs=blobs)
+        log = MemoryLog(f"memory://{name}", store=named_store(name, partitions), blobs=blobs)
+    else:
+        log = MemoryLog(store=MemoryStore(1 if partitions is None else partitions), blobs=blobs)
+    log.keys = keys
+    return log
 
 
-def _kafka(url: str) -> Log:
+def _kafka(url: str) -> "KafkaLog":
     # Imported when asked for: a program on SQLite should not load a Kafka client.
     from refold.log.kafka import KafkaLog  # noqa: PLC0415
 
@@ -227,20 +241,26 @@ def _parts(url: str) -> SplitResult:
     return parts._replace(query="&".join(_without_archive(parts.query)))
 
 
-def _options(url: str, parts: SplitResult) -> tuple[int | None, BlobStore | None]:
-    """The options `partitions` and `blobs`."""
+def _options(
+    url: str, parts: SplitResult
+) -> tuple[int | None, BlobStore | None, PayloadKeys | None]:
+    """The options `partitions`, `blobs` and `keys`."""
     partitions: int | None = None
     blobs: BlobStore | None = None
+    keys: PayloadKeys | None = None
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name == "blobs":
             blobs = open_blobs(text)
+            continue
+        if name == "keys":
+            keys = open_keys(text)
             continue
         if name != "partitions":
             raise _refused(url, f"the option {name!r} is unknown")
         if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_PARTITIONS:
             raise _refused(url, f"partitions={text} is not a number from 1 to {MAX_PARTITIONS}")
         partitions = int(text)
-    return partitions, blobs
+    return partitions, blobs, keys
 
 
 def _refused(url: str, reason: str) -> UsageError:

@@ -23,7 +23,6 @@ from refold.engine.rehearsal import Finding, History, Verdict, judged, rehearse
 from refold.engine.runs import CodeRuns
 from refold.engine.state import Status
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.blobs import blobs_of
 from refold.log.errors import RefoldError
 from refold.log.protocol import Log
 from refold.services.garbage import settle_garbage_collector
@@ -159,7 +158,7 @@ class Rehearsals:
         async with opened(log_at(self._duty.url, may_make=False)) as log:
             histories = await self._read(log, unit)
             self._tell(Found(len(histories)))
-            blobs = Blobs(blobs_of(log))
+            blobs = Blobs.of(log)
             runs = CodeRuns(self._catalogue, "raise", ThreadSlots(), blobs)
             while histories:
                 history = histories.pop()  # and its memory is free again

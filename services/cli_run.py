@@ -17,7 +17,6 @@ from refold.engine.engine import Engine
 from refold.engine.names import check_id
 from refold.engine.state import Ended, Status
 from refold.engine.worker import wall_clock
-from refold.log.blobs import blobs_of
 from refold.log.errors import EngineClosed, LogError, WorkflowParked
 from refold.log.events import WorkflowCompleted, WorkflowFailed
 from refold.log.protocol import Log
@@ -112,7 +111,7 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
         return stopped_by[0]
     if isinstance(ending, WorkflowCompleted):
         what = f"result of workflow {run_id!r}"
-        text = await Blobs(blobs_of(log)).read_async(ending.payload, what)
+        text = await Blobs.of(log).read_async(ending.payload, what)
         ending = replace(ending, payload=text)
     return _conclude(ending, run_id, display, quiet=quiet)
 

@@ -13,7 +13,6 @@ from refold.engine.names import check_id
 from refold.engine.payload import check_size
 from refold.engine.worker import wall_clock
 from refold.log.attributes import encode_attributes
-from refold.log.blobs import blobs_of
 from refold.log.errors import ResultTimeout, UsageError
 from refold.services.arguments import bind, plain_object, read_input
 from refold.services.cli_run import Input, RunId, Words
@@ -35,6 +34,7 @@ class _Request:
         attributes: Its tags, as they are recorded.
         due_at: Its deadline, microseconds since 1970-01-01 UTC.
         message: Topic and JSON of a message that goes with it.
+        subject: With whose keys it is encrypted.
     """
 
     name: str
@@ -43,6 +43,7 @@ class _Request:
     attributes: dict[str, str] | None
     due_at: int | None
     message: tuple[str, str] | None
+    subject: str | None
 
 
 def start(  # noqa: PLR0913 - each an option of the command
@@ -91,6 +92,14 @@ def start(  # noqa: PLR0913 - each an option of the command
             help="A message that goes with it; where the run exists, it is sent to that.",
         ),
     ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            help="Whose data it is: encrypted with that subject's keys, for `refold erase` to destroy.",
+            show_default=False,
+        ),
+    ] = None,
     url: Url = DEFAULT_URL,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until a worker has accepted it.")
@@ -113,6 +122,7 @@ def start(  # noqa: PLR0913 - each an option of the command
             encode_attributes(read_attributes(attribute)) or None,
             None if deadline is None else microseconds(read_deadline(deadline, now)),
             read_message(message),
+            subject,
         )
         try:
             asyncio.run(_send(url, request, run_id, wait=wait))
@@ -153,7 +163,7 @@ def _of_version(named: AnyWorkflow, known: dict[int, AnyWorkflow], version: int)
 
 async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None:
     async with opened(shared_log_at(url, may_make=True)) as log:
-        client = Client(log, wall_clock, blobs=Blobs(blobs_of(log)))
+        client = Client(log, wall_clock, blobs=Blobs.of(log))
         what = f"input of workflow {request.name!r}"
         check_size(request.payload, client.blobs.max_payload_bytes, what)
         await client.open()
@@ -168,6 +178,7 @@ async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None
                 version=request.version,
                 due_at=request.due_at,
                 message=request.message,
+                subject=request.subject,
             )
         finally:
             client.close()

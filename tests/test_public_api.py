@@ -47,7 +47,7 @@ def with_twins(names: list[str]) -> list[str]:
 
 
 def test_the_engine_has_exactly_these_methods() -> None:
-    twins = with_twins(["history", "list", "resume", "start", "stats", "status", *BULK])
+    twins = with_twins(["erase", "history", "list", "resume", "start", "stats", "status", *BULK])
     properties = ["halted_partitions", "handle", "owned_partitions", "pool_steps", "worker_name"]
     shown = {name for kind in Engine.__mro__[:-1] for name in public(kind)}
     assert sorted(shown) == sorted([*twins, *properties])
@@ -84,6 +84,7 @@ def test_parameters_keep_their_names() -> None:
         "checkpoints",
         "pools",
         "pool_lease_s",
+        "keys",
         "clock",
     ]
     assert parameters(Engine.start) == [
@@ -94,6 +95,7 @@ def test_parameters_keep_their_names() -> None:
         "deadline",
         "attributes",
         "message",
+        "subject",
         "confirm",
     ]
     assert parameters(Engine.list) == ["where"]

@@ -171,6 +171,7 @@ class TestEvents:
             "history.copied",
             "partition.handed_over",
             "partition.migrated",
+            "subject.erased",
             "workflow.cancel_requested",
             "workflow.parked",
             "workflow.paused",

@@ -63,6 +63,7 @@ from refold.log.events import (
     StepCompleted,
     StepFailed,
     StreamWritten,
+    SubjectErased,
     TimerFired,
     TimerStarted,
     ValuePublished,
@@ -220,6 +221,11 @@ def log() -> list[Event]:
         *_mended(owner),
         *_stuck(owner),
         *_checkpoint(owner),
+        SubjectErased(
+            **owner.header(None, None),
+            partition=3,
+            payload='{"keys":["k0123456789abcdef0123456"],"requested_by":"ops","reason":"asked for"}',
+        ),
         PartitionHandedOver(
             **owner.header(None, None),
             partition=3,
