@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from refold.engine.access import Access
@@ -21,6 +21,7 @@ from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.client import Client
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.erasing import Erased, erase
+from refold.engine.followers import Followers
 from refold.engine.guard import GuardMode
 from refold.engine.handle import Handle
 from refold.engine.names import check_id
@@ -39,6 +40,7 @@ from refold.engine.worker import Worker, WorkerSettings, wall_clock
 from refold.log.commands import Reply
 from refold.log.errors import LogError, UsageError
 from refold.log.events import Event, Unreadable
+from refold.log.follower import Follower
 from refold.log.keys import KeyProvider, PayloadKeys
 from refold.log.protocol import Log
 from refold.log.urls import open_log
@@ -76,10 +78,11 @@ class Engine(Starts, BulkOrders):
             before the step is given to another; 4 at least. And twice the time between two offers of `pools`.
         keys: With what payloads are encrypted (docs/privacy.md), in place of what the log's URL or `REFOLD_KEYS`
             names: a URL, a key provider, or `PayloadKeys` to say what is encrypted.
+        projections: What follows the log in this process, such as `Projected(Revenue())` (docs/projections.md).
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
     Raises:
-        UsageError: The url is none that refold knows, or a limit can't be.
+        UsageError: The url is none that refold knows, a limit can't be, or two projections have one name.
         DefinitionError: Two workflows have one name, or a pool has no step here.
     """
 
@@ -103,6 +106,7 @@ class Engine(Starts, BulkOrders):
         pools: Iterable[str] = (),
         pool_lease_s: float = DEFAULT_LEASE_S,
         keys: str | KeyProvider | PayloadKeys | None = None,
+        projections: Iterable[Follower] = (),
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._log = open_log(url) if isinstance(url, str) else url
@@ -143,6 +147,7 @@ class Engine(Starts, BulkOrders):
         )
         self._worker: Worker | None = None
         self._pool_worker: PoolWorker | None = None
+        self._followers = Followers(projections)
         self._thread: threading.Thread | None = None
 
     # Opening and closing ----------------------------------------------------------------------------------
@@ -195,6 +200,7 @@ class Engine(Starts, BulkOrders):
             if self._pool_steps:
                 self._pool_worker = self._make_pool_worker()
                 await self._pool_worker.start()
+            self._followers.start(self._log)
         except BaseException:
             await self._log.close()
             raise
@@ -236,6 +242,7 @@ class Engine(Starts, BulkOrders):
             if self._worker is not None:
                 await self._worker.stop()
         finally:
+            await self._followers.stop()
             self._slots.close()
             await self._log.close()
 
@@ -399,6 +406,11 @@ class Engine(Starts, BulkOrders):
     def halted_partitions(self) -> "dict[int, LogError]":
         """Partitions that this process's worker could not go on with (corrupt log), each with the reason."""
         return self._worker.halted if self._worker is not None else {}
+
+    @property
+    def stopped_projections(self) -> Mapping[str, Exception]:
+        """Projections of this process that could not go on, each with the reason; the others do."""
+        return self._followers.stopped
 
 
 _ANY: PayloadType[Any] = PayloadType.of(Any, "result of a workflow")

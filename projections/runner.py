@@ -64,13 +64,14 @@ class RunnerSettings:
     """What can be set.
 
     Args:
-        group: Share the partitions with all processes that name the same; None for all partitions.
+        group: Share the partitions with all processes that name the same: a name, or what gives it when the target is
+            open; None for all partitions. Each group must have a target of its own, and all its members that one.
         member: This process's name in the group.
         from_trimmed: Begin where a log was trimmed, if there is no archive of what came before; it is refused else.
         batch_events: Events in one transaction, at most, and near enough.
     """
 
-    group: str | None = None
+    group: str | Callable[[], str] | None = None
     member: str = "project"
     from_trimmed: bool = False
     batch_events: int = BATCH_EVENTS
@@ -173,7 +174,8 @@ class Runner:
                 for partition in range(self._log.partitions):
                     self._start_reading(partition)
             else:
-                self._share = await self._log.share(group, self._settings.member, self)
+                named = group if isinstance(group, str) else await self._on_thread(group)
+                self._share = await self._log.share(named, self._settings.member, self)
             await self._write_all()
         finally:
             if stopper is not None:

@@ -105,8 +105,8 @@ class SqliteStore(Store):
     def _version(self, path: Path) -> int:
         with closing(_connect(path)) as connection:
             try:
-                _, version, log, _ = connection.execute(
-                    "SELECT * FROM refold_projection"
+                version, log = connection.execute(
+                    "SELECT version, log FROM refold_projection"
                 ).fetchone()
             except (sqlite3.DatabaseError, TypeError) as error:
                 raise TargetMismatch(

@@ -2,7 +2,8 @@
 
 Beside the projection's own tables stand two more:
 
-    refold_projection   one row: which projection and version this is, of which log, and whether another replaced it
+    refold_projection   one row: which projection and version this is, of which log, a name that no other tables have
+                        (`build`), and whether others have replaced these
     refold_positions    a row for each partition: the next offset, and the claim that is current before it; -1 and -1
                         where nothing was written for it yet
 
@@ -15,6 +16,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+from uuid import uuid4
 
 from refold.log.archive import identity_of
 from refold.log.errors import RefoldError
@@ -30,10 +32,12 @@ from refold.projections.projection import (
 from refold.projections.target import PositionMoved, Step, TargetMismatch
 
 NOT_WRITTEN: Final = Position(-1, -1)
+BUILD_CHARS: Final = 8
 
 OWN_TABLES: Final = (
     """CREATE TABLE refold_projection (
-        name TEXT NOT NULL, version BIGINT NOT NULL, log TEXT NOT NULL, replaced BIGINT NOT NULL)""",
+        name TEXT NOT NULL, version BIGINT NOT NULL, log TEXT NOT NULL, build TEXT NOT NULL,
+        replaced BIGINT NOT NULL)""",
     """CREATE TABLE refold_positions (
         partition BIGINT PRIMARY KEY, next_offset BIGINT NOT NULL, claim BIGINT NOT NULL)""",
 )
@@ -76,6 +80,16 @@ class Store(ABC):
     def name(self) -> str:
         """The projection's name."""
         return self.projection.name
+
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for these very tables; known once it is open.
+
+        Whoever fills other tables with the same projection, elsewhere or beside these, needs all events for himself.
+        """
+        with self._begun() as transaction:
+            ((build,),) = transaction.query("SELECT build FROM refold_projection")
+        return f"project.{self.name}.{build}"
 
     @abstractmethod
     def open(self) -> None:
@@ -180,8 +194,11 @@ class Store(ABC):
         for statement in (*OWN_TABLES, *projection.tables(transaction.dialect)):
             transaction.execute(statement)
         transaction.execute(
-            "INSERT INTO refold_projection VALUES (?, ?, ?, 0)",
-            (projection.name, projection.version, identity.log or identity.namespace),
+            "INSERT INTO refold_projection VALUES (?, ?, ?, ?, 0)",
+            (
+                *(projection.name, projection.version),
+                *(identity.log or identity.namespace, uuid4().hex[:BUILD_CHARS]),
+            ),
         )
         transaction.execute_many(
             "INSERT INTO refold_positions VALUES (?, ?, ?)",

@@ -7,6 +7,7 @@
     diff                        cli_diff.py; moments of the past, as for --at: cli_moments.py
     tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
+    project                     cli_project.py, project_service.py
     debug                       cli_debug.py
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
@@ -41,6 +42,7 @@ from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
 from refold.services.cli_migrate import migrate
 from refold.services.cli_orders import cancel, fork, pause, resume, rewind, terminate
+from refold.services.cli_project import project
 from refold.services.cli_read import history, show
 from refold.services.cli_run import run
 from refold.services.cli_schemas import (
@@ -194,6 +196,14 @@ _add(
     _TRY,
     "refold debug order-42 --app orders",
     "refold debug order-42 --app orders --at charge#3 --url kafka://broker:9092/shop",
+)
+_add(
+    project,
+    "project",
+    _READ,
+    "refold project --url sqlite:///orders.db",
+    "refold project workflows orders:Revenue --url kafka://broker:9092/shop --to postgresql://refold@db/shop",
+    "refold project orders:Revenue --once --rebuild",
 )
 _add(
     send,

@@ -27,6 +27,7 @@ from refold.log.errors import (
     WorkflowParked,
     WorkflowTerminated,
 )
+from refold.projections.projection import ProjectionFailed
 from refold.projections.target import TargetError
 from refold.services.terminal import printable, to_person
 
@@ -74,6 +75,7 @@ _CODES: tuple[tuple[type[RefoldError], ExitCode], ...] = (
     (WorkflowTerminated, ExitCode.FAILED),
     (WorkflowError, ExitCode.FAILED),
     (LogError, ExitCode.LOG),
+    (ProjectionFailed, ExitCode.FAILED),
     (TargetError, ExitCode.LOG),
     (EngineClosed, ExitCode.LOG),
     (CommandRefused, ExitCode.REFUSED),

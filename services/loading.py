@@ -12,8 +12,11 @@ from typing import Any, TypeGuard, cast
 from refold.engine.definitions import Catalogue, Key, Workflow
 from refold.engine.step_definitions import AsyncStep, SyncStep
 from refold.log.errors import UsageError
+from refold.projections.projection import Projection, check_projection
+from refold.projections.workflows import Workflows
 
 AnyWorkflow = Workflow[..., Any]
+_PARTS = ("name", "version", "tables", "apply")
 
 
 def load_workflow(target: str) -> AnyWorkflow:
@@ -60,6 +63,44 @@ def load_workflows(targets: Iterable[str]) -> list[AnyWorkflow]:
         for definition in chosen:
             loaded.update({version.key: version for version in all_versions(definition)})
     return Catalogue.of(loaded.values()).definitions()
+
+
+def load_projections(targets: Iterable[str]) -> list[Projection]:
+    """The projections that are named: `workflows`, refold's own, or `module:NAME`, an object or a class.
+
+    Raises:
+        UsageError: A module can't be imported, or what is named there is no projection; or two have one name.
+    """
+    loaded: dict[str, Projection] = {}
+    for target in targets:
+        projection = Workflows() if target == Workflows.name else _projection(target)
+        check_projection(projection)
+        if projection.name in loaded:
+            raise UsageError(f"there are two projections {projection.name!r}: name one of them")
+        loaded[projection.name] = projection
+    return list(loaded.values())
+
+
+def _projection(target: str) -> Projection:
+    module, attribute = _module_of(target)
+    if not attribute:
+        raise UsageError(
+            f"{target!r} names no projection: write MODULE:PROJECTION, as in orders:Revenue, or {Workflows.name}"
+        )
+    found = _attribute(module, attribute, {})
+    if isinstance(found, type):
+        try:
+            found = found()
+        except TypeError as error:
+            raise UsageError(
+                f"{target} is a class that can't be made without arguments ({error}): name an object of it"
+            ) from error
+    missing = [part for part in _PARTS if not hasattr(found, part)]
+    if missing:
+        raise UsageError(
+            f"{target} is {_kind(found)} and no projection: it has no {', no '.join(missing)} (see docs/projections.md)"
+        )
+    return cast("Projection", found)
 
 
 def load_modules(targets: Iterable[str]) -> None:

@@ -6,13 +6,20 @@ refold_longest_history                 gauge    entries of the longest history a
 refold_history_warnings_total          counter  warnings of a history that grows
 refold_events_total                    counter  events that it has written
 refold_steps_waiting_for_pool{pool}    gauge    steps of its runs that wait for a worker of their pool
+
+Those of `refold project`:
+
+refold_projection_behind_events{projection, partition}  gauge    records that are not in it yet
+refold_projection_events_total{projection}              counter  events that this process has taken in
+refold_projection_running{projection}                   gauge    1, or 0 once it has stopped
 """
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from refold.engine.stats import Stats
 from refold.log.errors import EngineClosed, UsageError
+from refold.services.project_service import Report
 
 try:
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
@@ -78,12 +85,50 @@ class StatsCollector(Collector):
         ]
 
 
-@contextmanager
-def served(stats: Callable[[], Stats], address: str, port: int) -> Generator[int, None, None]:
-    """Serve the numbers at `http://address:port/metrics` inside the block.
+class ProjectionCollector(Collector):
+    """Turns projections' standing into metrics.
 
     Args:
-        stats: Gives the worker's numbers.
+        reports: Gives it, by projection; called from the server's threads.
+    """
+
+    def __init__(self, reports: Callable[[], Mapping[str, Report]]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics now."""
+        behind = GaugeMetricFamily(
+            "refold_projection_behind_events",
+            "Records of the log that are not in the projection yet, of the partitions that this process takes in.",
+            labels=("projection", "partition"),
+        )
+        events = CounterMetricFamily(
+            "refold_projection_events",
+            "Events that this process has taken into the projection.",
+            labels=("projection",),
+        )
+        running = GaugeMetricFamily(
+            "refold_projection_running", "1, or 0 once it has stopped.", labels=("projection",)
+        )
+        for name, report in self._reports().items():
+            events.add_metric((name,), report.events)
+            running.add_metric((name,), float(report.error is None))
+            for partition, standing in report.standing.items():
+                behind.add_metric((name, str(partition)), standing.behind)
+        return [behind, events, running]
+
+
+def served(stats: Callable[[], Stats], address: str, port: int) -> AbstractContextManager[int]:
+    """Serve a worker's numbers: `serving` of a `StatsCollector`."""
+    return serving(StatsCollector(stats), address, port)
+
+
+@contextmanager
+def serving(collector: Collector, address: str, port: int) -> Generator[int, None, None]:
+    """Serve numbers at `http://address:port/metrics` inside the block.
+
+    Args:
+        collector: Gives the numbers.
         address: The address to listen at; 127.0.0.1 is reached from this machine only.
         port: The port; 0 for any that is free.
 
@@ -103,7 +148,7 @@ def served(stats: Callable[[], Stats], address: str, port: int) -> Generator[int
         ) from error
     ProcessCollector(registry=registry)
     # Not asked when it is registered: the worker is not open yet, and would be asked from its own thread.
-    registry.register(StatsCollector(stats))
+    registry.register(collector)
     try:
         yield server.server_port
     finally:
