@@ -8,6 +8,8 @@ it stands in the log, and is looked up there (`engine/settling.py`).
 import asyncio
 import getpass
 import logging
+import os
+import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict
@@ -67,7 +69,8 @@ class Client:
         log: An open log.
         clock: Wall clock, microseconds since 1970-01-01 UTC.
         ask_again_s: How long to wait for a reply before asking again, in seconds.
-        requested_by: Who asks, for the audit; the operating system's user where not given.
+        requested_by: Who asks, for the audit; the operating system's user and machine, as in anna@desk-3, where not
+            given.
         blobs: Where large payloads are put and read.
     """
 
@@ -446,8 +449,9 @@ def _is_due(age: int) -> bool:
     return age > 1 and age & (age - 1) == 0
 
 
-def _user() -> str | None:
+def _user() -> str:
+    host = socket.gethostname()
     try:
-        return getpass.getuser()
+        return f"{getpass.getuser()}@{host}"
     except (OSError, KeyError):  # no such user in this container
-        return None
+        return f"{os.getuid()}@{host}"

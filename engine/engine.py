@@ -79,6 +79,8 @@ class Engine(Starts, BulkOrders):
         keys: With what payloads are encrypted (docs/privacy.md), in place of what the log's URL or `REFOLD_KEYS`
             names: a URL, a key provider, or `PayloadKeys` to say what is encrypted.
         projections: What follows the log in this process, such as `Projected(Revenue())` (docs/projections.md).
+        requested_by: Who gives orders by this engine, for the audit; the operating system's user and machine, as in
+            anna@desk-3, where not given.
         clock: Wall clock, microseconds since 1970-01-01 UTC; for tests.
 
     Raises:
@@ -107,6 +109,7 @@ class Engine(Starts, BulkOrders):
         pool_lease_s: float = DEFAULT_LEASE_S,
         keys: str | KeyProvider | PayloadKeys | None = None,
         projections: Iterable[Follower] = (),
+        requested_by: str | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
         self._log = open_log(url) if isinstance(url, str) else url
@@ -136,7 +139,7 @@ class Engine(Starts, BulkOrders):
         self._with_worker = worker
         self._registered = catalogue if worker else None
         self._bridge = Bridge()
-        self._client = Client(self._log, clock, blobs=self._blobs)
+        self._client = Client(self._log, clock, requested_by=requested_by, blobs=self._blobs)
         operator = Operator(self._client, start_timeout_s)
         self._access = Access(
             self._bridge,

@@ -508,6 +508,7 @@ class Owner:
                 attributes=command.attributes,
                 source_id=command.source_id,
                 step=command.step,
+                detail=json.dumps(who(command)),
             )
             return self._open.begin(started, now)
         at = max(now, self.state.closed[workflow_id].ended_at)  # time never goes back in a stream

@@ -70,6 +70,11 @@ class ArchivedLog:
         """The log's keys of payloads."""
         return keys_of(self.inner)
 
+    @property
+    def archive(self) -> Archive | None:
+        """The archive; None before `open`."""
+        return self._archive
+
     async def open(self) -> None:
         """Open the log and its archive, and check that they meet.
 

@@ -216,6 +216,7 @@ class WorkflowStarted(EventBase):
         policy: What becomes of a child when its parent ends.
         source_id: The workflow that it is a fork of. Its history is then copied before it runs
             (`HistoryCopied`); `step` is the operation before which the copy ends.
+        detail: Of a fork: who and why (JSON object).
     """
 
     kind: ClassVar[str] = "workflow.started"
@@ -232,6 +233,7 @@ class WorkflowStarted(EventBase):
     policy: str | None = None
     source_id: str | None = None
     step: int | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

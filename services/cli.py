@@ -18,6 +18,7 @@
     acls                        cli_acls.py
     archive                     cli_archive.py, archiving.py
     migrate                     cli_migrate.py
+    audit                       cli_audit.py, cli_seal.py
     schemas                     cli_schemas.py, schemas_service.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
@@ -33,6 +34,8 @@ import typer
 from refold.services.cli_acls import acls
 from refold.services.cli_admin import create_topics, topics, version
 from refold.services.cli_archive import archive
+from refold.services.cli_audit import audit, verify
+from refold.services.cli_audit import log as audit_log
 from refold.services.cli_blobs import blobs, gc
 from refold.services.cli_blobs import check as check_blobs
 from refold.services.cli_check import check
@@ -53,6 +56,7 @@ from refold.services.cli_schemas import (
     serve_schemas,
     show_schema,
 )
+from refold.services.cli_seal import keygen, seal
 from refold.services.cli_start import start
 from refold.services.cli_tail import tail_log
 from refold.services.cli_talk import ask, send, stream, value
@@ -97,6 +101,7 @@ app = typer.Typer(
 app.add_typer(topics, name="topics", rich_help_panel=_MEND)
 app.add_typer(blobs, name="blobs", rich_help_panel=_MEND)
 app.add_typer(schemas, name="schemas", rich_help_panel=_MEND)
+app.add_typer(audit, name="audit", rich_help_panel=_READ)
 
 
 def _add(
@@ -330,6 +335,31 @@ _add(
     to=blobs,
 )
 _add(check_blobs, "verify", _MEND, "refold blobs verify kafka://broker:9092/shop", to=blobs)
+_add(
+    audit_log,
+    "log",
+    _READ,
+    "refold audit log --since 7d",
+    "refold audit log --action terminate --action rewind --by anna --json",
+    to=audit,
+)
+_add(
+    verify,
+    "verify",
+    _READ,
+    "refold audit verify sqlite:///orders.db",
+    "refold audit verify --seals seals.jsonl --public-key seal.key.pub --archive /var/lib/refold/archive",
+    to=audit,
+)
+_add(keygen, "keygen", _READ, "refold audit keygen seal.key", to=audit)
+_add(
+    seal,
+    "seal",
+    _READ,
+    "refold audit seal --key seal.key --to seals.jsonl",
+    "refold audit seal --key seal.key --to seals.jsonl --every 1h --url kafka://broker:9092/shop",
+    to=audit,
+)
 
 
 def _say_version(wanted: bool) -> None:

@@ -90,7 +90,17 @@ class Selected(FilterWords):
     ] = False
     reason: Annotated[
         str | None,
-        typer.Option("--reason", metavar="TEXT", help="Why, for whoever reads the history later."),
+        typer.Option(
+            "--reason", "--why", metavar="TEXT", help="Why, for whoever reads the history later."
+        ),
+    ] = None
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="NAME",
+            help="Who gives the order, for the audit; this user at this machine if not given.",
+        ),
     ] = None
     url: Url = DEFAULT_URL
     archive: Archive = None
@@ -139,7 +149,7 @@ def give(order: Order, selected: Selected) -> ExitCode:
     if not _confirmed(order, selected, infos):
         note("nothing was done")
         return ExitCode.REFUSED
-    return _to_many(order, selected.log_url, [info.workflow_id for info in infos])
+    return _to_many(order, selected, [info.workflow_id for info in infos])
 
 
 def _check(order: Order, selected: Selected) -> None:
@@ -179,9 +189,9 @@ def _to_named(order: Order, selected: Selected, named: Sequence[str]) -> ExitCod
     if selected.dry_run:
         return _show_only(order, asyncio.run(_read_each(selected.log_url, ids)))
     if len(ids) > 1:
-        return _to_many(order, selected.log_url, ids)
+        return _to_many(order, selected, ids)
     (id_,) = ids
-    result = asyncio.run(_carry_out_one(order, selected.log_url, id_))
+    result = asyncio.run(_carry_out_one(order, selected, id_))
     _tell(order, id_, result)
     return ExitCode.OK
 
@@ -191,14 +201,19 @@ async def _read_each(url: str, ids: Sequence[str]) -> list[WorkflowInfo]:
         return [await read_status(log, id_) for id_ in ids]
 
 
-async def _carry_out_one(order: Order, url: str, id_: str) -> str | None:
-    async with _client(url) as engine:
+async def _carry_out_one(order: Order, selected: Selected, id_: str) -> str | None:
+    async with _client(selected) as engine:
         return await order.carry_out(engine, id_)
 
 
-def _client(url: str) -> Engine:
-    log = shared_log_at(url, may_make=False)
-    return Engine(log, workflows=(), worker=False, start_timeout_s=ANSWER_TIMEOUT_S)
+def _client(selected: Selected) -> Engine:
+    return Engine(
+        shared_log_at(selected.log_url, may_make=False),
+        workflows=(),
+        worker=False,
+        start_timeout_s=ANSWER_TIMEOUT_S,
+        requested_by=selected.by,
+    )
 
 
 def _show_only(order: Order, infos: Sequence[WorkflowInfo]) -> ExitCode:
@@ -225,17 +240,19 @@ def _confirmed(order: Order, selected: Selected, infos: Sequence[WorkflowInfo]) 
         return False
 
 
-def _to_many(order: Order, url: str, ids: Sequence[str]) -> ExitCode:
+def _to_many(order: Order, selected: Selected, ids: Sequence[str]) -> ExitCode:
     tally = _Tally()
     try:
-        asyncio.run(_carry_out_all(order, url, ids, tally))
+        asyncio.run(_carry_out_all(order, selected, ids, tally))
     finally:
         # Also after Ctrl-C: what was done is done, and somebody will have to know.
         _sum_up(order, len(ids), tally)
     return next(map(exit_code, tally.failed.values()), ExitCode.OK)
 
 
-async def _carry_out_all(order: Order, url: str, ids: Sequence[str], tally: _Tally) -> None:
+async def _carry_out_all(
+    order: Order, selected: Selected, ids: Sequence[str], tally: _Tally
+) -> None:
     remaining = iter(ids)
     console = to_person()
     columns = (
@@ -248,7 +265,7 @@ async def _carry_out_all(order: Order, url: str, ids: Sequence[str], tally: _Tal
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(order.verb, total=len(ids))
-        async with _client(url) as engine, asyncio.TaskGroup() as group:
+        async with _client(selected) as engine, asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(ids))):
                 group.create_task(
                     _carry_out_next(order, engine, remaining, tally, lambda: bar.advance(task))

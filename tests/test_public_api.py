@@ -85,6 +85,7 @@ def test_parameters_keep_their_names() -> None:
         "pools",
         "pool_lease_s",
         "keys",
+        "requested_by",
         "clock",
     ]
     assert parameters(Engine.start) == [

@@ -13,7 +13,6 @@ import pytest
 from engine_trial import kinds, until, with_log
 from log_backend import PATIENCE_S, LogBackend, SqliteBackend
 from refold import CheckpointSettings, Engine, Status, receive, step, stream, workflow
-from refold.engine.chain_audit import walk_chain
 from refold.engine.digest import digest
 from refold.engine.recovery import recover
 from refold.log.archive import Archive
@@ -30,6 +29,7 @@ from refold.log.errors import (
 )
 from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart
 from refold.log.protocol import Channel, Entry, Log, Record
+from refold.projections.audit import verify_partition
 from refold.services.archiving import Archived, Order, archive_log
 
 OFTEN = CheckpointSettings(min_bytes=3_000)
@@ -175,8 +175,8 @@ def test_history_moves_and_is_one_history_still(any_backend: LogBackend, tmp_pat
         archive = ArchivedLog(log, str(tmp_path / "a"))
         await archive.open()
         for partition, all_ in enumerate(before):
-            report = await walk_chain(archive, partition)
-            assert (report.start, report.end, report.broken) == (0, len(all_), None)
+            report = await verify_partition(archive, partition)
+            assert (report.start, report.standing.end, report.findings) == (0, len(all_), ())
 
     with_unopened(any_backend, audit)
 
@@ -522,9 +522,8 @@ def test_a_changed_record_in_the_log_is_not_archived(tmp_path: Path) -> None:
     assert starts(backend) == [0, 0]
 
     async def audit(log: Log) -> None:
-        report = await walk_chain(log, 0)
-        assert report.broken is not None
-        assert report.broken.offset in {30, 31}
+        report = await verify_partition(log, 0)
+        assert report.findings[0].offset == 30
 
     with_log(backend, audit)
 

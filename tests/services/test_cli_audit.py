@@ -1,0 +1,127 @@
+"""`refold audit`: what people did, whether history is what was written, and seals that say so."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from refold import Engine, receive, step, workflow
+from refold.log.sqlite import SqliteLog
+from refold.services.cli import app
+from refold.services.exits import ExitCode
+
+PATIENCE_S = 60.0
+
+
+@step
+async def charge(amount: int) -> int:
+    return amount
+
+
+@workflow
+async def order(amount: int) -> int:
+    await charge(amount)
+    return amount + await receive("extra", int)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory with a log in which people have given orders."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("REFOLD_URL", "REFOLD_ARCHIVE"):
+        monkeypatch.delenv(variable, raising=False)
+    with Engine(SqliteLog("refold.db"), workflows=[order], requested_by="anna@desk") as engine:
+        one = engine.start(order, 5, id="order-1")
+        one.pause("gateway is down")
+        one.resume("it is up again")
+        one.send("extra", 2)
+        one.result(PATIENCE_S)
+        one.fork(0, id="order-1b", reason="once more")
+        two = engine.start(order, 5, id="order-2")
+        two.cancel("customer called")
+        engine.start(order, 5, id="order-3").terminate("started by mistake")
+        one.rewind(0, "charged the wrong card")
+
+
+def refold(*words: str, code: ExitCode = ExitCode.OK) -> Result:
+    """Run a command in this process."""
+    env = {"COLUMNS": "200", "NO_COLOR": "1"}
+    done = CliRunner(env=env).invoke(app, list(words))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def told(*words: str) -> list[tuple[str, str, str, str]]:
+    """The orders that `audit log` lists: which, to which run, by whom, why."""
+    lines = map(json.loads, refold("audit", "log", "--json", *words).stdout.splitlines())
+    return [(one["name"], one["workflow_id"], one["by"], one["why"]) for one in lines]
+
+
+def test_every_order_says_who_gave_it_and_why() -> None:
+    """Given orders of each kind, each is told with who, why and when, in the order in which they were given."""
+    assert told() == [
+        ("pause", "order-1", "anna@desk", "gateway is down"),
+        ("resume", "order-1", "anna@desk", "it is up again"),
+        ("fork", "order-1b", "anna@desk", "once more"),
+        ("cancel", "order-2", "anna@desk", "customer called"),
+        ("terminate", "order-3", "anna@desk", "started by mistake"),
+        ("reopen", "order-1", "anna@desk", "charged the wrong card"),
+    ]
+    shown = refold("audit", "log").stdout
+    assert "fork of order-1, up to before step 0" in shown
+    assert "charged the wrong card" in shown
+
+
+def test_orders_are_found_by_run_kind_person_and_time() -> None:
+    """Given a filter, just the orders that fit are told."""
+    assert [one[0] for one in told("--run", "order-1")] == ["pause", "resume", "reopen"]
+    assert [one[1] for one in told("--action", "cancel", "--action", "fork")] == [
+        "order-1b",
+        "order-2",
+    ]
+    assert told("--by", "bert") == []
+    assert told("--before", "1h") == []
+    assert len(told("--since", "1h", "--by", "anna")) == 6
+    assert "nobody ordered" in refold("audit", "log", "--by", "bert").stdout
+
+
+def test_a_history_is_verified_and_sealed() -> None:
+    """Given a key, a seal is made, verified, and followed by another."""
+    assert "without seals" in refold("audit", "verify").stderr.lower()
+    key_id = refold("audit", "keygen", "seal.key").stdout.strip()
+    assert Path("seal.key").stat().st_mode & 0o077 == 0
+    for number in (1, 2):
+        done = refold("audit", "seal", "--key", "seal.key", "--to", "seals.jsonl")
+        assert f"as seal {number} of seals.jsonl" in done.stderr
+    words = ("audit", "verify", "--seals", "seals.jsonl", "--public-key", "seal.key.pub")
+    assert "all 2 seals" in refold(*words).stderr
+    found = json.loads(refold(*words, "--json").stdout)
+    assert (found["ok"], found["key"], found["seals"]) == (True, key_id, 2)
+    assert found["partitions"][0]["sealed"] == found["partitions"][0]["end"]
+
+
+def test_a_changed_event_is_named() -> None:
+    """Given one event that was changed in the file, it is named, with what was expected, and the exit code says so."""
+    with sqlite3.connect("refold.db") as file:
+        (value,) = file.execute("SELECT value FROM events WHERE id = 3").fetchone()
+        file.execute("UPDATE events SET value = ? WHERE id = 3", (value[:-1] + b"\x55",))
+    file.close()
+    done = refold("audit", "verify", code=ExitCode.LOG)
+    assert "partition 0, offset 3 (order-1/" in done.stderr
+    assert "expected  chain" in done.stderr
+    finding = json.loads(refold("audit", "verify", "--json", code=ExitCode.LOG).stdout)
+    assert finding["partitions"][0]["findings"][0]["offset"] == 3
+
+
+def test_a_key_is_never_overwritten_and_a_wrong_one_is_told() -> None:
+    """Given a key that is there, and a file that is none, both are clear errors."""
+    refold("audit", "keygen", "seal.key")
+    kept = Path("seal.key").read_text()
+    assert "never overwritten" in refold("audit", "keygen", "seal.key", code=ExitCode.USAGE).stderr
+    assert Path("seal.key").read_text() == kept
+    words = ("audit", "seal", "--to", "s", "--key")
+    assert "is not a private key" in refold(*words, "refold.db", code=ExitCode.USAGE).stderr
+    assert "can't be read" in refold(*words, "missing", code=ExitCode.USAGE).stderr
+    assert "go together" in refold("audit", "verify", "--seals", "s", code=ExitCode.USAGE).stderr
