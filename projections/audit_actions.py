@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from refold.log.codec import event_id_of
 from refold.log.events import (
@@ -142,12 +142,8 @@ def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]
             if who.get("requested_by") is None and event.parent_id is not None:
                 who = {**who, "requested_by": f"workflow {event.parent_id}"}
             return ActionName.CANCEL, "", who
-        case WorkflowPaused():
-            return ActionName.PAUSE, "", _who(event.payload)
-        case WorkflowResumed():
-            return ActionName.RESUME, "", _who(event.payload)
-        case WorkflowTerminated():
-            return ActionName.TERMINATE, "", _who(event.payload)
+        case WorkflowPaused() | WorkflowResumed() | WorkflowTerminated():
+            return _PLAIN[type(event)], "", _who(event.payload)
         case WorkflowRewound():
             return ActionName.REWIND, f"to before step {event.step}", _who(event.payload)
         case WorkflowReopened():
@@ -162,6 +158,13 @@ def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]
             return ActionName.ERASE, f"{len(who.get('keys', ()))} keys", who
         case _:
             return None
+
+
+_PLAIN: Final[Mapping[type, ActionName]] = {
+    WorkflowPaused: ActionName.PAUSE,
+    WorkflowResumed: ActionName.RESUME,
+    WorkflowTerminated: ActionName.TERMINATE,
+}
 
 
 def _who(text: str | None) -> Mapping[str, Any]:
