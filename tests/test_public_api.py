@@ -49,6 +49,7 @@ def with_twins(names: list[str]) -> list[str]:
 def test_the_engine_has_exactly_these_methods() -> None:
     twins = with_twins(["erase", "history", "list", "resume", "start", "stats", "status", *BULK])
     properties = ["halted_partitions", "handle", "owned_partitions", "pool_steps", "worker_name"]
+    properties.append("stopped_projections")
     shown = {name for kind in Engine.__mro__[:-1] for name in public(kind)}
     assert sorted(shown) == sorted([*twins, *properties])
 
@@ -85,6 +86,7 @@ def test_parameters_keep_their_names() -> None:
         "pools",
         "pool_lease_s",
         "keys",
+        "projections",
         "requested_by",
         "clock",
     ]
