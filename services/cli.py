@@ -5,6 +5,7 @@
     list                        cli_list.py; its filter, and that of bulk orders: cli_filter.py
     show, history               cli_read.py, timeline.py, timeline_view.py
     diff                        cli_diff.py; moments of the past, as for --at: cli_moments.py
+    metrics                     cli_metrics.py, metric_view.py, metric_exposition.py
     tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
     project                     cli_project.py, project_service.py
@@ -43,6 +44,7 @@ from refold.services.cli_debug import debug_run
 from refold.services.cli_diff import diff
 from refold.services.cli_doctor import doctor
 from refold.services.cli_list import list_runs
+from refold.services.cli_metrics import metrics
 from refold.services.cli_migrate import migrate
 from refold.services.cli_orders import cancel, fork, pause, resume, rewind, terminate
 from refold.services.cli_project import project
@@ -172,6 +174,14 @@ _add(
     "refold diff --from 1d",
     "refold diff --from 2026-12-01T00:00Z --to 2026-12-02T00:00Z --json",
     "refold diff order-42 --from 7 --to 12",
+)
+_add(
+    metrics,
+    "metrics",
+    _READ,
+    "refold metrics --since 30d",
+    "refold metrics shop.figures --every 1w --json",
+    "refold metrics shop.figures:revenue --keep /var/lib/refold/metrics --port 9465",
 )
 _add(
     tail_log,

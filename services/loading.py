@@ -4,7 +4,7 @@ import difflib
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, cast
@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, cast
 from refold.engine.definitions import Catalogue, Key, Workflow
 from refold.engine.step_definitions import AsyncStep, SyncStep
 from refold.log.errors import UsageError
+from refold.projections.metrics import Metric
 from refold.projections.projection import Projection, check_projection
 from refold.projections.workflows import Workflows
 
@@ -111,6 +112,31 @@ def load_modules(targets: Iterable[str]) -> None:
     """
     for target in targets:
         _module_of(target)
+
+
+def load_metrics(targets: Iterable[str]) -> list[Metric]:
+    """The metrics that `module` or `module:metric` names.
+
+    Raises:
+        UsageError: A module can't be imported, or has no such metric; says what it has.
+    """
+    loaded: list[Metric] = []
+    for target in targets:
+        module, attribute = _module_of(target)
+        found = {name: value for name, value in vars(module).items() if isinstance(value, Metric)}
+        if attribute and attribute not in found:
+            raise UsageError(f"{target} is no metric. {_metrics_there(module, found)}")
+        if not found:
+            raise UsageError(_metrics_there(module, found))
+        chosen = [found[attribute]] if attribute else list(found.values())
+        loaded.extend(one for one in chosen if one not in loaded)
+    return loaded
+
+
+def _metrics_there(module: ModuleType, found: Mapping[str, Metric]) -> str:
+    if found:
+        return f"Metrics in {module.__name__!r}: {', '.join(found)}."
+    return f"Module {module.__name__!r} has no metrics: decorate a function of an event with @metric(...)"
 
 
 def all_versions(workflow: AnyWorkflow) -> list[AnyWorkflow]:

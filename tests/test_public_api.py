@@ -9,14 +9,14 @@ from refold import Engine, Handle
 
 NAMES = """
 AppendUnknown AskRefused Bound BulkResult CheckpointSettings Child CommandRefused Cursor DefinitionError Engine
-EngineClosed Handle InvalidInput LogCorrupt LogError LogMismatch LogTrimmed LogUnavailable Logged PayloadError
-PayloadTooLarge RecordTooLarge RefoldError Request Requests ResultTimeout Retry RunInfo Runs SideEffectError Status
-StepContext StepError StepTimeout Stream Suspended SyncTail Tail TopicsMissing UnknownWorkflow UsageError Workflow
-WorkflowCancelled WorkflowConflict WorkflowEnded WorkflowError WorkflowInfo WorkflowNotFound WorkflowParked
-WorkflowTerminated cancel_workflow cancel_workflow_sync continue_as_new now patched publish random receive
-receive_sync requests run_child run_child_sync run_step run_step_sync send send_sync set_attributes sleep sleep_sync
-sleep_until sleep_until_sync start_child start_child_sync step step_context stream tail tail_sync uuid4 workflow
-workflow_info
+EngineClosed Handle InvalidInput LogCorrupt LogError LogMismatch LogTrimmed LogUnavailable Logged Metric MetricContext
+MetricFailed PayloadError PayloadTooLarge RecordTooLarge RefoldError Request Requests ResultTimeout Retry RunInfo Runs
+SideEffectError Status StepContext StepError StepTimeout Stream Suspended SyncTail Tail TopicsMissing UnknownWorkflow
+UsageError Workflow WorkflowCancelled WorkflowConflict WorkflowEnded WorkflowError WorkflowInfo WorkflowNotFound
+WorkflowParked WorkflowTerminated cancel_workflow cancel_workflow_sync continue_as_new metric now patched publish
+random receive receive_sync requests run_child run_child_sync run_step run_step_sync send send_sync set_attributes
+sleep sleep_sync sleep_until sleep_until_sync start_child start_child_sync step step_context stream tail tail_sync
+uuid4 workflow workflow_info
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]

@@ -91,6 +91,7 @@ from refold.log.errors import (
 )
 from refold.projections.cursor import Cursor
 from refold.projections.feed import Logged
+from refold.projections.metrics import Metric, MetricContext, MetricFailed, metric
 from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 
 __all__ = [
@@ -113,6 +114,9 @@ __all__ = [
     "LogTrimmed",
     "LogUnavailable",
     "Logged",
+    "Metric",
+    "MetricContext",
+    "MetricFailed",
     "PayloadError",
     "PayloadTooLarge",
     "RecordTooLarge",
@@ -147,6 +151,7 @@ __all__ = [
     "cancel_workflow",
     "cancel_workflow_sync",
     "continue_as_new",
+    "metric",
     "now",
     "patched",
     "publish",
