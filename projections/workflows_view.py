@@ -166,7 +166,7 @@ class WorkflowsView:
         clauses, parameters = conditions(where, self._dialect)
         direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
         if after is not None:
-            value, workflow_id = _place(after, order)
+            value, workflow_id = place_after(after, order)
             clauses.append(f"(runs.{column}, runs.workflow_id) {beyond} (?, ?)")
             parameters.extend((value, workflow_id))
         # A + keeps SQLite, which does not know how many there are, from walking past all others in their order.
@@ -181,7 +181,7 @@ class WorkflowsView:
         if len(rows) <= limit:
             return RunPage(runs, None)
         last = dict(zip(RUN_COLUMNS, rows[limit - 1], strict=True))
-        return RunPage(runs, json.dumps([last[column], last["workflow_id"]]))
+        return RunPage(runs, place_of(order, last[column], last["workflow_id"]))
 
     def count(self, where: RunFilter = ALL) -> int:
         """How many runs."""
@@ -296,14 +296,23 @@ def _checked(view: WorkflowsView) -> WorkflowsView:
 _COLUMNS: Final = ", ".join(f"runs.{column}" for column in RUN_COLUMNS)
 
 
-def _place(after: str, order: RunOrder) -> tuple[Value, str]:
-    try:
-        value, workflow_id = json.loads(after)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{after!r} is not where a page ended: give its `next`") from error
-    if not isinstance(workflow_id, str) or isinstance(value, str) != (order == "id"):
-        raise UsageError(f"{after!r} is not where a page in this order ended: give its `next`")
-    return value, workflow_id
+def place_after(after: str, order: RunOrder) -> tuple[int | str, str]:
+    """What a page's `next` says: the last run's value in the order, and its id.
+
+    Raises:
+        UsageError: It is no page's, or one of another order.
+    """
+    value, comma, workflow_id = after.partition(",")
+    if order == "id" and comma and not value:
+        return workflow_id, workflow_id
+    if order != "id" and comma and value.isascii() and value.isdecimal():
+        return int(value), workflow_id
+    raise UsageError(f"{after!r} is not where a page in this order ended: give its `next`")
+
+
+def place_of(order: RunOrder, value: int | str, workflow_id: str) -> str:
+    """A page's `next`, from the last run's value in the order, and its id."""
+    return f",{workflow_id}" if order == "id" else f"{value},{workflow_id}"
 
 
 def _utc(microseconds: int) -> datetime:

@@ -2,10 +2,10 @@
 
 import asyncio
 import json as json_text
-from collections import Counter
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -19,9 +19,10 @@ from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.urls import with_archive
-from refold.services.cli_filter import ListWords, filtered
+from refold.services.cli_filter import PANEL, ListWords, filtered
 from refold.services.cli_moments import AtMoment, read_moment_at
 from refold.services.exits import reported
+from refold.services.listing import By, FoldListing, Listing, Page, Sort, Wanted, listing
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import ago, iso, microseconds, span
 from refold.services.terminal import one_line, print_json, printable, to_reader
@@ -40,13 +41,50 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead, for programs."
 
 
 @filtered
-def list_runs(
+def list_runs(  # noqa: PLR0913 - each an option of the command
     *,
     where: ListWords,
+    parent: Annotated[
+        str | None,
+        typer.Option("--parent", metavar="ID", help="Children of this run.", rich_help_panel=PANEL),
+    ] = None,
+    error: Annotated[
+        str | None,
+        typer.Option(
+            "--error",
+            metavar="TEXT",
+            help="Runs with TEXT in the error with which they ended.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    sort: Annotated[
+        Sort, typer.Option("--sort", help="By start, by last event, or by id; the latest first.")
+    ] = Sort.STARTED,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     limit: Annotated[
-        int, typer.Option("--limit", min=0, help="The latest so many; 0 for all.")
+        int, typer.Option("--limit", min=0, help="So many of them; 0 for all.")
     ] = DEFAULT_LIMIT,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="PLACE", help="The page after this: what the last one said."
+        ),
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only how many they are.")] = False,
+    by: Annotated[By | None, typer.Option("--by", help="How many there are of each.")] = None,
     at: AtMoment = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            "--views",
+            envvar="REFOLD_VIEWS",
+            metavar="PLACE",
+            help="Where `refold project` keeps the read model; beside a log in a file if not given.",
+        ),
+    ] = None,
+    from_log: Annotated[
+        bool, typer.Option("--from-log", help="Read the log, not the read model.")
+    ] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
@@ -56,30 +94,27 @@ def list_runs(
 
     All that is asked for must hold: `--status failed --workflow checkout` are the checkouts that failed. Versions,
     parents, attributes and reasons have a column where a run on the list has them.
+
+    Where `refold project` keeps the workflows read model, and it has all that is in the log, the answer comes from
+    there; else the log is read.
     """
     with reported(debug):
         now = wall_clock()
-        if at is None:
-            infos = find_runs(with_archive(url, archive), where.runs(now))
-        else:  # "ago" and "so far" count from then
-            infos, now = _runs_at(
-                with_archive(url, archive), where.runs(now), read_moment_at(at, now)
-            )
-        shown = infos[:limit] if limit else infos
+        wanted = Wanted(where.runs(now), parent, error, sort, reverse)
+        moment = None if at is None else read_moment_at(at, now)
+        asked = _Asked(wanted, limit, after, count, by)
+        address = with_archive(url, archive)
+        answer = asyncio.run(_answered(address, asked, moment, views, from_log=from_log))
+        if answer.page is None:
+            _print_counts(answer.counts, by, json=json)
+            return
         if json:
-            for info in shown:
+            for info in answer.page.infos:
                 print_json(run_json(info))
             return
-        if not shown:
-            nothing = "no run is like that" if where.given else "there are no runs yet"
-            to_reader().print(Text(nothing, style="dim"))
-            return
-        print_runs(to_reader(), shown, now)
-        if len(infos) > len(shown):
-            more = f"{len(infos) - len(shown):,} more: --limit 0 shows all"
-            to_reader().print(Text(more, style="dim"))
-        if at is not None:
-            to_reader().print(Text(counts_line(infos), style="dim"))
+        given = where.given or parent is not None or error is not None or after is not None
+        # "ago" and "so far" count from the moment
+        _print_page(answer, now if answer.at is None else answer.at, limit, given=given)
 
 
 def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
@@ -96,22 +131,87 @@ def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
     return asyncio.run(find())
 
 
-def _runs_at(url: str, where: Runs, moment: AtTime | AtOffset) -> tuple[list[WorkflowInfo], int]:
-    """The same as of a moment, and its time in microseconds since 1970-01-01 UTC."""
+class _Asked(NamedTuple):
+    """What was typed."""
 
-    async def find() -> tuple[list[WorkflowInfo], int]:
-        async with opened(shared_log_at(url, may_make=False)) as log:
-            infos = await read_all(log, await stops_at(log, moment))
-            return where.among(infos), await time_of(log, moment)
+    wanted: Wanted
+    limit: int
+    after: str | None
+    only_count: bool
+    by: By | None
 
-    return asyncio.run(find())
+
+class _Answer(NamedTuple):
+    """A page, or counts; as of a moment, its time (microseconds since 1970-01-01 UTC) and how many runs stood how."""
+
+    page: Page | None
+    counts: Mapping[str, int]
+    at: int | None = None
+    by_status: Mapping[str, int] | None = None
 
 
-def counts_line(infos: Sequence[WorkflowInfo]) -> str:
+async def _answered(
+    url: str,
+    asked: _Asked,
+    moment: AtTime | AtOffset | None,
+    views: str | None,
+    *,
+    from_log: bool,
+) -> _Answer:
+    async with opened(shared_log_at(url, may_make=False)) as log:
+        if moment is None:
+            async with listing(log, views, from_log=from_log) as source:
+                return _ask(source, asked)
+        source = FoldListing(await read_all(log, await stops_at(log, moment)))
+        counts = source.group(asked.wanted, By.STATUS)
+        return _ask(source, asked)._replace(at=await time_of(log, moment), by_status=counts)
+
+
+def _ask(source: Listing, asked: _Asked) -> _Answer:
+    if asked.by is not None:
+        return _Answer(None, source.group(asked.wanted, asked.by))
+    if asked.only_count:
+        return _Answer(None, {"": source.count(asked.wanted)})
+    return _Answer(source.page(asked.wanted, asked.limit, asked.after), {})
+
+
+def _print_page(answer: _Answer, now: int, limit: int, *, given: bool) -> None:
+    page, console = answer.page, to_reader()
+    if page is None or not page.infos:
+        nothing = "no run is like that" if given else "there are no runs yet"
+        console.print(Text(nothing, style="dim"))
+        return
+    print_runs(console, page.infos, now)
+    if page.next is not None:
+        more = f"{page.in_all:,} in all: --limit 0 shows all, --after {shlex.quote(page.next)} the next {limit}"
+        console.print(Text(more, style="dim"))
+    if answer.by_status is not None:
+        console.print(Text(counts_line(answer.by_status), style="dim"))
+
+
+def _print_counts(counts: Mapping[str, int], by: By | None, *, json: bool) -> None:
+    """Counts of each, or the one count."""
+    if json:
+        for key, count in counts.items():
+            print_json({"runs": count} if by is None else {by.value: key, "runs": count})
+        return
+    if by is None:
+        to_reader().print(Text(f"{counts['']:,}"))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(by.value.upper().replace("_", " "), overflow="fold")
+    table.add_column("RUNS", no_wrap=True, justify="right")
+    for key, count in counts.items():
+        style = STATUS_STYLES.get(key, "") if by is By.STATUS else ""
+        table.add_row(Text(printable(key), style=style), Text(f"{count:,}"))
+    to_reader().print(table)
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
     """How many runs there are, in all and by status: `7 runs: 5 completed, 2 failed`."""
-    counts = Counter(info.status.value for info in infos)
-    said = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-    return f"{len(infos):,} {'run' if len(infos) == 1 else 'runs'}: {said}"
+    said = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    in_all = sum(counts.values())
+    return f"{in_all:,} {'run' if in_all == 1 else 'runs'}: {said}"
 
 
 def print_runs(console: Console, infos: Sequence[WorkflowInfo], now: int) -> None:

@@ -1,11 +1,9 @@
 """Runs from the workflows read model, where there is one that has all that is in the log."""
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from refold.engine.reader import WorkflowInfo
-from refold.engine.selection import Runs
 from refold.engine.state import Status
 from refold.engine.watchers import why_parked
 from refold.log.archive import identity_of
@@ -13,7 +11,6 @@ from refold.log.protocol import Channel, Log
 from refold.projections.places import default_place
 from refold.projections.sqlite_store import ViewFiles
 from refold.projections.workflows import Workflows
-from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_view import RunRow, WorkflowsView
 
 PATIENCE_S = 1.0
@@ -21,7 +18,7 @@ PATIENCE_S = 1.0
 LOOK_EVERY_S = 0.02
 
 
-def place_of(log: Log, place: str | None) -> str | None:
+def views_of(log: Log, place: str | None) -> str | None:
     """Where a log's read model is; None where none was said, and there is none beside the log."""
     if place is not None:
         return place
@@ -53,23 +50,6 @@ async def records_behind(view: WorkflowsView, log: Log) -> int:
         if behind == 0 or clock() > deadline:
             return behind
         await asyncio.sleep(LOOK_EVERY_S)
-
-
-def filter_of(where: Runs) -> RunFilter:
-    """The same runs, as the read model is asked for them."""
-    status = where.status
-    return RunFilter(
-        status=None if status is None else [str(one) for one in _all(status)],
-        workflow=where.workflow,
-        version=where.version,
-        attributes=where.attributes,
-        started_after=where.started_after,
-        started_before=where.started_before,
-    )
-
-
-def _all(status: object) -> Sequence[Status]:
-    return [Status(one) for one in status] if isinstance(status, frozenset) else []
 
 
 def info_of(row: RunRow) -> WorkflowInfo:

@@ -23,7 +23,7 @@ def test_a_run_and_a_list_are_shown_as_they_stood(refold: CommandLine) -> None:
     listed = refold("list", "--at", f"0:{started['offset']}", "--json").stdout.splitlines()
     assert [json.loads(line)["workflow_id"] for line in listed] == ["order-42"]
     assert "1 run: 1 running" in refold("list", "--at", f"0:{started['offset']}").stdout
-    assert "2 runs: 1 failed, 1 completed" in refold("list", "--at", "now").stdout
+    assert "2 runs: 1 completed, 1 failed" in refold("list", "--at", "now").stdout
     assert "no workflow has the id" in refold("show", "order-1", "--at", "0:1", code=5).stderr
     assert "a position is one run's" in refold("list", "--at", "3", code=2).stderr
 

@@ -1,0 +1,246 @@
+"""The runs that a list asks for: from the workflows read model where it has all that is in the log, else from the fold.
+
+Both answer the same; the read model does so without reading the log, and alone knows the errors with which runs ended.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from refold.engine.reader import WorkflowInfo, read_all
+from refold.engine.selection import Runs
+from refold.engine.state import Status
+from refold.log.errors import UsageError
+from refold.log.protocol import Log
+from refold.projections.target import TargetError
+from refold.projections.workflows_filter import RunFilter
+from refold.projections.workflows_view import WorkflowsView, open_view, place_after, place_of
+from refold.services.read_model import info_of, is_of, records_behind, views_of
+from refold.services.spans import microseconds
+from refold.services.terminal import note
+
+ALL_AT_ONCE = 10_000
+"""Runs in one question, where all are wanted."""
+
+
+class Sort(StrEnum):
+    """Orders of a list."""
+
+    STARTED = "started"
+    UPDATED = "updated"
+    ID = "id"
+
+
+class By(StrEnum):
+    """What runs are counted by."""
+
+    STATUS = "status"
+    WORKFLOW = "workflow"
+    VERSION = "version"
+    DAY = "day"
+    ERROR = "error_type"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for.
+
+    Args:
+        where: Which runs.
+        parent_id: ... that this workflow started as children.
+        error: ... with this text in the error with which they ended.
+        sort: In which order.
+        reverse: The earliest first, or the alphabet's first.
+    """
+
+    where: Runs
+    parent_id: str | None = None
+    error: str | None = None
+    sort: Sort = Sort.STARTED
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some runs, how many there are in all, and where the next page begins."""
+
+    infos: Sequence[WorkflowInfo]
+    in_all: int
+    next: str | None
+
+
+class Listing(Protocol):
+    """What answers."""
+
+    def page(self, wanted: Wanted, limit: int, after: str | None) -> Page:
+        """Some runs; `limit` 0 is all."""
+        ...
+
+    def count(self, wanted: Wanted) -> int:
+        """How many they are."""
+        ...
+
+    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
+        """How many there are of each."""
+        ...
+
+
+@asynccontextmanager
+async def listing(log: Log, views: str | None, *, from_log: bool) -> AsyncGenerator[Listing, None]:
+    """What answers questions about an open log's runs, inside the block.
+
+    Args:
+        log: The log.
+        views: Where its read model is; beside its file where not given.
+        from_log: Fold the log, whatever there is.
+    """
+    place = None if from_log else views_of(log, views)
+    with ExitStack() as stack:
+        view = None if place is None else await _current(stack, place, log)
+        yield FoldListing(await read_all(log)) if view is None else ViewListing(view)
+
+
+async def _current(stack: ExitStack, place: str, log: Log) -> WorkflowsView | None:
+    """The read model, if it is this log's and has all that is in it."""
+    try:
+        view = stack.enter_context(open_view(place, namespace=log.namespace))
+        if not is_of(view, log):
+            note("the read model is another log's: reading the log instead")
+            return None
+        behind = await records_behind(view, log)
+    except TargetError as error:
+        note(f"reading the log instead of the read model: {error}")
+        return None
+    if behind:
+        records = "1 record" if behind == 1 else f"{behind:,} records"
+        note(
+            f"the read model is {records} behind (is `refold project` running?): reading the log instead"
+        )
+        return None
+    return view
+
+
+class FoldListing:
+    """Answers from runs that were folded.
+
+    Args:
+        infos: All runs.
+    """
+
+    def __init__(self, infos: Sequence[WorkflowInfo]) -> None:
+        self._infos = infos
+
+    def page(self, wanted: Wanted, limit: int, after: str | None) -> Page:
+        """See `Listing`."""
+        key = _KEYS[wanted.sort]
+        found = sorted(self._among(wanted), key=key, reverse=not wanted.reverse)
+        in_all = len(found)
+        if after is not None:
+            last = place_after(after, wanted.sort.value)
+            found = [i for i in found if (key(i) > last if wanted.reverse else key(i) < last)]
+        shown = found[:limit] if limit else found
+        more = len(shown) < len(found)
+        following = place_of(wanted.sort.value, *key(shown[-1])) if more else None
+        return Page(shown, in_all, following)
+
+    def count(self, wanted: Wanted) -> int:
+        """See `Listing`."""
+        return len(self._among(wanted))
+
+    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
+        """See `Listing`."""
+        of = _GROUPS.get(by)
+        if of is None:
+            raise _only_the_read_model("--by error_type")
+        counts = Counter(map(of, self._among(wanted)))
+        if by is By.DAY:
+            return {day: counts[day] for day in sorted(counts, reverse=True)}
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def _among(self, wanted: Wanted) -> list[WorkflowInfo]:
+        if wanted.error is not None:
+            raise _only_the_read_model("--error")
+        found = wanted.where.among(self._infos)
+        if wanted.parent_id is not None:
+            found = [info for info in found if info.parent_id == wanted.parent_id]
+        return found
+
+
+class ViewListing:
+    """Answers from the read model."""
+
+    def __init__(self, view: WorkflowsView) -> None:
+        self._view = view
+
+    def page(self, wanted: Wanted, limit: int, after: str | None) -> Page:
+        """See `Listing`."""
+        where = _filter(wanted)
+        infos: list[WorkflowInfo] = []
+        while True:
+            page = self._view.runs(
+                where,
+                order=wanted.sort.value,
+                descending=not wanted.reverse,
+                limit=limit or ALL_AT_ONCE,
+                after=after,
+            )
+            infos.extend(map(info_of, page.runs))
+            if limit or page.next is None:
+                break
+            after = page.next
+        in_all = len(infos) if page.next is None and after is None else self._view.count(where)
+        return Page(infos, in_all, page.next)
+
+    def count(self, wanted: Wanted) -> int:
+        """See `Listing`."""
+        return self._view.count(_filter(wanted))
+
+    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
+        """See `Listing`."""
+        return self._view.group(by.value, _filter(wanted))
+
+
+def _filter(wanted: Wanted) -> RunFilter:
+    """The same runs, as the read model is asked for: it has one text for a run's error and for why it is parked."""
+    where, status, error = wanted.where, wanted.where.status, wanted.error
+    statuses = None if status is None else [str(one) for one in Status if one in status]
+    if where.reason is not None:
+        if error is not None:
+            raise UsageError(
+                "--reason is for parked runs and --error for those that ended: give one"
+            )
+        error = where.reason
+        parked = statuses is None or Status.PARKED in statuses
+        statuses = [Status.PARKED.value] if parked else []
+    return RunFilter(
+        status=statuses,
+        workflow=where.workflow,
+        version=where.version,
+        parent_id=wanted.parent_id,
+        attributes=where.attributes,
+        error=error,
+        started_after=where.started_after,
+        started_before=where.started_before,
+    )
+
+
+def _only_the_read_model(option: str) -> UsageError:
+    return UsageError(
+        f"{option} is answered by the read model alone: `refold project` keeps one (--once makes it now)"
+    )
+
+
+_KEYS: Mapping[Sort, Callable[[WorkflowInfo], tuple[int | str, str]]] = {
+    Sort.STARTED: lambda info: (microseconds(info.started_at), info.workflow_id),
+    Sort.UPDATED: lambda info: (microseconds(info.updated_at), info.workflow_id),
+    Sort.ID: lambda info: (info.workflow_id, info.workflow_id),
+}
+_GROUPS: Mapping[By, Callable[[WorkflowInfo], str]] = {
+    By.STATUS: lambda info: info.status.value,
+    By.WORKFLOW: lambda info: info.workflow,
+    By.VERSION: lambda info: str(info.version),
+    By.DAY: lambda info: str(info.started_at.date()),
+}
