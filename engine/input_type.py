@@ -65,6 +65,11 @@ class InputType:
         """The input type of `fn`."""
         return cls(fn, workflow or plain_function(fn).__name__, local or {})
 
+    @property
+    def members(self) -> PayloadType[dict[str, object]]:
+        """The type of the recorded object, with a member for each argument. Raises as `check`."""
+        return self._resolved()
+
     def check(self) -> None:
         """Evaluate the annotations now.
 

@@ -76,6 +76,12 @@ class PayloadType(Generic[T]):
         """
         return PayloadType[Any](what, lambda: resolve(fn, "return", local, what))
 
+    @property
+    def annotation(self) -> object:
+        """The annotation, evaluated; `UNDECLARED` where there is none. Raises as `check`."""
+        self.check()
+        return self._annotation
+
     def check(self) -> None:
         """Evaluate the annotation now.
 

@@ -69,12 +69,15 @@ class RunnerSettings:
         member: This process's name in the group.
         from_trimmed: Begin where a log was trimmed, if there is no archive of what came before; it is refused else.
         batch_events: Events in one transaction, at most, and near enough.
+        linger_s: How long a transaction waits for more events once it has one, in seconds: for targets that would
+            rather be written seldom.
     """
 
     group: str | Callable[[], str] | None = None
     member: str = "project"
     from_trimmed: bool = False
     batch_events: int = BATCH_EVENTS
+    linger_s: float = 0.0
 
 
 class _Item(NamedTuple):
@@ -308,11 +311,19 @@ class Runner:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 items.append(await self._queue.get())
+        reading = set(self._reading)
+        lingers_until = time.monotonic() + self._settings.linger_s
         while items and items[-1] is not _STOP and events < self._settings.batch_events:
-            events += 0 if items[-1].batch is None else len(items[-1].batch.logged)
+            last = items[-1]
+            events += 0 if last.batch is None else len(last.batch.logged)
+            if last.batch is None:
+                reading.discard(last.partition)
+            more = (self._follows or reading) and last.error is None
+            left_s = lingers_until - time.monotonic() if more else 0.0
             try:
-                items.append(self._queue.get_nowait())
-            except asyncio.QueueEmpty:
+                async with asyncio.timeout(max(0.0, left_s) if self._queue.empty() else None):
+                    items.append(await self._queue.get())
+            except TimeoutError:
                 break
         return items, bool(items) and items[-1] is _STOP
 

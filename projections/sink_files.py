@@ -1,6 +1,6 @@
 """Sinks that are files: what all of them have in common, and their manifest.
 
-    manifest.json   {"format": 1, ..., "positions": {"0": [offset, claim]}, "files": [{"path", "rows", "bytes"}], ...}
+    _manifest.json   {"format": 1, ..., "positions": {"0": [offset, claim]}, "files": [{"path", "rows", "bytes"}], ...}
 
 The manifest is the one truth: its rename is the moment at which rows and positions are saved, together. What is on the
 disk and not in it (or beyond the bytes that it names) was being written when a process died, and goes when the target

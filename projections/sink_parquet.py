@@ -1,6 +1,6 @@
 """Events as Parquet files by day: a directory that DuckDB, Spark, polars and others read as one partitioned table.
 
-    manifest.json   writer.lock   day=2026-11-28/part-00000000.parquet   day=2026-11-29/part-00000001.parquet
+    _manifest.json   _writer.lock   day=2026-11-28/part-00000000.parquet   day=2026-11-29/part-00000001.parquet
 
 Each write adds a file for each day (UTC) on which its events were recorded, under a hidden name; the manifest names
 the files and the positions; then they get their names. So nobody who lists `*.parquet` sees a row that is not saved.
@@ -59,11 +59,11 @@ class ParquetTarget:
     ) -> None:
         self._directory = directory
         self._columns = columns
-        self._schema = schema_of(columns)
+        self._schema = schema_of(columns.kinds)
         self._disk = disk or Disk()
         self._saved = ManifestFile(
-            directory / "manifest.json",
-            directory / "writer.lock",
+            directory / "_manifest.json",
+            directory / "_writer.lock",
             Note(source, columns.kinds),
             self._disk,
         )
@@ -77,7 +77,7 @@ class ParquetTarget:
         """See `Target`; ends what a process that died had begun."""
         if not self._saved.path.exists() and _is_taken(self._directory):
             raise TargetMismatch(
-                f"{self._directory} is not empty, and has no manifest.json that says whose it is: name another "
+                f"{self._directory} is not empty, and has no _manifest.json that says whose it is: name another "
                 "directory"
             )
         self._saved.open()
@@ -232,5 +232,5 @@ def _class(rows: int) -> int:
 
 def _is_taken(directory: Path) -> bool:
     return directory.is_dir() and any(
-        path.name not in {"writer.lock", ".manifest.json.new"} for path in directory.iterdir()
+        path.name not in {"_writer.lock", "._manifest.json.new"} for path in directory.iterdir()
     )

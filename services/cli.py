@@ -20,6 +20,8 @@
     archive                     cli_archive.py, archiving.py
     migrate                     cli_migrate.py
     audit                       cli_audit.py, cli_seal.py
+    sink, export                cli_sink.py, cli_export.py, sinks.py, payload_columns.py
+    sql                         cli_sql.py, log_tables.py
     schemas                     cli_schemas.py, schemas_service.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
@@ -43,6 +45,7 @@ from refold.services.cli_check import check
 from refold.services.cli_debug import debug_run
 from refold.services.cli_diff import diff
 from refold.services.cli_doctor import doctor
+from refold.services.cli_export import export
 from refold.services.cli_list import list_runs
 from refold.services.cli_metrics import metrics
 from refold.services.cli_migrate import migrate
@@ -59,6 +62,8 @@ from refold.services.cli_schemas import (
     show_schema,
 )
 from refold.services.cli_seal import keygen, seal
+from refold.services.cli_sink import sink
+from refold.services.cli_sql import sql
 from refold.services.cli_start import start
 from refold.services.cli_tail import tail_log
 from refold.services.cli_talk import ask, send, stream, value
@@ -89,6 +94,7 @@ _READ = "See what happened"
 _TRY = "Try code on recorded history"
 _TALK = "Talk to runs"
 _STEER = "Steer runs, one or many"
+_TAKE = "Take events elsewhere"
 _MEND = "Set up"
 
 app = typer.Typer(
@@ -286,6 +292,28 @@ _add(
     _MEND,
     "refold doctor kafka://broker:9092/shop",
     "refold doctor --url sqlite:///orders.db --json | jq '.findings[] | select(.level != \"ok\")'",
+)
+_add(
+    sql,
+    "sql",
+    _READ,
+    "refold sql 'SELECT status, count(*) FROM workflows GROUP BY ALL'",
+    "refold sql 'SELECT name, avg(took) FROM steps GROUP BY ALL' --archive archive --csv",
+)
+_add(
+    sink,
+    "sink",
+    _TAKE,
+    "refold sink parquet events --url kafka://broker:9092/shop",
+    "refold sink postgres postgresql://etl@db/lake --types orders",
+    "refold sink http https://example.org/events --state events.state",
+)
+_add(
+    export,
+    "export",
+    _TAKE,
+    "refold export duckdb shop.duckdb --types orders:checkout",
+    "refold export jsonl events.jsonl --url sqlite:///orders.db --archive archive",
 )
 _add(
     migrate,

@@ -19,6 +19,7 @@ from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Log
 from refold.projections.feed import Position
+from refold.projections.sink_http import HttpSettings, HttpTarget
 from refold.projections.sink_parquet import ParquetTarget
 from refold.projections.sink_rows import Columns, PayloadColumn
 from refold.projections.store import Identity
@@ -231,7 +232,7 @@ def change_note(kind: str, where: str, old: str, new: str) -> None:
                     [old, new],
                 )
         case _:
-            path = Path(f"{where}.manifest.json" if kind == "jsonl" else f"{where}/manifest.json")
+            path = Path(f"{where}.manifest.json" if kind == "jsonl" else f"{where}/_manifest.json")
             path.write_text(path.read_text().replace(old, new))
 
 
@@ -355,6 +356,31 @@ def test_a_database_that_is_not_there_is_told() -> None:
     asyncio.run(scenario())
 
 
+def test_a_receiver_that_is_away_is_told(tmp_path: Path) -> None:
+    """Given an address where nobody listens, the event is named after the last attempt, and nothing is noted."""
+    pauses: list[float] = []
+
+    async def scenario() -> None:
+        log, _ = await story(partitions=1)
+        settings = HttpSettings(pauses_s=(0.5, 2.0))
+        sink = HttpTarget(
+            "http://127.0.0.1:1/",
+            tmp_path / "state",
+            Identity.of(log),
+            Columns(),
+            settings,
+            pauses.append,
+        )
+        sink.open()
+        with pytest.raises(TargetUnavailable, match=r"'partition/0/-1/partition.claimed'.*3 times"):
+            await drain(log, sink)
+        assert sink.positions() == {}
+        sink.close()
+
+    asyncio.run(scenario())
+    assert pauses == [0.5, 2.0]
+
+
 def test_a_lost_connection_is_made_again(postgres: str) -> None:
     """Given a server that ends our session, the write fails as a whole, and the next one goes on."""
     where = f"{postgres}#sink_{uuid4().hex[:12]}"
@@ -427,7 +453,7 @@ def test_files_by_day_are_merged(tmp_path: Path) -> None:
     files = sorted(
         str(path.relative_to(tmp_path / "small")) for path in parquet_files(tmp_path / "small")
     )
-    named = json.loads((tmp_path / "small" / "manifest.json").read_text())["files"]
+    named = json.loads((tmp_path / "small" / "_manifest.json").read_text())["files"]
     assert files == sorted(file["path"] for file in named)
     assert {file.partition("/")[0] for file in files} == {"day=2026-11-28", "day=2026-11-29"}
     assert 2 <= len(files) < 20
