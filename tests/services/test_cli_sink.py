@@ -103,7 +103,7 @@ def test_exports_are_read_by_duckdb_and_polars(refold: CommandLine) -> None:
     refold("export", "duckdb", "events.duckdb", "--types", "shop_:checkout")
     here = refold.directory
     by_duckdb = [
-        duckdb.sql(f"SELECT * FROM {source} WHERE workflow_id = 'a' ORDER BY position").pl()
+        duckdb.execute(f"SELECT * FROM {source} WHERE workflow_id = 'a' ORDER BY position").pl()
         for source in (
             f"read_parquet('{here}/events/*/*.parquet')",
             f"read_json('{here}/events.jsonl')",
