@@ -22,7 +22,6 @@ from refold.log.events import (
     WorkflowRewound,
     WorkflowTerminated,
 )
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 Order = (
@@ -95,11 +94,7 @@ async def read_changes(
         LogError: The log can't be read.
     """
     changes = Changes()
-    wanted = (
-        range(log.partitions)
-        if workflow_id is None
-        else [partition_of(workflow_id, log.partitions)]
-    )
+    wanted = range(log.partitions) if workflow_id is None else [log.layout.place(workflow_id)]
     for partition in wanted:
         await _compare(log, partition, (first[partition], last[partition]), workflow_id, changes)
     changes.runs.sort(key=lambda run: run.after.started_at, reverse=True)

@@ -16,13 +16,14 @@ from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
 from refold.engine.callsite import call_source
 from refold.engine.definitions import Workflow
 from refold.engine.loop import LAST_DUE_US
-from refold.engine.names import check_id
+from refold.engine.names import check_id, check_pool_of
 from refold.engine.operations import CancelRequest, ChildRequest, DurableScope, MakeCall
 from refold.engine.payload import PayloadType, check_size
 from refold.engine.scope import async_scope, microseconds_of, sync_scope
 from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 from refold.log.errors import UsageError
 from refold.log.events import OnParentEnd
+from refold.log.layout import with_pool
 
 R = TypeVar("R")
 A1 = TypeVar("A1")
@@ -116,7 +117,9 @@ class _Plan:
     source: str
 
     def id_of(self, step: int) -> str:
-        return f"{self.parent_id}/{step}" if self.id is None else self.id
+        if self.id is not None:
+            return self.id
+        return with_pool(f"{self.parent_id}/{step}", self.bound.workflow.pool)
 
     def request(self, step: int, _source: str) -> ChildRequest:
         child_id = self.id_of(step)
@@ -398,6 +401,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
             raise UsageError(
                 f"workflow {id!r} can't start a child under its own id: give the child another, or none"
             )
+        check_pool_of(id, bound.workflow.name, bound.workflow.pool)
     if on_parent_end not in get_args(OnParentEnd):
         raise UsageError(
             f"on_parent_end={on_parent_end!r} is none of {', '.join(map(repr, get_args(OnParentEnd)))}"

@@ -41,7 +41,6 @@ from refold.log.commands import (
 from refold.log.errors import EngineClosed, LogError, RefoldError, ResultTimeout, UsageError
 from refold.log.events import Unreadable
 from refold.log.keys import KEY_TAG
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
 __all__ = ["LOOK_AFTER_S", "Client", "Envelope", "Outcome", "check_id"]
@@ -344,7 +343,7 @@ class Client:
             self._in_background(self._look_up(outcome))
 
     async def _look_up(self, outcome: Outcome) -> None:
-        partition = partition_of(outcome.workflow_id, self.log.partitions)
+        partition = self.log.layout.place(outcome.workflow_id)
         reply = await read_ending(self.log, partition, Lookup(outcome.workflow_id, "", ""))
         if reply.status != "unknown" and outcome.reply is None:
             outcome.told(reply)
@@ -382,7 +381,7 @@ class Client:
 
     async def _send(self, command: Command) -> int:
         entry = encode_command(await self.blobs.put_payloads(command))
-        partition = partition_of(command.workflow_id, self.log.partitions)
+        partition = self.log.layout.place(command.workflow_id)
         return (await self.log.append(Channel.COMMANDS, partition, [entry]))[0]
 
     # Hearing ----------------------------------------------------------------------------------------------
@@ -397,10 +396,10 @@ class Client:
     def halted(self, partition: int, error: LogError) -> None:
         """A partition of this process's worker can't go on: tell those who wait for its runs."""
         for question in self._asked.values():
-            if partition_of(question.command.workflow_id, self.log.partitions) == partition:
+            if self.log.layout.place(question.command.workflow_id) == partition:
                 question.fail(error)
         for outcome in list(self._outcomes.values()):
-            if partition_of(outcome.workflow_id, self.log.partitions) == partition:
+            if self.log.layout.place(outcome.workflow_id) == partition:
                 outcome.failure = error
                 outcome.wake()
 

@@ -43,7 +43,6 @@ from refold.log.events import (
     WorkflowStarted,
 )
 from refold.log.events import CommandRefused as RefusedEvent
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 
@@ -171,7 +170,7 @@ async def read_source(log: Log, workflow_id: str, before: int | None) -> Source:
         CommandRefused: Its history can't be followed, or is not all there.
         LogTrimmed: Its first events were trimmed.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     start = await beginning(log, partition)
     fold = _Fold(workflow_id, before, start.claim)
     async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):
@@ -348,7 +347,7 @@ class _Found:
 
 
 async def _find(log: Log, sender: str, request: Sent) -> _Found:
-    partition = partition_of(request.target_id, log.partitions)
+    partition = log.layout.place(request.target_id)
     start = await beginning(log, partition)
     found, accepted, whole = _Found(), Accepted(start.claim), start.offset == 0
     async for batch in log.read(Channel.EVENTS, partition, start.offset, key=request.target_id):

@@ -24,6 +24,7 @@ from refold.engine.step_definitions import (
     step,
 )
 from refold.log.errors import DefinitionError, UsageError
+from refold.log.layout import check_pool
 
 __all__ = [
     "AsyncStep",
@@ -53,6 +54,7 @@ class Workflow(Generic[P, R]):
         version: Which version of the code under that name this is: a run stays on the one that it was started with.
         fn: The function itself, to be called plainly.
         is_async: Whether it is `async def`.
+        pool: The pool of workers that has its code; None where all have it.
         input_type: How its arguments are checked and recorded.
         result_type: How its result is recorded and comes back.
         source: Where it is defined, as `file:line`.
@@ -60,15 +62,22 @@ class Workflow(Generic[P, R]):
 
     name: str
     version: int
+    pool: str | None
     is_async: bool
     result_type: PayloadType[R]
 
     def __init__(
-        self, fn: Callable[..., Any], name: str, version: int, frame: FrameType | None
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        version: int,
+        frame: FrameType | None,
+        pool: str | None = None,
     ) -> None:
         local = local_names(fn, frame)
         self.name = name
         self.version = version
+        self.pool = pool
         self.fn = fn
         self.is_async = inspect.iscoroutinefunction(fn)
         self.input_type = InputType.of(fn, name, local)
@@ -174,9 +183,16 @@ def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]:
 @overload
 def workflow(fn: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None, version: int = 1) -> WorkflowDecorator: ...
 def workflow(
-    fn: Callable[..., Any] | None = None, /, *, name: str | None = None, version: int = 1
+    *, name: str | None = None, version: int = 1, pool: str | None = None
+) -> WorkflowDecorator: ...
+def workflow(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    pool: str | None = None,
 ) -> object:
     """Make a function a durable workflow: an ordinary `def` or `async def` whose outside work is in steps.
 
@@ -186,6 +202,8 @@ def workflow(
             a function that may be renamed has a name of its own.
         version: 1, 2, 3, ...: several versions under one name stand beside each other. A new run takes the newest,
             and a run that is under way stays on the one that it was started with.
+        pool: The pool of workers that has its code, where not all have it: ids of its runs end with the pool's name, as
+            in `film-7@gpu`. See docs/pools.md.
 
     Returns:
         A `Workflow`, to be started with `Engine.start`.
@@ -195,10 +213,15 @@ def workflow(
     """
 
     def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
-        return _define(fn, name, version, calling_frame())
+        return _define(fn, name, version, calling_frame(), pool)
 
     _check_version(version)
-    return decorate if fn is None else _define(fn, name, version, calling_frame())
+    if pool is not None:
+        try:
+            check_pool(pool)
+        except UsageError as error:
+            raise DefinitionError(f"@workflow(pool={pool!r}): {error}") from error
+    return decorate if fn is None else _define(fn, name, version, calling_frame(), pool)
 
 
 def _check_version(version: object) -> None:
@@ -214,7 +237,11 @@ def _check_version(version: object) -> None:
 
 
 def _define(
-    fn: Callable[..., Any], name: str | None, version: int, frame: FrameType | None
+    fn: Callable[..., Any],
+    name: str | None,
+    version: int,
+    frame: FrameType | None,
+    pool: str | None,
 ) -> Workflow[..., Any]:
     function = require_function(fn, "workflow", "@workflow")
     if function.__name__ == "<lambda>":
@@ -230,7 +257,7 @@ def _define(
     kind = (
         AsyncWorkflow[..., Any] if inspect.iscoroutinefunction(function) else SyncWorkflow[..., Any]
     )
-    defined = kind(function, recorded, version, frame)
+    defined = kind(function, recorded, version, frame, pool)
     _declared[defined.key] = defined
     return defined
 

@@ -11,6 +11,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from refold.engine.access import Access
@@ -73,7 +74,8 @@ class Engine(Starts, BulkOrders):
         checkpoints: When the state of open runs is written into the log, so that a recovery need not read all of it,
             and for how long the ids of runs that have ended are known.
         pools: Names of the pools whose steps this process carries out, for all workers' runs (docs/pools.md): all steps
-            that it has declared for them, at most `threads` at once. Goes with `worker=False` as well.
+            that it has declared for them, at most `threads` at once; and whose workflows it runs, where the namespace
+            was made with partitions for them. Goes with `worker=False` as well.
         pool_lease_s: How long a pool's worker may go on with a step of this worker's runs without a word, in seconds,
             before the step is given to another; 4 at least. And twice the time between two offers of `pools`.
         keys: With what payloads are encrypted (docs/privacy.md), in place of what the log's URL or `REFOLD_KEYS`
@@ -132,7 +134,9 @@ class Engine(Starts, BulkOrders):
             checkpoints=checkpoints or CheckpointSettings(),
             pool_lease_s=check_lease(pool_lease_s),
         )
-        self._pool_steps = steps_of(pools, declared())
+        self._pools = tuple(dict.fromkeys(pools))
+        of_workflows = {definition.pool for definition in catalogue.definitions()}
+        self._pool_steps = steps_of(self._pools, declared(), of_workflows)
         self._guard: GuardMode = guard
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._clock = clock
@@ -197,8 +201,9 @@ class Engine(Starts, BulkOrders):
         try:
             await self._log.open()
             await self._client.open()
-            if self._with_worker:
-                self._worker = self._make_worker()
+            serves = self._served()
+            if serves:
+                self._worker = self._make_worker(serves)
                 await self._worker.start()
             if self._pool_steps:
                 self._pool_worker = self._make_pool_worker()
@@ -208,12 +213,25 @@ class Engine(Starts, BulkOrders):
             await self._log.close()
             raise
 
-    def _make_worker(self) -> Worker:
+    def _served(self) -> tuple[str | None, ...]:
+        """The groups of partitions that this process takes a share of: None is the common ones."""
+        layout = self._log.layout
+        common = (None,) if self._with_worker else ()
+        with_steps = {step.pool for step in self._pool_steps}
+        for pool in self._pools:
+            if not self._with_worker and not layout.of(pool) and pool not in with_steps:
+                raise UsageError(
+                    f"there is nothing to do here for pool {pool!r}: it has no step, and {self._log.namespace!r} was"
+                    " made without partitions for its workflows, which therefore run in any worker. See docs/pools.md"
+                )
+        return (*common, *(pool for pool in self._pools if layout.of(pool)))
+
+    def _make_worker(self, serves: tuple[str | None, ...]) -> Worker:
         runs = CodeRuns(self._workflows, self._guard, self._slots, self._blobs)
         return Worker(
             self._log,
             runs,
-            self._settings,
+            replace(self._settings, serves=serves),
             answer_locally=self._take,
             halted=self._client.halted,
             clock=self._clock,
@@ -404,6 +422,14 @@ class Engine(Starts, BulkOrders):
     def owned_partitions(self) -> Sequence[int]:
         """Partitions that this process's worker owns now, in order."""
         return self._worker.owned if self._worker is not None else []
+
+    @property
+    def shared_partitions(self) -> int:
+        """How many partitions there are that this process's worker takes a share of. Known while it is open."""
+        if self._worker is None:
+            return 0
+        layout = self._log.layout
+        return sum(len(layout.of(pool)) for pool in self._worker.settings.serves)
 
     @property
     def halted_partitions(self) -> "dict[int, LogError]":

@@ -21,7 +21,6 @@ from refold.log.commands import EraseSubject
 from refold.log.errors import CommandRefused, ResultTimeout, UsageError
 from refold.log.events import EventBase, WorkflowReopened, WorkflowStarted
 from refold.log.keys import KEY_TAG, Erasure, KeyProvider, subject_name, workflow_name
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 
@@ -112,9 +111,7 @@ async def _survey_partition(log: Log, partition: int, found: Survey) -> None:
             found.open.add(workflow_id)
         elif workflow_id in named:
             found.others.add(workflow_id)
-    concerned = named | {
-        id_ for id_ in found.open if partition_of(id_, log.partitions) == partition
-    }
+    concerned = named | {id_ for id_ in found.open if log.layout.place(id_) == partition}
     if concerned:
         found.partitions[partition] = min(concerned)
 

@@ -26,7 +26,6 @@ from refold.log.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 _BORDERS = frozenset(
@@ -174,7 +173,7 @@ async def read_run(log: Log, workflow_id: str) -> History:
         LogCorrupt: Its partition can't be folded.
         LogError: The log can't be read.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     state = await read_partition(log, partition, workflow_id, remembers=True)
     if workflow_id in state.open:
         return History(workflow_id, state.open[workflow_id])

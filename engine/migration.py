@@ -218,13 +218,13 @@ class Migration:
         total = sum(cut.events for cut in plan.cuts)
         told = self._meter("copying events", total)
         blobs = BlobCopy(blobs_of(self._source), blobs_of(self._target))
-        await copy_events(self._source, plan, fillings, blobs, told)
+        await copy_events(self._source, plan, self._target.layout, fillings, blobs, told)
         commands = await self._copy_commands(plan, states, blobs)
         for filling in fillings:
             await self._complete(filling, states)
         total = sum(filling.next_offset for filling in fillings)
         verified = await verify_events(
-            self._target, fillings, states, self._meter("verifying", total)
+            self._target, fillings, self._source.layout, states, self._meter("verifying", total)
         )
         await verify_commands(self._target, commands)
         late = await require_closed(self._source, plan, self._closer)

@@ -6,7 +6,7 @@ that can't be read, the record's offset.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +26,7 @@ from refold.engine.state import PartitionState
 from refold.log.codec import decode_event
 from refold.log.errors import LogCorrupt, LogMismatch
 from refold.log.events import PartitionClaimed
-from refold.log.partitioner import partition_of
+from refold.log.layout import Layout
 from refold.log.protocol import Channel, Log
 
 SHOWN: Final = 5
@@ -51,14 +51,19 @@ class Verified:
 
 
 async def verify_events(
-    target: Log, fillings: Sequence[Filling], sources: Sequence[PartitionState], told: Told
+    target: Log,
+    fillings: Sequence[Filling],
+    layout: Layout,
+    sources: Sequence[PartitionState],
+    told: Told,
 ) -> Verified:
     """Read the target's events and compare them with what was copied, and their fold with the source's.
 
     Args:
         target: The target.
         fillings: Its partitions, as they were filled.
-        sources: The folds of the source's partitions.
+        layout: The source's partitions.
+        sources: Their folds.
         told: Is told how many records were read.
 
     Raises:
@@ -66,12 +71,16 @@ async def verify_events(
         LogMismatch: Somebody else has claimed a partition meanwhile.
         LogError: The target can't be read.
     """
+
+    def home(workflow_id: str) -> PartitionState:
+        return sources[layout.place(workflow_id)]
+
     opened = ended = copied = 0
     digests: list[str] = []
     for filling in fillings:
         where = f"partition {filling.partition} of {target.namespace!r}"
         state = await _read_back(target, filling, where, told)
-        different = [*_different(state, sources)]
+        different = [*_different(state, home)]
         if different:
             raise _unequal(f"{len(different)} runs in {where}, {_named(different)}")
         digests.append(digest(state))
@@ -80,7 +89,7 @@ async def verify_events(
         if digest(recovered.state) != digests[-1]:
             raise _unequal(f"{where} as it is recovered from its checkpoint")
         opened += len(state.open)
-        ended += sum(id_ in _home(id_, sources).closed for id_ in state.closed)
+        ended += sum(id_ in home(id_).closed for id_ in state.closed)
         copied += filling.count
     expected = sum(len(s.open) for s in sources), sum(len(s.closed) for s in sources)
     if (opened, ended) != expected:
@@ -113,26 +122,22 @@ async def _read_back(log: Log, filling: Filling, where: str, told: Told) -> Part
     return state
 
 
-def _different(state: PartitionState, sources: Sequence[PartitionState]) -> Iterator[str]:
+def _different(state: PartitionState, home: Callable[[str], PartitionState]) -> Iterator[str]:
     """Runs of a target's partition that stand otherwise in the source. One that had been forgotten there alone may
     be remembered here: nothing is forgotten before every partition of the source has.
     """
     for workflow_id, run in state.open.items():
-        original = _home(workflow_id, sources).open.get(workflow_id)
+        original = home(workflow_id).open.get(workflow_id)
         if original is None or run_digest(original) != run_digest(run):
             yield workflow_id
     for workflow_id, closed in state.closed.items():
-        home = _home(workflow_id, sources)
-        ended = home.closed.get(workflow_id)
+        there = home(workflow_id)
+        ended = there.closed.get(workflow_id)
         if ended is None:
-            if workflow_id in home.open or closed.ended_at >= home.forgotten_before:
+            if workflow_id in there.open or closed.ended_at >= there.forgotten_before:
                 yield workflow_id
         elif closed_digest(ended) != closed_digest(closed):
             yield workflow_id
-
-
-def _home(workflow_id: str, sources: Sequence[PartitionState]) -> PartitionState:
-    return sources[partition_of(workflow_id, len(sources))]
 
 
 async def verify_commands(target: Log, commands: CommandCopy) -> None:

@@ -52,7 +52,7 @@ from refold.log.events import (
     PartitionMigrated,
     Unreadable,
 )
-from refold.log.partitioner import partition_of
+from refold.log.layout import Layout
 from refold.log.protocol import Channel, Entry, Log, Record
 
 BATCH_ENTRIES: Final = 4_000
@@ -336,10 +336,23 @@ _ABOUT_PARTITION: Final = (
 )
 
 
-async def copy_events(
-    source: Log, plan: Plan, fillings: Sequence[Filling], blobs: BlobCopy, told: Told
+async def copy_events(  # noqa: PLR0917 - where from, where to, and what is told
+    source: Log,
+    plan: Plan,
+    layout: Layout,
+    fillings: Sequence[Filling],
+    blobs: BlobCopy,
+    told: Told,
 ) -> None:
     """Copy the events, as far as they are not there, and leave nothing waiting.
+
+    Args:
+        source: The source.
+        plan: What of it is copied.
+        layout: The target's partitions.
+        fillings: They, as they are filled.
+        blobs: Copies large payloads.
+        told: Is told how many records were read.
 
     Raises:
         LogCorrupt: The source's chain is broken, or is not the one that the plan names.
@@ -359,7 +372,7 @@ async def copy_events(
                 forgetting.take(partition, event, fillings)
                 continue
             await blobs.copy(record.value)
-            filling = fillings[_target(event.workflow_id, partition, len(fillings))]
+            filling = fillings[_target(event.workflow_id, partition, layout)]
             filling.copy(event, record)
             if filling.waiting_bytes >= BATCH_BYTES or filling.waiting >= BATCH_ENTRIES:
                 await filling.flush()
@@ -441,7 +454,7 @@ class CommandCopy:
                 )
 
     async def _add(self, source_partition: int, entry: Entry) -> None:
-        partition = _target(entry.key, source_partition, len(self.counts))
+        partition = _target(entry.key, source_partition, self._target.layout)
         self.counts[partition] += 1
         self.hashers[partition].update(command_content(entry))
         if self.counts[partition] > self._present[partition]:
@@ -465,8 +478,8 @@ def command_content(entry: Entry | Record) -> bytes:
     return b"%d:%b%d:%b" % (len(key), key, len(entry.value), entry.value[5:])
 
 
-def _target(key: str | None, source_partition: int, partitions: int) -> int:
-    return source_partition % partitions if key is None else partition_of(key, partitions)
+def _target(key: str | None, source_partition: int, layout: Layout) -> int:
+    return source_partition % layout.partitions if key is None else layout.place(key)
 
 
 async def merged(

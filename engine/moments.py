@@ -16,7 +16,6 @@ from refold.log.accepted import Accepted
 from refold.log.chain_walk import beginning
 from refold.log.errors import UsageError
 from refold.log.events import Unreadable
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 
@@ -71,7 +70,7 @@ async def stop_at(log: Log, workflow_id: str, moment: Moment) -> int:
         WorkflowNotFound: No run has that id.
         LogError: The log can't be read.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     match moment:
         case AtPosition():
             return await _after_position(log, partition, workflow_id, moment.position)

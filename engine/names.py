@@ -3,6 +3,7 @@
 from typing import Final
 
 from refold.log.errors import UsageError
+from refold.log.layout import Layout, with_pool
 
 MAX_CHARS: Final = 255
 """Of an id or a name. Enough for a path or a digest with a prefix; as long as file names may be."""
@@ -25,6 +26,33 @@ def check_id(workflow_id: str) -> None:
         raise UsageError(
             f"workflow id {workflow_id!r} holds characters that can't be printed: use letters, digits, "
             "punctuation and spaces"
+        )
+
+
+def check_pool_of(
+    workflow_id: str, workflow: str, pool: str | None, layout: Layout | None = None
+) -> None:
+    """Refuse an id by which a run would go to workers that do not have its code.
+
+    Args:
+        workflow_id: The id.
+        workflow: Name of its workflow.
+        pool: The workflow's pool.
+        layout: The partitions of the namespace; None in workflow code, which must not depend on them.
+
+    Raises:
+        UsageError: The id is not one of the workflow's pool.
+    """
+    if pool is not None and not workflow_id.endswith(with_pool("", pool)):
+        raise UsageError(
+            f"workflow {workflow!r} is of pool {pool!r}, whose ids end with it: use {with_pool(workflow_id, pool)!r} in"
+            f" place of {workflow_id!r}"
+        )
+    other = None if layout is None else layout.pool_of(workflow_id)
+    if pool is None and other is not None:
+        raise UsageError(
+            f"the id {workflow_id!r} is one of pool {other!r}, and workflow {workflow!r} is not: use another, or"
+            f" @workflow(pool={other!r})"
         )
 
 

@@ -42,6 +42,7 @@ from refold.log.errors import (
     WorkflowEnded,
 )
 from refold.log.events import WorkflowCompleted
+from refold.log.layout import with_pool
 
 MAX_AT_ONCE: Final = 64
 """Runs that are given an order at a time: enough to fill the log's batches, few enough to keep memory small."""
@@ -117,7 +118,8 @@ class Operator:
             check_step(step)
         check_version(version)
         if fork_id is None:
-            fork_id = f"{workflow_id}/fork-{uuid.uuid4().hex[:8]}"
+            pool = self._client.log.layout.pool_of(workflow_id)
+            fork_id = with_pool(f"{workflow_id}/fork-{uuid.uuid4().hex[:8]}", pool)
         check_id(fork_id)
         source = await read_source(self._log, workflow_id, step)
         problem = None if step is None else step_problem(source, step)

@@ -28,16 +28,19 @@ def declared() -> "list[AsyncStep[..., Any] | SyncStep[..., Any]]":
 
 
 def steps_of(
-    pools: Iterable[str], steps: "Iterable[AsyncStep[..., Any] | SyncStep[..., Any]]"
+    pools: Iterable[str],
+    steps: "Iterable[AsyncStep[..., Any] | SyncStep[..., Any]]",
+    with_workflows: Iterable[str | None] = (),
 ) -> "Mapping[PoolStep, AsyncStep[..., Any] | SyncStep[..., Any]]":
     """The steps of some pools.
 
     Args:
         pools: Names of the pools.
         steps: The steps that there are.
+        with_workflows: Pools that have workflows here, and need have no step.
 
     Raises:
-        DefinitionError: A pool has no step, or two with one name.
+        DefinitionError: A pool has neither step nor workflow, or two steps with one name.
     """
     found: dict[PoolStep, AsyncStep[..., Any] | SyncStep[..., Any]] = {}
     wanted = set(pools)
@@ -51,8 +54,9 @@ def steps_of(
                 f"Pool {pool!r} has two steps named {step.name!r}, {other.fn.__module__}.{other.fn.__qualname__} and "
                 f"{step.fn.__module__}.{step.fn.__qualname__}: give one of them another name=."
             )
-    for pool in sorted(wanted - {step.pool for step in found}):
+    for pool in sorted(wanted - {step.pool for step in found} - {*with_workflows}):
         raise DefinitionError(
-            f"There is no step of pool {pool!r} here: import the module that has it, or write @step(pool={pool!r})."
+            f"There is no step or workflow of pool {pool!r} here: import the module that has it, or write "
+            f"@step(pool={pool!r}) or @workflow(pool={pool!r})."
         )
     return found

@@ -41,7 +41,6 @@ from refold.log.errors import (
     PayloadUnreadable,
 )
 from refold.log.events import Unreadable
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
 AnyStep = AsyncStep[..., Any] | SyncStep[..., Any]
@@ -197,7 +196,7 @@ class PoolWorker:
         return True
 
     def _decline(self, attempted: Attempted) -> None:
-        partition = partition_of(attempted.workflow_id, self._log.partitions)
+        partition = self._log.layout.place(attempted.workflow_id)
         self._told_full.add(partition)
         self._in_background(self._offer([partition], slots=0, declined=[attempted]))
 
@@ -206,7 +205,7 @@ class PoolWorker:
         declined: dict[int, list[Attempted]] = {p: [] for p in range(self._log.partitions)}
         for job in jobs:
             job.cancel()
-            partition = partition_of(job.task.workflow_id, self._log.partitions)
+            partition = self._log.layout.place(job.task.workflow_id)
             declined[partition].append(job.attempted)
         for partition, attempts in declined.items():
             await self._offer([partition], slots=0, declined=attempts)
@@ -240,7 +239,7 @@ class PoolWorker:
 
     def _partition_of(self, reply: Reply) -> int:
         if reply.workflow_id:
-            return partition_of(reply.workflow_id, self._log.partitions)
+            return self._log.layout.place(reply.workflow_id)
         return int(reply.command_id.rpartition("/")[2])
 
     def _jobs_of(self, workflow_id: str) -> list[PoolJob]:
@@ -296,7 +295,7 @@ class PoolWorker:
         return f"{self.client_id}/{self._commands}"
 
     async def _append(self, commands: Sequence[Command], lazily: bool) -> None:
-        partition = partition_of(commands[0].workflow_id, self._log.partitions)
+        partition = self._log.layout.place(commands[0].workflow_id)
         await self._append_to(partition, commands, lazily=lazily)
 
     async def _append_to(

@@ -9,7 +9,6 @@ from refold.engine.effects import Post
 from refold.log.codec import encode_command
 from refold.log.commands import Command
 from refold.log.errors import LogError
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 MAX_POSTS: Final = 1_000
@@ -85,10 +84,10 @@ class Postbox:
             self._task = None
 
     async def _post(self, posts: Sequence[Post]) -> None:
-        partitions = self._log.partitions
+        layout = self._log.layout
         batches: dict[int, list[Command]] = {}
         for post in posts:
-            partition = partition_of(post.command.workflow_id, partitions)
+            partition = layout.place(post.command.workflow_id)
             batches.setdefault(partition, []).append(post.command)
         if len(batches) == 1:  # mostly: spare the tasks
             ((partition, commands),) = batches.items()

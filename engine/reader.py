@@ -25,7 +25,6 @@ from refold.log.events import (
     WorkflowReopened,
     WorkflowStarted,
 )
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 from refold.log.trimmed import ARCHIVE_ADVICE, trimmed
 
@@ -96,7 +95,7 @@ async def read_history(
         WorkflowNotFound: No run has that id.
         LogTrimmed: Its first events were trimmed.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     start = await beginning(log, partition)
     events = [event async for event in accepted_events(log, partition, workflow_id, start, stop)]
     if not events and stop is not None:
@@ -114,7 +113,7 @@ async def read_status(log: Log, workflow_id: str, stop: int | None = None) -> Wo
     Raises:
         WorkflowNotFound: No run has that id.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     state = await read_partition(log, partition, workflow_id, stop, remembers=True)
     info = info_of(state, workflow_id)
     if info is not None:
@@ -266,7 +265,7 @@ def not_found(log: Log, workflow_id: str, start: Beginning) -> WorkflowNotFound:
     """The error for an id that the log has no run of, as far as it can be read."""
     trimmed = ""
     if start.offset > 0:
-        partition = partition_of(workflow_id, log.partitions)
+        partition = log.layout.place(workflow_id)
         trimmed = f". Events of partition {partition} before offset {start.offset} were trimmed. {ARCHIVE_ADVICE}"
     return WorkflowNotFound(
         f"no workflow has the id {workflow_id!r} in {log.namespace!r}: check the id, "
@@ -277,7 +276,7 @@ def not_found(log: Log, workflow_id: str, start: Beginning) -> WorkflowNotFound:
 async def missing(log: Log, workflow_id: str, start: Beginning) -> LogTrimmed | WorkflowNotFound:
     """The error for a run of which no event is left: it was trimmed, or there was none."""
     if start.offset > 0:
-        state = await read_partition(log, partition_of(workflow_id, log.partitions))
+        state = await read_partition(log, log.layout.place(workflow_id))
         if workflow_id in state.open or workflow_id in state.closed:
             return beheaded(workflow_id, start)
     return not_found(log, workflow_id, start)

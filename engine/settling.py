@@ -49,7 +49,6 @@ from refold.log.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 
 Repeatable = StartWorkflow | SendMessage | AskWorkflow | WatchWorkflow | WatchValue
@@ -77,7 +76,7 @@ async def order_reply(log: Log, command: Command, offset: int) -> Reply | None:
             return _reply(command, event)
         if isinstance(event, _CAUSES[type(command)]) and not _by_deadline(event):
             return _reply(command)
-    start = await beginning(log, partition_of(command.workflow_id, log.partitions))
+    start = await beginning(log, log.layout.place(command.workflow_id))
     if offset <= start.command:
         told = f"what became of the order {command.kind} to workflow {command.workflow_id!r} was trimmed"
         return refused_reply(command, trimmed_away(told, start))
@@ -126,7 +125,7 @@ async def known_value(log: Log, command: WatchValue) -> Reply | None:
 
 async def _events(log: Log, workflow_id: str) -> AsyncIterator[Event | Unreadable]:
     """What counts of a stream, with the refusals of commands to it."""
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     start = await beginning(log, partition)
     accepted = Accepted(start.claim)
     async for batch in log.read(Channel.EVENTS, partition, start.offset, key=workflow_id):

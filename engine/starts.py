@@ -13,12 +13,13 @@ from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.handle import Handle
 from refold.engine.loop import LAST_DUE_US
-from refold.engine.names import check_name
+from refold.engine.names import check_name, check_pool_of
 from refold.engine.operator import check_version
 from refold.engine.payload import check_size
 from refold.engine.scope import microseconds_of
 from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 from refold.log.errors import UsageError
+from refold.log.layout import with_pool
 
 R = TypeVar("R")
 A1 = TypeVar("A1")
@@ -99,7 +100,8 @@ class Starts:
         Args:
             workflow: A workflow, followed by its positional arguments; or `workflow.bind(...)` with its input.
             args: The workflow's arguments.
-            id: The run's id: there is exactly one run of an id, for ever. Generated where not given.
+            id: The run's id: there is exactly one run of an id, for ever. Generated where not given. Of a workflow of a
+                pool it ends with `@` and the pool's name.
             version: Version of its code, which the run keeps; that of `workflow` where not given.
             deadline: When the run is cancelled, with its children: a time with a time zone, or how long from now.
             attributes: Tags to find it by: strings, numbers, bools, and datetimes with a time zone.
@@ -217,12 +219,15 @@ class Starts:
         tags = encode_attributes(attributes) if attributes else None
         due_at = None if deadline is None else due_time(deadline, client.clock())
         text = None if message is None else self._message(workflow.name, message)
+        if workflow_id is None:
+            workflow_id = with_pool(f"{workflow.name}-{uuid.uuid4().hex}", workflow.pool)
+        check_pool_of(workflow_id, workflow.name, workflow.pool, client.log.layout)
         if self._registered is not None:
             self._registered.add(workflow)
         outcome = await client.start(
             workflow.name,
             bound.payload,
-            workflow_id if workflow_id is not None else f"{workflow.name}-{uuid.uuid4().hex}",
+            workflow_id,
             timeout_s=self._access.timeout_s,
             confirm=confirm,
             attributes=tags,

@@ -17,7 +17,6 @@ from refold.engine.state import Ended
 from refold.log.accepted import Accepted
 from refold.log.chain_walk import Beginning, beginning
 from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
 T = TypeVar("T")
@@ -67,7 +66,7 @@ class StreamReader(Generic[T]):
             PayloadError: An item does not fit the type, or its blob can't be had.
             BlobsUnavailable: The blob store can't be read now.
         """
-        partition = partition_of(self._workflow_id, self._log.partitions)
+        partition = self._log.layout.place(self._workflow_id)
         end = (await self._log.bounds(Channel.EVENTS, partition)).end
         start = await beginning(self._log, partition)
         self._beginning, self._accepted = start, Accepted(start.claim)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.effects import Answer
+from refold.engine.groups import join
 from refold.engine.owner import Owner, Runs
 from refold.engine.pools import DEFAULT_LEASE_S, all_waiting
 from refold.engine.room import Room
@@ -63,6 +64,7 @@ class WorkerSettings:
         max_memory_bytes: Memory of the process above which no further run is taken up. None for any.
         checkpoints: When checkpoints are written and what they forget.
         pool_lease_s: How long a pool's worker may go on with a step without a word, in seconds.
+        serves: The pools of workflows whose partitions it takes; None is for those that are no pool's.
     """
 
     name: str
@@ -74,6 +76,7 @@ class WorkerSettings:
     max_memory_bytes: int | None = None
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     pool_lease_s: float = DEFAULT_LEASE_S
+    serves: tuple[str | None, ...] = (None,)
 
 
 class Worker:
@@ -167,7 +170,8 @@ class Worker:
 
     async def start(self) -> None:
         """Join the group. Partitions come as they are assigned."""
-        self._membership = await self.log.join(self.settings.name, self)
+        settings = self.settings
+        self._membership = await join(self.log, settings.name, self, settings.serves)
         for partition in self._sessions:  # assigned while joining
             self._sessions[partition].begin()
         if isinstance(self.log, Checked):

@@ -1,33 +1,20 @@
 """A log whose trimmed history is read from its archive: whoever reads it meets one history without a seam.
 
 What the log itself has is always read from the log. Everything that is no history (appends, commands, bookmarks,
-membership) goes to the log.
+membership) goes to the log; the archive stays as it is when that is trimmed.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from refold.log.archive import Archive, identity_of
-from refold.log.blobs import BlobStore, blobs_of
-from refold.log.errors import LogCorrupt, LogError, LogTrimmed
-from refold.log.findings import Examination, Examined
-from refold.log.health import Checked
-from refold.log.keys import PayloadKeys, keys_of
-from refold.log.protocol import (
-    Bounds,
-    Channel,
-    Entry,
-    Listener,
-    Log,
-    Membership,
-    Record,
-    Share,
-    ShareListener,
-)
+from refold.log.archive import Archive
+from refold.log.errors import LogCorrupt, LogTrimmed
+from refold.log.forwarding import ForwardingLog
+from refold.log.protocol import Bounds, Channel, Log, Record
 
 
-class ArchivedLog:
+class ArchivedLog(ForwardingLog):
     """A `Log` over another one and its archive.
 
     Args:
@@ -36,39 +23,9 @@ class ArchivedLog:
     """
 
     def __init__(self, log: Log, place: str) -> None:
-        self.inner = log
+        super().__init__(log)
         self._place = place
         self._archive: Archive | None = None
-
-    @property
-    def namespace(self) -> str:
-        """See `Log`."""
-        return self.inner.namespace
-
-    @property
-    def partitions(self) -> int:
-        """See `Log`."""
-        return self.inner.partitions
-
-    @property
-    def max_record_bytes(self) -> int:
-        """See `Log`."""
-        return self.inner.max_record_bytes
-
-    @property
-    def identity(self) -> str:
-        """What tells the log from others of its name."""
-        return identity_of(self.inner)
-
-    @property
-    def blobs(self) -> BlobStore | None:
-        """The log's store for large payloads."""
-        return blobs_of(self.inner)
-
-    @property
-    def keys(self) -> PayloadKeys | None:
-        """The log's keys of payloads."""
-        return keys_of(self.inner)
 
     @property
     def archive(self) -> Archive | None:
@@ -94,21 +51,6 @@ class ArchivedLog:
             await self.inner.close()
             raise
         self._archive = archive
-
-    async def close(self) -> None:
-        """See `Log`."""
-        await self.inner.close()
-
-    async def append(
-        self,
-        channel: Channel,
-        partition: int,
-        entries: Sequence[Entry],
-        *,
-        lazily: bool = False,
-    ) -> Sequence[int]:
-        """See `Log`."""
-        return await self.inner.append(channel, partition, entries, lazily=lazily)
 
     async def read(
         self,
@@ -183,38 +125,6 @@ class ArchivedLog:
             if found is not None and found < start:
                 return found
         return await self.inner.offset_at(channel, partition, time)
-
-    async def trim(self, channel: Channel, partition: int, before: int) -> None:
-        """See `Log`: the archive stays as it is."""
-        await self.inner.trim(channel, partition, before)
-
-    async def bookmark(self, partition: int) -> int | None:
-        """See `Log`."""
-        return await self.inner.bookmark(partition)
-
-    async def set_bookmark(self, partition: int, offset: int) -> None:
-        """See `Log`."""
-        await self.inner.set_bookmark(partition, offset)
-
-    async def join(self, worker: str, listener: Listener) -> Membership:
-        """See `Log`."""
-        return await self.inner.join(worker, listener)
-
-    async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
-        """See `Log`."""
-        return await self.inner.share(group, reader, listener)
-
-    async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
-        """See `Log`."""
-        await self.inner.listen(client_id, deliver)
-
-    async def check(self) -> Mapping[int, LogError]:
-        """See `Checked`."""
-        return await self.inner.check() if isinstance(self.inner, Checked) else {}
-
-    async def examine(self) -> Examination:
-        """See `Examined`."""
-        return await self.inner.examine() if isinstance(self.inner, Examined) else Examination(())
 
     async def _own_bounds(self, partition: int) -> Bounds:
         return await self.inner.bounds(Channel.EVENTS, partition)

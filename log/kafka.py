@@ -40,6 +40,7 @@ from refold.log.kafka_topics import NamespaceRecord, create_topics, require
 from refold.log.kafka_trim import delete_before
 from refold.log.kafka_watch import ailment, cut_off, message_bytes_max
 from refold.log.key_urls import open_keys
+from refold.log.layout import Layout
 from refold.log.partitioner import partition_of
 from refold.log.protocol import (
     Bounds,
@@ -100,7 +101,7 @@ class KafkaLog:
         self._registry, self._own_registry = registry, None
         if registry is None and settings.schema_registry is not None:
             self._registry = self._own_registry = registry_at(settings.schema_registry)
-        self._partitions = 0
+        self._layout = Layout(0)
         self._recorded: NamespaceRecord | None = None
         self._parts: _Parts | None = None
         self._closed = False
@@ -126,7 +127,12 @@ class KafkaLog:
     @property
     def partitions(self) -> int:
         """Number of partitions; 0 before `open`."""
-        return self._partitions
+        return self._layout.partitions
+
+    @property
+    def layout(self) -> Layout:
+        """What the partitions are for; none are known before `open`."""
+        return self._layout
 
     @property
     def max_record_bytes(self) -> int:
@@ -151,7 +157,7 @@ class KafkaLog:
         frames = await asyncio.to_thread(frames_of, self._asking, self._topics, self._registry)
         self._clients.frames = frames
         room = safety.message_bytes_max - _BATCH_OVERHEAD_BYTES
-        self._partitions = recorded.partitions
+        self._layout = recorded.layout
         self._recorded = recorded
         self._max_record_bytes = min(settings.max_record_bytes, room)
         parts = _Parts(
@@ -283,25 +289,25 @@ class KafkaLog:
         clients, topics, recorded = self._asking, self._topics, self._recorded
         error = await asyncio.to_thread(ailment, clients, topics, recorded)
         if error is not None:
-            return dict.fromkeys(range(self._partitions), error)
+            return dict.fromkeys(range(self.partitions), error)
         known = await parts.bookmarks.known()
-        bookmarks = {partition: known.get(partition, 0) for partition in range(self._partitions)}
+        bookmarks = {partition: known.get(partition, 0) for partition in range(self.partitions)}
         return await asyncio.to_thread(cut_off, clients, topics, bookmarks)
 
     async def examine(self) -> Examination:
         """See `Examined.examine`."""
         return await asyncio.to_thread(examine, self._asking, self._topics)
 
-    async def join(self, worker: str, listener: Listener) -> Membership:
-        """See `Log.join`: the group `<namespace>.workers`.
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
+        """See `Log.join`: the group `<namespace>.workers`, and for a pool the one with `.POOL` after it.
 
         Raises:
             LogUnavailable: No broker answers, or this user may not do what a worker does.
         """
         parts, _ = self._opened(Channel.COMMANDS, 0)
-        await asyncio.to_thread(require_rights, self._clients, Role.WORKER, self._topics)
+        await asyncio.to_thread(require_rights, self._clients, Role.WORKER, self._topics, pool)
         membership = KafkaMembership(
-            self._clients, self._topics, worker, listener, partitions=self._partitions
+            self._clients, self._topics, worker, listener, layout=self.layout, pool=pool
         )
         await membership.open()
         parts.memberships.append(membership)
@@ -316,14 +322,14 @@ class KafkaLog:
         """
         check_group(group)
         parts, _ = self._opened(Channel.EVENTS, 0)
-        share = KafkaShare(self._clients, self._topics, group, reader, listener, self._partitions)
+        share = KafkaShare(self._clients, self._topics, group, reader, listener, self.partitions)
         await share.open()
         parts.memberships.append(share)
         return share
 
     async def listen(self, client_id: str, deliver: Callable[[Sequence[Record]], None]) -> None:
         """See `Log.listen`."""
-        partition = partition_of(client_id, self._partitions or 1)
+        partition = partition_of(client_id, self.partitions or 1)
         parts, topic = self._opened(Channel.REPLIES, partition)
         await parts.tails.listen(topic, partition, client_id, deliver)
 
@@ -358,9 +364,9 @@ class KafkaLog:
         if self._parts is None:
             told = "is closed: make and open a new one" if self._closed else "is not open yet"
             raise LogUnavailable(f"the log of {self.namespace} {told}")
-        if not 0 <= partition < self._partitions:
+        if not 0 <= partition < self.partitions:
             raise UsageError(
-                f"{self.namespace} has no partition {partition}: it has {self._partitions}, from 0 on"
+                f"{self.namespace} has no partition {partition}: it has {self.partitions}, from 0 on"
             )
         return self._parts, self._topics.of(channel)
 

@@ -45,8 +45,16 @@ class Permission:
     purpose: str
 
 
-def permissions(role: Role, namespace: str) -> tuple[Permission, ...]:
-    """Exactly what a role needs, no more."""
+def permissions(
+    role: Role, namespace: str, pools: Sequence[str | None] = (None,)
+) -> tuple[Permission, ...]:
+    """Exactly what a role needs, no more.
+
+    Args:
+        role: The role.
+        namespace: The namespace.
+        pools: Which partitions a worker shares with others: those of pools, or the common ones (None).
+    """
     topics = Topics(namespace)
     events, commands = topics.of(Channel.EVENTS), topics.of(Channel.COMMANDS)
     replies, meta = topics.of(Channel.REPLIES), topics.meta
@@ -81,7 +89,12 @@ def permissions(role: Role, namespace: str) -> tuple[Permission, ...]:
                     Permission("topic", topic, "DESCRIBE_CONFIGS", "checks limits and safety")
                     for topic in all_topics
                 ),
-                Permission("group", topics.group, "READ", "shares the partitions with others"),
+                *(
+                    Permission(
+                        "group", topics.group(pool), "READ", "shares the partitions with others"
+                    )
+                    for pool in pools
+                ),
             )
         case Role.ADMIN:
             return (
@@ -117,19 +130,26 @@ def principal(name: str) -> str:
 
 
 def as_commands(
-    brokers: Sequence[str], namespace: str, principals: Mapping[Role, Sequence[str]]
+    brokers: Sequence[str],
+    namespace: str,
+    principals: Mapping[Role, Sequence[str]],
+    pools: Sequence[str | None] = (None,),
 ) -> list[str]:
     """`kafka-acls.sh` commands that grant each principal its role, one for each resource."""
     server = shlex.quote(",".join(brokers))
     return [
         f"kafka-acls.sh --bootstrap-server {server} --add --allow-principal {shlex.quote(user)}"
         f"{''.join(f' --operation {_as_option(operation)}' for operation in operations)} --{kind} {name}"
-        for user, granted in _grants(namespace, principals)
+        for user, granted in _grants(namespace, principals, pools)
         for (kind, name), operations in _by_resource(granted).items()
     ]
 
 
-def as_json(namespace: str, principals: Mapping[Role, Sequence[str]]) -> str:
+def as_json(
+    namespace: str,
+    principals: Mapping[Role, Sequence[str]],
+    pools: Sequence[str | None] = (None,),
+) -> str:
     """The same as a JSON list; each entry has what an AclBinding has, and its purpose."""
     return json.dumps(
         [
@@ -140,7 +160,7 @@ def as_json(namespace: str, principals: Mapping[Role, Sequence[str]]) -> str:
                 "pattern": "LITERAL",
                 **asdict(one),
             }
-            for user, granted in _grants(namespace, principals)
+            for user, granted in _grants(namespace, principals, pools)
             for one in granted
         ],
         indent=2,
@@ -148,10 +168,10 @@ def as_json(namespace: str, principals: Mapping[Role, Sequence[str]]) -> str:
 
 
 def _grants(
-    namespace: str, principals: Mapping[Role, Sequence[str]]
+    namespace: str, principals: Mapping[Role, Sequence[str]], pools: Sequence[str | None]
 ) -> list[tuple[str, tuple[Permission, ...]]]:
     return [
-        (principal(name), permissions(role, namespace))
+        (principal(name), permissions(role, namespace, pools))
         for role in Role
         for name in principals.get(role, ())
     ]

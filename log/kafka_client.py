@@ -6,7 +6,7 @@ touches neither that logger's level nor its handlers.
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
@@ -174,6 +174,32 @@ class Rebalanced(Protocol):
     def gave_up(self, partitions: Sequence[TopicPartition], lost: bool) -> None: ...  # noqa: D102
 
 
+class _Sharing(CooperativeStickyAssignor):  # type: ignore[misc]  # it has no types
+    """Assigns some partitions of a topic, and leaves the others to other groups."""
+
+    def __init__(self, partitions: Collection[int]) -> None:
+        super().__init__()
+        self._partitions = partitions
+
+    def assign(self, cluster: Any, members: Any) -> Any:
+        return super().assign(_Part(cluster, self._partitions), members)
+
+
+class _Part:
+    """What an assignor asks of the cluster's metadata, with some partitions only."""
+
+    def __init__(self, cluster: Any, partitions: Collection[int]) -> None:
+        self._cluster = cluster
+        self._partitions = partitions
+
+    def topics(self) -> Any:
+        return self._cluster.topics()
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        found = self._cluster.partitions_for_topic(topic)
+        return None if found is None else {p for p in found if p in self._partitions}
+
+
 class Clients:
     """Makes producers, consumers and admin clients that agree on brokers, security and timeouts.
 
@@ -261,8 +287,8 @@ class Clients:
             )
         return cast("Consumer", consumer)
 
-    def member(self, client_id: str, group: str) -> Consumer:
-        """A consumer that is a member of `group`."""
+    def member(self, client_id: str, group: str, partitions: Collection[int]) -> Consumer:
+        """A consumer that is a member of `group`, which shares these partitions of a topic and no others."""
         settings = self.settings
         with self.errors(f"joining the group {group}"):
             consumer = self._make(
@@ -274,7 +300,7 @@ class Clients:
                 session_timeout_ms=settings.session_timeout_ms,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
                 # One instance a consumer: it keeps what this member owned.
-                partition_assignment_strategy=(CooperativeStickyAssignor(),),
+                partition_assignment_strategy=(_Sharing(partitions),),
             )
         return cast("Consumer", consumer)
 

@@ -7,6 +7,7 @@ from typing import Any
 from refold.log.findings import Finding, fail, ok, warn
 from refold.log.kafka_client import Admin, Clients, topic_partition
 from refold.log.kafka_settings import Topics
+from refold.log.layout import Layout
 from refold.log.protocol import Channel
 
 LAG_WARN = 1_000
@@ -26,20 +27,26 @@ class GroupReport:
     holders: dict[int, str]
 
 
-def group_findings(clients: Clients, admin: Admin, topics: Topics, partitions: int) -> GroupReport:
-    """Look at the group and its lag. Blocks.
+def group_findings(clients: Clients, admin: Admin, topics: Topics, layout: Layout) -> GroupReport:
+    """Look at the groups (one for the common partitions, one for each pool) and their lag. Blocks.
 
     Args:
         clients: What makes a consumer.
         admin: Asks the cluster.
         topics: The namespace's.
-        partitions: How many it has.
+        layout: Its partitions.
     """
-    group = admin.describe_groups([topics.group])[topics.group]
-    holders = _holders(group["members"], topics.of(Channel.COMMANDS))
-    lags = _lags(clients, admin, topics, partitions)
-    findings = [*_members(topics, group, holders, partitions), *_behind(lags, bool(holders))]
-    return GroupReport(findings, holders)
+    findings: list[Finding] = []
+    all_holders: dict[int, str] = {}
+    for pool in (None, *(name for name, _ in layout.pools)):
+        name, partitions = topics.group(pool), layout.of(pool)
+        group = admin.describe_groups([name])[name]
+        holders = _holders(group["members"], topics.of(Channel.COMMANDS))
+        lags = _lags(clients, admin, topics, name, partitions)
+        findings += _members(name, group, holders, partitions)
+        findings += _behind(lags, bool(holders))
+        all_holders |= holders
+    return GroupReport(findings, all_holders)
 
 
 def _holders(members: Sequence[Mapping[str, Any]], commands: str) -> dict[int, str]:
@@ -54,13 +61,13 @@ def _holders(members: Sequence[Mapping[str, Any]], commands: str) -> dict[int, s
 
 
 def _members(
-    topics: Topics, group: Mapping[str, Any], holders: Mapping[int, str], partitions: int
+    name: str, group: Mapping[str, Any], holders: Mapping[int, str], partitions: Sequence[int]
 ) -> Iterator[Finding]:
     members = group["members"]
     if not members:
         yield warn(
             "workers",
-            f"no worker is there: the group {topics.group} has no member",
+            f"no worker is there: the group {name} has no member",
             "start one: `refold worker MODULE --url ...`",
         )
         return
@@ -69,7 +76,7 @@ def _members(
             f"{member['client_id']} at {member['client_host'].lstrip('/')}" for member in members
         )
     )
-    yield ok("workers", f"{len(members)} in the group {topics.group}: {names}")
+    yield ok("workers", f"{len(members)} in the group {name}: {names}")
     if group["group_state"] != "Stable":
         yield warn(
             "workers",
@@ -77,7 +84,7 @@ def _members(
             "ask again in some seconds; if it stays so, workers come and go: look at their logs",
         )
         return
-    unassigned = [partition for partition in range(partitions) if partition not in holders]
+    unassigned = [partition for partition in partitions if partition not in holders]
     if unassigned:
         yield fail(
             "workers",
@@ -87,12 +94,12 @@ def _members(
 
 
 def _lags(
-    clients: Clients, admin: Admin, topics: Topics, partitions: int
+    clients: Clients, admin: Admin, topics: Topics, group: str, partitions: Sequence[int]
 ) -> dict[int, tuple[int, bool]]:
     """For each partition: commands that the group has not worked through, and whether it has ever said so."""
     topic = topics.of(Channel.COMMANDS)
-    places = {partition: topic_partition(topic, partition) for partition in range(partitions)}
-    committed = admin.list_group_offsets({topics.group: list(places.values())})[topics.group]
+    places = {partition: topic_partition(topic, partition) for partition in partitions}
+    committed = admin.list_group_offsets({group: list(places.values())})[group]
     consumer = clients.reader(f"{clients.settings.client_id}-doctor")
     try:
         timeout_ms = clients.settings.delivery_timeout_ms

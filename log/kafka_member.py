@@ -14,6 +14,7 @@ from refold.log.kafka_client import Clients, TopicPartition
 from refold.log.kafka_feed import Feed
 from refold.log.kafka_seat import Seat
 from refold.log.kafka_settings import Topics
+from refold.log.layout import Layout
 from refold.log.protocol import Channel, Listener
 
 logger = logging.getLogger(__name__)
@@ -22,14 +23,15 @@ _COMMIT_EVERY_S = 1.0
 
 
 class KafkaMembership:
-    """A `Membership` in the group `<namespace>.workers`. Made by `KafkaLog.join`; used on its event loop.
+    """A `Membership` in the group `<namespace>.workers`, or in a pool's. Made by `KafkaLog.join`, used on its loop.
 
     Args:
         clients: What makes the consumers.
-        topics: The namespace's topics and group.
+        topics: The namespace's topics.
         worker: Name of the worker, for brokers' logs and group tools.
         listener: Told of partitions and commands.
-        partitions: How many the namespace was made with.
+        layout: The partitions that the namespace was made with.
+        pool: The pool whose partitions the group shares; None for the common ones.
     """
 
     def __init__(
@@ -39,17 +41,19 @@ class KafkaMembership:
         worker: str,
         listener: Listener,
         *,
-        partitions: int,
+        layout: Layout,
+        pool: str | None = None,
     ) -> None:
-        self._partitions = partitions
+        self._partitions = layout.of(pool)
         name = f"{clients.settings.client_id}-{worker}"
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
         self._member = Seat(
             clients,
-            topics.group,
+            topics.group(pool),
             topics.of(Channel.COMMANDS),
+            self._partitions,
             name,
             gained=self._gained,
             giving_up=listener.revoking,
@@ -130,12 +134,14 @@ class KafkaMembership:
 
     def _gained(self, places: Sequence[TopicPartition]) -> None:
         for place in () if self._left else sorted(places, key=lambda place: place.partition):
-            if place.partition >= self._partitions:  # added under us; no id belongs there
+            if place.partition not in self._partitions:
+                # Added under us, where the group's leader is an older release: no id belongs there.
                 logger.error(
-                    "%s/%d was added to the topic and is left alone: the namespace was made with %d partitions",
+                    "%s/%d was added to the topic and is left alone: the group has those from %d to %d",
                     place.topic,
                     place.partition,
-                    self._partitions,
+                    self._partitions.start,
+                    self._partitions.stop - 1,
                 )
                 continue
             self._places[place.partition] = place

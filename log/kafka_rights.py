@@ -13,7 +13,7 @@ from refold.log.kafka_client import Admin, Clients, KafkaFailure, Unauthorized
 from refold.log.kafka_settings import Topics
 
 
-def require_rights(clients: Clients, role: Role, topics: Topics) -> None:
+def require_rights(clients: Clients, role: Role, topics: Topics, pool: str | None = None) -> None:
     """Check that this user may do what the role does. Blocks.
 
     Raises:
@@ -21,14 +21,14 @@ def require_rights(clients: Clients, role: Role, topics: Topics) -> None:
     """
     with clients.session(f"asking what this user may do in {topics.namespace}") as admin:
         found = {str(topic["name"]): topic for topic in admin.describe_topics(topics.all())}
-        missing = [
-            one for one in permissions(role, topics.namespace) if not _allows(admin, found, one)
-        ]
+        wanted = permissions(role, topics.namespace, (pool,))
+        missing = [one for one in wanted if not _allows(admin, found, one)]
     if missing:
         raise LogUnavailable(
             f"a {role} of {topics.namespace} needs more than this user may do (brokers"
             f" {','.join(clients.bootstrap)}): missing is {_told(missing)}; `refold acls --{role} USER"
-            " --format commands` prints what grants it. (Who only starts and asks opens Engine(..., worker=False).)"
+            f"{'' if pool is None else f' --pool {pool}'} --format commands` prints what grants it. (Who only starts"
+            " and asks opens Engine(..., worker=False).)"
         )
 
 

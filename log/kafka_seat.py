@@ -10,7 +10,7 @@ the usual lag tools and never read.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from refold.log.errors import LogError
 from refold.log.kafka_client import (
@@ -44,7 +44,8 @@ class Seat:
     Args:
         clients: What makes the consumer.
         group: The group's id.
-        topic: Whose partitions it shares.
+        topic: The topic.
+        partitions: Which of its partitions the group shares.
         name: Client id.
         gained: Called on the loop with partitions that this member should own.
         giving_up: Called on the consumer's thread, before the group hears that this member has let go of a partition.
@@ -52,11 +53,12 @@ class Seat:
         died: Called on the loop when the thread can't go on.
     """
 
-    def __init__(  # noqa: PLR0913 - four are what it tells
+    def __init__(  # noqa: PLR0913 - where it belongs, and four that are told
         self,
         clients: Clients,
         group: str,
         topic: str,
+        partitions: Collection[int],
         name: str,
         *,
         gained: Callable[[Sequence[TopicPartition]], None],
@@ -67,6 +69,7 @@ class Seat:
         self._clients = clients
         self._group = group
         self._topic = topic
+        self._partitions = partitions
         self._name = name
         self._gained = gained
         self._giving_up = giving_up
@@ -89,7 +92,9 @@ class Seat:
         Raises:
             LogUnavailable: No broker answers.
         """
-        self._consumer = await asyncio.to_thread(self._clients.member, self._name, self._group)
+        self._consumer = await asyncio.to_thread(
+            self._clients.member, self._name, self._group, self._partitions
+        )
         self._consumer.subscribe([self._topic], listener=rebalance_listener(self))
         self._thread.start()
 

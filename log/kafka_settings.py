@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from refold.log.errors import UsageError
 from refold.log.local import DEFAULT_MAX_RECORD_BYTES
-from refold.log.protocol import MIN_TAKEOVER_S, WORKERS, Channel
+from refold.log.protocol import MIN_TAKEOVER_S, Channel, workers_of
 from refold.log.schema_ids import DEFAULT_BASE
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -268,10 +268,9 @@ class Topics:
         """The compacted topic that says what the namespace is."""
         return f"{self.namespace}.meta"
 
-    @property
-    def group(self) -> str:
-        """The consumer group whose members share the partitions."""
-        return self.group_of(WORKERS)
+    def group(self, pool: str | None = None) -> str:
+        """The consumer group whose members share the partitions of a pool, or the common ones."""
+        return self.group_of(workers_of(pool))
 
     def group_of(self, name: str) -> str:
         """The consumer group of that name."""

@@ -47,6 +47,7 @@ class KafkaShare:
             clients,
             topics.group_of(group),
             topics.of(Channel.EVENTS),
+            range(partitions),
             f"{clients.settings.client_id}-{group}-{reader}",
             gained=self._gained,
             giving_up=lambda _: None,

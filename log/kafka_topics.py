@@ -25,9 +25,12 @@ from refold.log.kafka_settings import (
     check_bootstrap,
     check_namespace,
 )
+from refold.log.layout import Layout, in_words
 from refold.log.protocol import Channel
 
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_POOLS = 1
+"""Of a namespace without pools: releases that know of none, and would misplace what is theirs, can use it."""
 NAMESPACE_KEY = "namespace"
 
 # With three copies and two of them needed for every write, any one broker may be lost.
@@ -44,20 +47,30 @@ class NamespaceRecord:
     """What `<namespace>.meta` says under the key `namespace`.
 
     Args:
-        format: Version of everything else that is recorded; this release knows 1.
+        format: Version of everything else that is recorded; this release knows 1, and 2 for one with pools.
         partitions: Number of partitions of each channel.
         topic_ids: Each topic's id, as Kafka made it.
         created_at: Microseconds since 1970-01-01 UTC.
+        pools: Each pool with the number of its own partitions, which are among those.
     """
 
     format: int
     partitions: int
     topic_ids: Mapping[str, str]
     created_at: int
+    pools: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        """What the partitions are for."""
+        return Layout(self.partitions - sum(count for _, count in self.pools), self.pools)
 
     def to_json(self) -> str:
         """The record as JSON text."""
-        return json.dumps(asdict(self), sort_keys=True)
+        values = asdict(self)
+        if not self.pools:
+            del values["pools"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, namespace: str, text: bytes | str) -> "NamespaceRecord":
@@ -73,6 +86,7 @@ class NamespaceRecord:
                 int(values["partitions"]),
                 {str(topic): str(id_) for topic, id_ in values["topic_ids"].items()},
                 int(values["created_at"]),
+                tuple((str(name), int(count)) for name, count in values.get("pools", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LogMismatch(
@@ -103,7 +117,7 @@ class TopicsReport:
     Args:
         namespace: Name of the namespace.
         created: Whether the topics were made now; False where they were there already.
-        partitions: Number of partitions of each channel.
+        layout: The partitions of each channel.
         replication: Copies of each partition.
         in_sync_min: Copies that must have a record before it counts as written.
         warnings: What a person should know about them, a sentence each.
@@ -111,18 +125,19 @@ class TopicsReport:
 
     namespace: str
     created: bool
-    partitions: int
+    layout: Layout
     replication: int
     in_sync_min: int
     warnings: tuple[str, ...]
 
 
-async def create_topics(
+async def create_topics(  # noqa: PLR0917 - as they are told to a person
     bootstrap: Sequence[str],
     namespace: str,
     partitions: int = 8,
     replication: int | None = None,
     settings: KafkaSettings | None = None,
+    pools: tuple[tuple[str, int], ...] = (),
 ) -> TopicsReport:
     """Make the topics of a namespace, or find that they are there as asked. Safe to repeat, and after a crash.
 
@@ -132,6 +147,7 @@ async def create_topics(
         partitions: Number of partitions, for ever: how many workers can share the work.
         replication: Copies of each partition; without it, 3 or as many as there are brokers.
         settings: How to connect.
+        pools: Each pool of workflows with the number of partitions that it gets besides those, for ever as well.
 
     Returns:
         What was made or found, with warnings.
@@ -143,29 +159,32 @@ async def create_topics(
     """
     check_namespace(namespace)
     servers = check_bootstrap(bootstrap)
-    if not 1 <= partitions <= PARTITIONS_MAX:
-        raise UsageError(f"a namespace has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
+    layout = Layout(partitions, pools)
+    if partitions < 1 or layout.partitions > PARTITIONS_MAX:
+        raise UsageError(
+            f"a namespace has 1 to {PARTITIONS_MAX} partitions, not {in_words(layout)}"
+        )
     if replication is not None and replication < 1:
         raise UsageError(f"a topic has at least 1 copy, not {replication}")
     clients = Clients(servers, settings or KafkaSettings())
-    return await asyncio.to_thread(_create, clients, Topics(namespace), partitions, replication)
+    return await asyncio.to_thread(_create, clients, Topics(namespace), layout, replication)
 
 
 def _create(
-    clients: Clients, topics: Topics, partitions: int, replication: int | None
+    clients: Clients, topics: Topics, layout: Layout, replication: int | None
 ) -> TopicsReport:
     with clients.session(f"making the topics of {topics.namespace}") as admin:
         found = describe(admin, topics)
-        made = not found and _make(clients, admin, topics, partitions, replication)
+        made = not found and _make(clients, admin, topics, layout.partitions, replication)
         found = _settled(admin, topics, found, _SETTLE_S)
         recorded = recorded_namespace(clients, topics) if topics.meta in found else None
         if recorded is None:
-            recorded = _record(clients, topics, found, partitions)
+            recorded = _record(clients, topics, found, layout)
         check(topics, recorded, found)
-        if recorded.partitions != partitions:
+        if recorded.layout != layout:
             raise LogMismatch(
-                f"the namespace {topics.namespace} has {recorded.partitions} partitions, not {partitions},"
-                " and the number never changes: use it as it is, or make another namespace"
+                f"the namespace {topics.namespace} has {in_words(recorded.layout)}, not {in_words(layout)},"
+                " and that never changes: use it as it is, or make another namespace"
             )
         safety = inspect(admin, topics, found)
     events = topics.of(Channel.EVENTS)
@@ -177,9 +196,7 @@ def _create(
             " replication 3 any one may be lost",
             *warnings,
         )
-    return TopicsReport(
-        topics.namespace, made, partitions, copies, safety.in_sync_min, tuple(warnings)
-    )
+    return TopicsReport(topics.namespace, made, layout, copies, safety.in_sync_min, tuple(warnings))
 
 
 def _make(
@@ -221,19 +238,25 @@ def _make(
 
 
 def _record(
-    clients: Clients, topics: Topics, found: Mapping[str, TopicState], partitions: int
+    clients: Clients, topics: Topics, found: Mapping[str, TopicState], layout: Layout
 ) -> NamespaceRecord:
     """Write down what was made; also after a crash between the making and the writing."""
     missing = [topic for topic in topics.all() if topic not in found]
     counts = sorted({found[t].partitions for t in topics.all() if t in found and t != topics.meta})
-    if missing or counts != [partitions] or found[topics.meta].partitions != 1:
+    if missing or counts != [layout.partitions] or found[topics.meta].partitions != 1:
         raise LogMismatch(
             f"topics named like those of {topics.namespace} are there, but not as refold makes them"
             f" (missing: {missing or 'none'}, partitions: {counts}): choose another namespace,"
             " or delete them if they hold nothing"
         )
     ids = {topic: state.topic_id for topic, state in sorted(found.items())}
-    record = NamespaceRecord(FORMAT, partitions, ids, time.time_ns() // 1000)
+    record = NamespaceRecord(
+        FORMAT if layout.pools else _WITHOUT_POOLS,
+        layout.partitions,
+        ids,
+        time.time_ns() // 1000,
+        layout.pools,
+    )
     doing = f"recording the namespace {topics.namespace}"
     producer = clients.producer(f"{clients.settings.client_id}-admin")
     with clients.errors(doing):

@@ -14,10 +14,10 @@ from weakref import WeakSet
 
 from refold.log.errors import LogUnavailable, PayloadError, RecordTooLarge, UsageError
 from refold.log.keys import PayloadKeys
+from refold.log.layout import Layout
 from refold.log.membership import LocalMembership, LocalShare, PartitionLocks, Sharing
 from refold.log.partitioner import partition_of
 from refold.log.protocol import (
-    WORKERS,
     Bounds,
     Channel,
     Entry,
@@ -27,6 +27,7 @@ from refold.log.protocol import (
     Share,
     ShareListener,
     check_group,
+    workers_of,
 )
 from refold.log.signals import Signals
 from refold.log.trimmed import check_trim, trimmed
@@ -80,8 +81,13 @@ class LocalLog(ABC):
 
     @property
     @abstractmethod
+    def layout(self) -> Layout:
+        """What the partitions are for; known after `open`."""
+
+    @property
     def partitions(self) -> int:
         """Number of partitions; known after `open`."""
+        return self.layout.partitions
 
     @property
     def max_record_bytes(self) -> int:
@@ -233,22 +239,26 @@ class LocalLog(ABC):
         if before > bounds.start:
             await self._trim(channel, partition, bounds.start, before)
 
-    async def join(self, worker: str, listener: Listener) -> Membership:
-        """Enter the group of workers; free partitions up to a fair share are assigned before this returns."""
-        return self._join(WORKERS, worker, listener)
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
+        """Enter a group of workers; free partitions up to a fair share are assigned before this returns."""
+        self._check(0)
+        return self._join(workers_of(pool), worker, listener, self.layout.of(pool))
 
     async def share(self, group: str, reader: str, listener: ShareListener) -> Share:
         """Enter a group of readers; free partitions up to a fair share are assigned before this returns."""
         check_group(group)
-        return LocalShare(self._join(group, reader, Sharing(listener)))
-
-    def _join(self, group: str, member: str, listener: Listener) -> LocalMembership:
         self._check(0)
+        shared = range(self.partitions)
+        return LocalShare(self._join(group, reader, Sharing(listener), shared))
+
+    def _join(
+        self, group: str, member: str, listener: Listener, partitions: range
+    ) -> LocalMembership:
         membership = LocalMembership(
             worker=member,
             listener=listener,
             locks=self._locks(group, member),
-            partitions=self.partitions,
+            partitions=partitions,
             fetch=lambda p, start: self._fetch(Channel.COMMANDS, p, start, None, None).records,
             signals=self._signals,
             rebalance_s=self._rebalance_s,

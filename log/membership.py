@@ -49,7 +49,7 @@ class LocalMembership:
         worker: str,
         listener: Listener,
         locks: PartitionLocks,
-        partitions: int,
+        partitions: Sequence[int],
         fetch: Callable[[int, int], Sequence[Record]],
         signals: Signals,
         rebalance_s: float,
@@ -119,8 +119,8 @@ class LocalMembership:
         self._locks.close()
 
     def _rebalance(self) -> None:
-        share = -(-self._partitions // self._locks.members())
-        for partition in range(self._partitions):
+        share = -(-len(self._partitions) // self._locks.members())
+        for partition in self._partitions:
             if len(self._held) - len(self._revoked) >= share:
                 break
             if partition not in self._held and partition not in self._resting:

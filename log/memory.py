@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from refold.log.blobs import BlobStore, MemoryBlobs
 from refold.log.errors import LogMismatch
+from refold.log.layout import Layout, in_words
 from refold.log.local import (
     DEFAULT_MAX_RECORD_BYTES,
     DEFAULT_REBALANCE_S,
@@ -34,12 +35,19 @@ class MemoryStore:
     Args:
         partitions: Number of partitions.
         now_us: Clock for the records' timestamps, in microseconds since 1970-01-01 UTC.
+        pools: Each pool with the number of its own partitions, beside those.
     """
 
-    def __init__(self, partitions: int = 1, now_us: Callable[[], int] = wall_clock_us) -> None:
+    def __init__(
+        self,
+        partitions: int = 1,
+        now_us: Callable[[], int] = wall_clock_us,
+        pools: tuple[tuple[str, int], ...] = (),
+    ) -> None:
         if partitions < 1:
             raise LogMismatch(f"a log has at least one partition, not {partitions}")
-        self.partitions = partitions
+        self.layout = Layout(partitions, pools)
+        self.partitions = partitions = self.layout.partitions
         self.blobs = MemoryBlobs()
         self._now_us = now_us
         self._mutex = threading.Lock()
@@ -156,23 +164,32 @@ _named_stores: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()
 _named_stores_mutex = threading.Lock()
 
 
-def named_store(name: str, partitions: int | None = None) -> MemoryStore:
+def named_store(
+    name: str, partitions: int | None = None, pools: tuple[tuple[str, int], ...] | None = None
+) -> MemoryStore:
     """The store of that name, made if no living log uses it.
 
     Args:
         name: Any name; the empty name is like any other.
         partitions: How many it must have; None for whatever it has, or 1 where it is made.
+        pools: Which pools it must have, likewise; none where it is made.
 
     Raises:
-        LogMismatch: it is there, with another number of partitions.
+        LogMismatch: it is there, with another number of partitions or other pools.
     """
     with _named_stores_mutex:
         store = _named_stores.get(name)
         if store is None:
-            store = _named_stores[name] = MemoryStore(1 if partitions is None else partitions)
-    if partitions is not None and partitions != store.partitions:
+            store = MemoryStore(1 if partitions is None else partitions, pools=pools or ())
+            _named_stores[name] = store
+    layout = store.layout
+    wanted = Layout(
+        layout.common if partitions is None else partitions,
+        layout.pools if pools is None else pools,
+    )
+    if wanted != layout:
         raise LogMismatch(
-            f"memory://{name} has {store.partitions} partition(s), not {partitions}: leave the number out, "
+            f"memory://{name} has {in_words(layout)}, not {in_words(wanted)}: leave the numbers out, "
             "or choose another name"
         )
     return store
@@ -237,9 +254,9 @@ class MemoryLog(LocalLog):
         return self._blobs
 
     @property
-    def partitions(self) -> int:
-        """Number of partitions."""
-        return self._store.partitions
+    def layout(self) -> Layout:
+        """What the partitions are for."""
+        return self._store.layout
 
     @property
     def identity(self) -> str:

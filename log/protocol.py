@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from refold.log.errors import UsageError
+from refold.log.layout import Layout
 
 MIN_TAKEOVER_S = 2.0
 """No log gives the partitions of a worker that has fallen silent to another sooner than this, in seconds. Workers
@@ -33,7 +34,7 @@ rest on it: see `engine/proof.py`."""
 
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 WORKERS = "workers"
-"""The group that `Log.join` enters."""
+"""The group that `Log.join` enters; for a pool's partitions its name follows after a dot."""
 
 
 def check_group(group: str) -> None:
@@ -42,11 +43,16 @@ def check_group(group: str) -> None:
     Raises:
         UsageError: With the rule.
     """
-    if group == WORKERS or not _GROUP.fullmatch(group):
+    if group.partition(".")[0] == WORKERS or not _GROUP.fullmatch(group):
         raise UsageError(
             f"{group!r} can't name a group of readers: use letters, digits, '.', '_' and '-', at most 100 characters, "
             "and not 'workers'"
         )
+
+
+def workers_of(pool: str | None) -> str:
+    """The group of the workers that share the partitions of a pool, or the common ones."""
+    return WORKERS if pool is None else f"{WORKERS}.{pool}"
 
 
 class Channel(StrEnum):
@@ -171,6 +177,11 @@ class Log(Protocol):
         ...
 
     @property
+    def layout(self) -> Layout:
+        """What the partitions are for, and so which of them an id belongs to; fixed likewise. Known after `open`."""
+        ...
+
+    @property
     def max_record_bytes(self) -> int:
         """Largest key + value + headers that `append` takes, in bytes."""
         ...
@@ -263,8 +274,8 @@ class Log(Protocol):
     async def set_bookmark(self, partition: int, offset: int) -> None:
         """Note where the last checkpoint of `partition` is."""
 
-    async def join(self, worker: str, listener: Listener) -> Membership:
-        """Enter the group of workers that share the partitions."""
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
+        """Enter the group of workers that share the partitions of a pool, or the common ones."""
         ...
 
     async def share(self, group: str, reader: str, listener: ShareListener) -> Share:

@@ -17,6 +17,7 @@ from refold.log.blobs import BlobStore
 from refold.log.errors import LogError, LogMismatch, LogUnavailable
 from refold.log.file_lock import PartitionFiles
 from refold.log.findings import Examination
+from refold.log.layout import Layout
 from refold.log.local import (
     DEFAULT_MAX_RECORD_BYTES,
     DEFAULT_REBALANCE_S,
@@ -24,7 +25,7 @@ from refold.log.local import (
     LocalLog,
     wall_clock_us,
 )
-from refold.log.protocol import WORKERS, Bounds, Channel, Entry
+from refold.log.protocol import Bounds, Channel, Entry
 from refold.log.sqlite_doctor import examine
 from refold.log.sqlite_file import SEGMENT_BITS, OpenFile, locks_directory, open_file
 from refold.log.sqlite_queue import WriteQueue
@@ -60,6 +61,8 @@ class SqliteLog(LocalLog):
         settings: Limits and times.
         now_us: Clock for the records' timestamps, in microseconds since 1970-01-01 UTC.
         blobs: Where large payloads are kept; in the directory `<path>.blobs` where not given.
+        pools: Each pool that it must have with the number of its own partitions, beside those; None for whatever pools
+            it has, or for none where it is made.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class SqliteLog(LocalLog):
         *,
         now_us: Callable[[], int] = wall_clock_us,
         blobs: BlobStore | None = None,
+        pools: tuple[tuple[str, int], ...] | None = None,
     ) -> None:
         self._path = Path(path)
         self._blobs = DirectoryBlobs(f"{self._path}.blobs") if blobs is None else blobs
         super().__init__(str(self._path), settings.max_record_bytes, settings.rebalance_s)
-        self._wanted_partitions = partitions
+        self._wanted = partitions, pools
         self._settings = settings
         self._now_us = now_us
         self._file: OpenFile | None = None
@@ -98,22 +102,22 @@ class SqliteLog(LocalLog):
         return "" if self._file is None else self._file.namespace_id
 
     @property
-    def partitions(self) -> int:
-        """Number of partitions."""
+    def layout(self) -> Layout:
+        """What the partitions are for."""
         if self._file is None:
             raise LogUnavailable(f"log {self._path} is not open yet: `await log.open()` first")
-        return self._file.partitions
+        return self._file.layout
 
     async def open(self) -> None:
         """Open the file, or make it, and check that it is ours and as asked for.
 
         Raises:
-            LogMismatch: It is no refold log, of a newer format, or has another number of partitions.
+            LogMismatch: It is no refold log, of a newer format, or has other partitions.
             LogCorrupt: It is damaged.
             LogUnavailable: It can't be read, written or made.
         """
         self._check_new()
-        self._file = await asyncio.to_thread(open_file, self._path, self._wanted_partitions)
+        self._file = await asyncio.to_thread(open_file, self._path, *self._wanted)
         self._identity = _identity(self._path)
         self._reader = SqliteReader(self._file.reader, self._path)
         writer = SqliteWriter(
@@ -225,12 +229,12 @@ class SqliteLog(LocalLog):
         return self._queue
 
     def _locks(self, group: str, member: str) -> PartitionFiles:
-        directory = locks_directory(self._path)
+        directory = locks_directory(self._path, group)
         try:
-            return PartitionFiles(directory if group == WORKERS else directory / f"readers-{group}")
+            return PartitionFiles(directory)
         except OSError as error:
             raise LogUnavailable(
-                f"{member} can't make lock files in {locks_directory(self._path)}: {error.strerror}. Check that "
+                f"{member} can't make lock files in {directory}: {error.strerror}. Check that "
                 "this user may write there"
             ) from error
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from refold.log.errors import LogError
 from refold.log.file_lock import is_held
 from refold.log.findings import Examination, Finding, fail, ok, warn
-from refold.log.sqlite_file import FORMAT, check_header, locks_directory, translated
+from refold.log.protocol import workers_of
+from refold.log.sqlite_file import check_header, layout_of, locks_directory, translated
 
 NETWORK_TYPES = frozenset(
     {
@@ -59,18 +60,16 @@ def examine(path: Path) -> Examination:
             check_header(connection, path)
             (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
             findings += _inside(connection, path, mode)
-            (partitions,) = connection.execute(
-                "SELECT value FROM meta WHERE name = 'partitions'"
-            ).fetchone()
+            layout = layout_of(path, dict(connection.execute("SELECT name, value FROM meta")))
     except LogError as error:
         findings.append(fail("file", str(error), "put the right file there, or a backup of it"))
         return Examination(findings, readable=False)
-    holders = {
-        partition: ""
-        for partition in range(int(partitions))
-        if is_held(locks_directory(path) / f"partition-{partition}.lock")
-    }
-    findings += _members(path, len(holders), int(partitions))
+    holders: dict[int, str] = {}
+    for pool in (None, *(name for name, _ in layout.pools)):
+        locks, partitions = locks_directory(path, workers_of(pool)), layout.of(pool)
+        held = [p for p in partitions if is_held(locks / f"partition-{p}.lock")]
+        findings += _members(locks, pool, len(held), len(partitions))
+        holders |= dict.fromkeys(held, "")
     return Examination(findings, holders, readable=mode == "wal")  # to open it would set the mode
 
 
@@ -162,9 +161,7 @@ def _inside(connection: sqlite3.Connection, path: Path, mode: str) -> Iterator[F
             "it is set to WAL again at the next `refold worker`",
         )
     else:
-        yield ok(
-            "journal", f"WAL, each append synced (synchronous=FULL), format {found} of {FORMAT}"
-        )
+        yield ok("journal", f"WAL, each append synced (synchronous=FULL), format {found}")
     size = path.stat().st_size
     if size > CHECKED_MAX_BYTES:
         yield ok(
@@ -182,12 +179,17 @@ def _inside(connection: sqlite3.Connection, path: Path, mode: str) -> Iterator[F
         )
 
 
-def _members(path: Path, held: int, partitions: int) -> Iterator[Finding]:
-    living = sum(is_held(member) for member in locks_directory(path).glob("member-*.lock"))
+def _members(locks: Path, pool: str | None, held: int, partitions: int) -> Iterator[Finding]:
+    living = sum(is_held(member) for member in locks.glob("member-*.lock"))
+    whose, option = ("", "") if pool is None else (f" of pool {pool}", f"--pool {pool} ")
     if living == 0:
-        yield warn("workers", "no worker is there", "start one: `refold worker MODULE --url ...`")
+        yield warn(
+            "workers",
+            f"no worker{whose} is there",
+            f"start one: `refold worker {option}MODULE --url ...`",
+        )
     else:
-        yield ok("workers", f"{living} there, {held} of {partitions} partitions are held")
+        yield ok("workers", f"{living}{whose} there, {held} of {partitions} partitions are held")
 
 
 def _bytes(count: int) -> str:

@@ -1,6 +1,6 @@
 """The file of a SqliteLog: what is in it, how it is made and checked, and what SQLite's errors mean.
 
-    meta                namespace id, number of partitions, time of making; where trimmed partitions begin
+    meta                namespace id, number of partitions, pools, time of making; where trimmed partitions begin
     events, commands,   one row a record; id = partition << 44 | offset, so that a partition is one stretch of the
     replies             B-tree, appends go to its end, and a range of offsets is a range of ids
     event_keys          which segments (4096 offsets) hold events of a key
@@ -11,6 +11,7 @@ takes 240k (600,000 events, 1,000 workflows at a time, random ids). With an entr
 100k and more, and a stream is still found by reading a few segments of 4096 rows.
 """
 
+import json
 import os
 import sqlite3
 import time
@@ -22,13 +23,17 @@ from uuid import uuid4
 
 from refold.log.errors import LogCorrupt, LogError, LogMismatch, LogUnavailable
 from refold.log.file_lock import FileLock, wait_for
-from refold.log.protocol import Channel
+from refold.log.layout import Layout, in_words
+from refold.log.protocol import WORKERS, Channel
 
 APPLICATION_ID = 0x52464C44
 """ASCII "RFLD" at offset 68 of the file: `file(1)` and we can tell a refold log from other databases."""
 
-FORMAT = 1
-"""`user_version` of files that this release writes. Older ones are read, newer ones refused."""
+FORMAT = 2
+"""The newest `user_version` that this release knows. Older files are read, newer ones refused."""
+
+_WITHOUT_POOLS = 1
+"""`user_version` of a file without pools: releases that know of none, and would misplace what is theirs, can use it."""
 
 OFFSET_BITS = 44
 """17 trillion records a partition, and half a million partitions, in SQLite's 63 bits."""
@@ -77,7 +82,7 @@ class OpenFile(NamedTuple):
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     namespace_id: str
-    partitions: int
+    layout: Layout
 
 
 def primary_code(error: sqlite3.Error) -> int:
@@ -122,25 +127,29 @@ def start_name(channel: Channel, partition: int) -> str:
     return f"start/{channel}/{partition}"
 
 
-def locks_directory(path: Path) -> Path:
-    """The directory of lock files beside the log's file."""
-    return path.with_name(path.name + ".locks")
+def locks_directory(path: Path, group: str = WORKERS) -> Path:
+    """The directory of a group's lock files, in that beside the log's file."""
+    directory = path.with_name(path.name + ".locks")
+    return directory if group == WORKERS else directory / group
 
 
-def open_file(path: Path, partitions: int | None) -> OpenFile:
+def open_file(
+    path: Path, partitions: int | None, pools: tuple[tuple[str, int], ...] | None = None
+) -> OpenFile:
     """Open the file, making it where it is missing or empty. What is not ours is left as it is.
 
     Args:
         path: The file.
-        partitions: How many it must have; None for as many as it has, or 1 where it is made.
+        partitions: How many common ones it must have; None for as many as it has, or 1 where it is made.
+        pools: Which pools it must have; None for those that it has, or none where it is made.
 
     Raises:
-        LogMismatch: it is no refold log, of a newer format, or has another number of partitions.
+        LogMismatch: it is no refold log, of a newer format, or has other partitions.
         LogCorrupt: it is one and damaged.
         LogUnavailable: it can't be read, written or made.
     """
     try:
-        _make_if_missing(path, 1 if partitions is None else partitions)
+        _make_if_missing(path, Layout(1 if partitions is None else partitions, pools or ()))
     except OSError as error:
         raise LogUnavailable(
             f"can't open the log {path}: {error.strerror or error}. Check that its directory exists and that this "
@@ -163,7 +172,7 @@ def open_file(path: Path, partitions: int | None) -> OpenFile:
             connections[0],
             connections[1],
             meta.get("namespace_id", ""),
-            _partitions(path, meta, partitions),
+            _layout(path, meta, partitions, pools),
         )
     except BaseException:
         for connection in connections:
@@ -171,18 +180,38 @@ def open_file(path: Path, partitions: int | None) -> OpenFile:
         raise
 
 
-def _partitions(path: Path, meta: dict[str, str], wanted: int | None) -> int:
+def layout_of(path: Path, meta: dict[str, str]) -> Layout:
+    """The partitions that a file says it has.
+
+    Raises:
+        LogCorrupt: It does not say.
+    """
     text = meta.get("partitions", "")
     if not text.isdecimal() or not 1 <= int(text) <= MAX_PARTITIONS:
         raise LogCorrupt(
             f"the log {path} does not say how many partitions it has. Restore it from a backup"
         )
-    if wanted is not None and wanted != int(text):
+    own = tuple((str(name), int(count)) for name, count in json.loads(meta.get("pools", "[]")))
+    return Layout(int(text) - sum(count for _, count in own), own)
+
+
+def _layout(
+    path: Path,
+    meta: dict[str, str],
+    partitions: int | None,
+    pools: tuple[tuple[str, int], ...] | None,
+) -> Layout:
+    there = layout_of(path, meta)
+    wanted = Layout(
+        there.common if partitions is None else partitions,
+        there.pools if pools is None else pools,
+    )
+    if wanted != there:
         raise LogMismatch(
-            f"the log {path} was made with {text} partition(s), and {wanted} were asked for. The number is fixed: "
+            f"the log {path} was made with {in_words(there)}; asked for was {in_words(wanted)}. That is fixed: "
             "leave it out to take what is there, or use another file"
         )
-    return int(text)
+    return there
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -237,17 +266,19 @@ def check_header(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _make_if_missing(path: Path, partitions: int) -> None:
+def _make_if_missing(path: Path, layout: Layout) -> None:
     if not _is_missing(path):
         return
-    if not 1 <= partitions <= MAX_PARTITIONS:
-        raise LogMismatch(f"a log has from 1 to {MAX_PARTITIONS} partitions, not {partitions}")
+    if layout.common < 1 or layout.partitions > MAX_PARTITIONS:
+        raise LogMismatch(
+            f"a log has from 1 to {MAX_PARTITIONS} partitions, not {in_words(layout)}"
+        )
     directory = locks_directory(path)
     directory.mkdir(exist_ok=True)
     with closing(FileLock(directory / "make.lock")) as lock:
         wait_for(lock, _ENTRY_BUSY_S)
         if _is_missing(path):
-            _make(path, partitions)
+            _make(path, layout)
 
 
 def _is_missing(path: Path) -> bool:
@@ -258,12 +289,12 @@ def _is_missing(path: Path) -> bool:
         return True
 
 
-def _make(path: Path, partitions: int) -> None:
+def _make(path: Path, layout: Layout) -> None:
     """Make the whole file under another name, then give it its own: nobody ever sees half of it."""
     draft = path.with_name(f"{path.name}.draft-{os.getpid()}")
     try:
         with translated(path, "make"):
-            _write_draft(draft, partitions)
+            _write_draft(draft, layout)
         draft.replace(path)
         _sync_directory(path.parent)
     finally:
@@ -271,18 +302,20 @@ def _make(path: Path, partitions: int) -> None:
             draft.unlink(missing_ok=True)
 
 
-def _write_draft(draft: Path, partitions: int) -> None:
+def _write_draft(draft: Path, layout: Layout) -> None:
     draft.unlink(missing_ok=True)  # a process of our number that died here
     meta = {
         "namespace_id": str(uuid4()),
-        "partitions": str(partitions),
+        "partitions": str(layout.partitions),
         "created_at": str(time.time_ns() // 1000),
     }
+    if layout.pools:
+        meta["pools"] = json.dumps(layout.pools)
     with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute(f"PRAGMA user_version = {FORMAT if layout.pools else _WITHOUT_POOLS}")
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())

@@ -13,6 +13,7 @@ from refold.log.errors import LogUnavailable, UsageError
 from refold.log.kafka_settings import SECRETS, KafkaSettings
 from refold.log.key_urls import keys_from, open_keys
 from refold.log.keys import PayloadKeys
+from refold.log.layout import read_pools
 from refold.log.memory import MemoryLog, MemoryStore, named_store
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
@@ -22,6 +23,8 @@ ACCEPTED = """Accepted are:
   sqlite:///orders.db                  a file, relative to the current directory
   sqlite:////var/lib/app/orders.db     a file, by its absolute path
   sqlite:///orders.db?partitions=4     ... with so many partitions where it is made
+  sqlite:///orders.db?pools=gpu:2,ocr:1
+                                       ... and with partitions for these pools besides (docs/pools.md)
   memory://                            this process's memory, for this log alone
   memory://name?partitions=4           ... shared by all logs of this process that give the same name
   kafka://host:9092/orders             the namespace `orders` in a Kafka cluster
@@ -151,22 +154,25 @@ def _sqlite(url: str, parts: SplitResult) -> SqliteLog:
     path = unquote(parts.path.removeprefix("/"))
     if not path or path.endswith("/") or "\0" in path:
         raise _refused(url, "the path of a file is missing")
-    partitions, blobs, keys = _options(url, parts)
-    log = SqliteLog(path, partitions, blobs=blobs)
-    log.keys = keys
+    options = _options(url, parts)
+    log = SqliteLog(path, options.partitions, blobs=options.blobs, pools=options.pools)
+    log.keys = options.keys
     return log
 
 
 def _memory(url: str, parts: SplitResult) -> MemoryLog:
     if parts.path not in {"", "/"}:
         raise _refused(url, "a name in memory has no path")
-    partitions, blobs, keys = _options(url, parts)
+    options = _options(url, parts)
+    partitions, pools = options.partitions, options.pools
     name = unquote(parts.netloc)
     if name:
-        log = MemoryLog(f"memory://{name}", store=named_store(name, partitions), blobs=blobs)
+        store = named_store(name, partitions, pools)
+        log = MemoryLog(f"memory://{name}", store=store, blobs=options.blobs)
     else:
-        log = MemoryLog(store=MemoryStore(1 if partitions is None else partitions), blobs=blobs)
-    log.keys = keys
+        store = MemoryStore(1 if partitions is None else partitions, pools=pools or ())
+        log = MemoryLog(store=store, blobs=options.blobs)
+    log.keys = options.keys
     return log
 
 
@@ -211,7 +217,7 @@ def kafka_address(url: str, environ: Mapping[str, str] | None = None) -> KafkaAd
     twice = sorted({name for name, _ in options if [n for n, _ in options].count(name) > 1})
     if twice:
         raise _refused(url, f"the option {twice[0]!r} is given twice")
-    if any(name == "partitions" for name, _ in options):
+    if any(name in {"partitions", "pools"} for name, _ in options):
         raise _refused(url, "a Kafka namespace has the partitions that it was made with")
     return KafkaAddress(
         tuple(brokers), namespace, settings_from([*_login(url, login), *options], environ)
@@ -241,11 +247,19 @@ def _parts(url: str) -> SplitResult:
     return parts._replace(query="&".join(_without_archive(parts.query)))
 
 
-def _options(
-    url: str, parts: SplitResult
-) -> tuple[int | None, BlobStore | None, PayloadKeys | None]:
-    """The options `partitions`, `blobs` and `keys`."""
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the URL of a log within reach may say of it."""
+
+    partitions: int | None
+    pools: tuple[tuple[str, int], ...] | None
+    blobs: BlobStore | None
+    keys: PayloadKeys | None
+
+
+def _options(url: str, parts: SplitResult) -> _Options:
     partitions: int | None = None
+    pools: tuple[tuple[str, int], ...] | None = None
     blobs: BlobStore | None = None
     keys: PayloadKeys | None = None
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -255,12 +269,15 @@ def _options(
         if name == "keys":
             keys = open_keys(text)
             continue
+        if name == "pools":
+            pools = read_pools(text.split(","))
+            continue
         if name != "partitions":
             raise _refused(url, f"the option {name!r} is unknown")
         if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= MAX_PARTITIONS:
             raise _refused(url, f"partitions={text} is not a number from 1 to {MAX_PARTITIONS}")
         partitions = int(text)
-    return partitions, blobs, keys
+    return _Options(partitions, pools, blobs, keys)
 
 
 def _refused(url: str, reason: str) -> UsageError:

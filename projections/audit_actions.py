@@ -24,7 +24,6 @@ from refold.log.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Log
 from refold.projections.feed import Logged, read_batches, start_of
 
@@ -104,7 +103,7 @@ async def read_actions(log: Log, wanted: Wanted) -> AsyncGenerator[Action, None]
         LogError: The log can't be read.
     """
     id_ = wanted.workflow_id
-    every = range(log.partitions) if id_ is None else (partition_of(id_, log.partitions),)
+    every = range(log.partitions) if id_ is None else (log.layout.place(id_),)
     for partition in every:
         start = await start_of(log, partition)
         async with aclosing(read_batches(log, partition, start, key=id_)) as batches:

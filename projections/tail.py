@@ -16,7 +16,6 @@ from typing import Self
 
 from refold.log.attributes import Tag
 from refold.log.errors import UsageError
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 from refold.log.urls import open_existing
 from refold.projections.cursor import Cursor, Since, positions_at
@@ -138,7 +137,7 @@ class Tail:
 
     async def _chunks_of(self, log: Log) -> AsyncGenerator[Chunk, None]:
         sieve, id_ = self._sieve, self._sieve.workflow_id
-        wanted = range(log.partitions) if id_ is None else [partition_of(id_, log.partitions)]
+        wanted = range(log.partitions) if id_ is None else [log.layout.place(id_)]
         positions = await positions_at(log, self._since, wanted)
         if sieve.by_run:
             for partition, position in positions.items():

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from refold.log.errors import UsageError
 from refold.log.kafka_acls import Role, as_commands, as_json, permissions, principal
+from refold.log.layout import check_pool
 from refold.log.urls import kafka_address
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
@@ -46,6 +47,10 @@ def acls(  # noqa: PLR0913 - each an option of the command
     worker: Workers = None,
     reader: Readers = None,
     admin: Admins = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option("--pool", help="Workers are for this pool's workflows. May be given again."),
+    ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="A table, kafka-acls.sh commands, or JSON.")
     ] = Form.TABLE,
@@ -61,33 +66,44 @@ def acls(  # noqa: PLR0913 - each an option of the command
         given = (client, worker, reader, admin)
         roles = (Role.CLIENT, Role.WORKER, Role.READER, Role.ADMIN)
         principals = {role: names for role, names in zip(roles, given, strict=True) if names}
-        _print(address or url, principals, form)
+        for name in pool or ():
+            check_pool(name)
+        _print(address or url, principals, pool or (None,), form)
 
 
-def _print(url: str, principals: Mapping[Role, Sequence[str]], form: Form) -> None:
+def _print(
+    url: str,
+    principals: Mapping[Role, Sequence[str]],
+    pools: Sequence[str | None],
+    form: Form,
+) -> None:
     target = kafka_address(url)
     if form is not Form.TABLE and not principals:
         raise UsageError(
             f"--format {form} needs at least one of --client, --worker, --reader, --admin"
         )
     if form is Form.COMMANDS:
-        text = "\n".join(as_commands(target.brokers, target.namespace, principals))
+        text = "\n".join(as_commands(target.brokers, target.namespace, principals, pools))
     elif form is Form.JSON:
-        text = as_json(target.namespace, principals)
+        text = as_json(target.namespace, principals, pools)
     else:
-        to_reader().print(_table(target.namespace, principals))
+        to_reader().print(_table(target.namespace, principals, pools))
         return
     sys.stdout.write(f"{text}\n")
 
 
-def _table(namespace: str, principals: Mapping[Role, Sequence[str]]) -> Table:
+def _table(
+    namespace: str, principals: Mapping[Role, Sequence[str]], pools: Sequence[str | None]
+) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("ROLE", "RESOURCE", "NAME", "OPERATION", "WHAT FOR"):
         table.add_column(heading, overflow="fold")
     for role in principals or Role:
         names = ", ".join(principal(name) for name in principals.get(role, ()))
         title = f"{role} {names}" if names else str(role)
-        granted = sorted(permissions(role, namespace), key=lambda one: (one.resource, one.name))
+        granted = sorted(
+            permissions(role, namespace, pools), key=lambda one: (one.resource, one.name)
+        )
         for (kind, name), group in groupby(granted, key=lambda one: (one.resource, one.name)):
             rows = list(group)
             table.add_row(

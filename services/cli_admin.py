@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from refold.log.errors import UsageError
+from refold.log.layout import in_words, read_pools
 from refold.log.urls import kafka_address, redacted
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
@@ -29,6 +30,15 @@ def create_topics(
         int,
         typer.Option("--partitions", min=1, help="How many workers can share the work. For ever."),
     ] = DEFAULT_PARTITIONS,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool",
+            metavar="NAME:N",
+            help="Give the workflows of this pool N partitions of their own besides. For ever; can be given several "
+            "times.",
+        ),
+    ] = None,
     replication: Annotated[
         int | None,
         typer.Option(
@@ -45,7 +55,7 @@ def create_topics(
     The number of partitions is fixed for the life of the namespace, because a workflow is found by it.
     """
     with reported(debug):
-        asyncio.run(_create(address or url, partitions, replication))
+        asyncio.run(_create(address or url, partitions, replication, read_pools(pool or ())))
 
 
 @topics.callback()
@@ -53,7 +63,9 @@ def _topics() -> None:
     """Keep `topics` a group although it has one command."""
 
 
-async def _create(url: str, partitions: int, replication: int | None) -> None:
+async def _create(
+    url: str, partitions: int, replication: int | None, pools: tuple[tuple[str, int], ...]
+) -> None:
     if not url.startswith("kafka:"):
         raise UsageError(
             f"{redacted(url)} has no topics: name a namespace on Kafka, --url kafka://HOST:PORT/NAMESPACE. "
@@ -64,12 +76,12 @@ async def _create(url: str, partitions: int, replication: int | None) -> None:
     from refold.log.kafka import create_topics as create  # noqa: PLC0415
 
     report = await create(
-        target.brokers, target.namespace, partitions, replication, target.settings
+        target.brokers, target.namespace, partitions, replication, target.settings, pools
     )
     done = "made" if report.created else "there already, as asked for"
     line = Text.assemble(
         (target.namespace, "bold"),
-        f": topics {done}; {report.partitions} partitions, {_copies(report.replication)}, "
+        f": topics {done}; {in_words(report.layout)}, {_copies(report.replication)}, "
         f"{report.in_sync_min} must have an event before it counts as written",
     )
     to_reader().print(line)

@@ -16,7 +16,6 @@ from refold.engine.names import check_id
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Log
 from refold.log.urls import with_archive
 from refold.services.cli_list import Json, run_json
@@ -95,7 +94,7 @@ async def _stops(log: Log, id_: str | None, moment_: Moment) -> Mapping[int, int
     if id_ is None:
         assert not isinstance(moment_, AtPosition), "of all runs, nothing reads one"
         return await stops_at(log, moment_)
-    return {partition_of(id_, log.partitions): await stop_at(log, id_, moment_)}
+    return {log.layout.place(id_): await stop_at(log, id_, moment_)}
 
 
 def changes_json(changes: Changes) -> dict[str, object]:

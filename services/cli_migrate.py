@@ -14,6 +14,7 @@ from refold.engine.migration import Migration, Report, Survey, survey
 from refold.engine.worker import wall_clock
 from refold.log.archived import unarchived
 from refold.log.errors import TopicsMissing, UsageError
+from refold.log.layout import Layout, in_words, read_pools
 from refold.log.memory import MemoryLog
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
@@ -64,6 +65,15 @@ def migrate(  # noqa: PLR0913 - options
             help="How many the target gets; as many as the source if not given.",
         ),
     ] = None,
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool",
+            metavar="NAME:N",
+            help="Give the workflows of this pool N partitions of their own besides, in the target; as many as in the "
+            "source if not given.",
+        ),
+    ] = None,
     fence: Annotated[
         bool,
         typer.Option("--fence", help="Cut off workers that are still at work on the source."),
@@ -86,7 +96,7 @@ def migrate(  # noqa: PLR0913 - options
     SOURCE is closed to workers first, and stays closed; nothing in it is changed or deleted. TARGET is read anew and
     compared by digests before workers may open it. Where it breaks off, run it again: it goes on.
     """
-    if abandon and (dry_run or fence or partitions is not None):
+    if abandon and (dry_run or fence or pool or partitions is not None):
         raise typer.BadParameter("--abandon goes alone")
     source = with_archive(source, archive)
     with reported(debug):
@@ -95,7 +105,8 @@ def migrate(  # noqa: PLR0913 - options
         elif abandon:
             _tell_abandoned(asyncio.run(_abandon(source, target)), source, as_json=json)
         else:
-            report = asyncio.run(_migrate(source, target, partitions, fence=fence))
+            pools = None if pool is None else read_pools(pool)
+            report = asyncio.run(_migrate(source, target, partitions, pools, fence=fence))
             _tell_report(report, as_json=json)
 
 
@@ -113,15 +124,26 @@ async def _abandon(source: str, target: str) -> int:
         return await Migration(old, new, *names, wall_clock).abandon()
 
 
-async def _migrate(source: str, target: str, partitions: int | None, *, fence: bool) -> Report:
+async def _migrate(
+    source: str,
+    target: str,
+    partitions: int | None,
+    pools: tuple[tuple[str, int], ...] | None,
+    *,
+    fence: bool,
+) -> Report:
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(opened(shared_log_at(source, may_make=False)))
-        made = await _target(target, partitions, old.partitions)
-        new = await stack.enter_async_context(opened(made))
-        if partitions not in {None, new.partitions}:
+        wanted = Layout(
+            old.layout.common if partitions is None else partitions,
+            old.layout.pools if pools is None else pools,
+        )
+        new = await stack.enter_async_context(opened(await _target(target, wanted)))
+        there = new.layout
+        if partitions not in {None, there.common} or pools not in {None, there.pools}:
             raise UsageError(
-                f"{redacted(target)} has {new.partitions} partitions, not {partitions}, and the number never changes:"
-                " leave --partitions out, or name another target"
+                f"{redacted(target)} has {in_words(there)}, not {in_words(wanted)}, and that never changes:"
+                " leave --partitions and --pool out, or name another target"
             )
         progress = stack.enter_context(_progress())
         names = name_of(source, old), name_of(target, new)
@@ -140,21 +162,24 @@ def name_of(url: str, log: Log) -> str:
     return redacted(url)
 
 
-async def _target(url: str, partitions: int | None, at_source: int) -> Log:
+async def _target(url: str, wanted: Layout) -> Log:
     """The target, made where it is missing, not open yet."""
     if url.startswith("kafka:"):
-        return await _kafka_target(url, partitions or at_source)
+        return await _kafka_target(url, wanted)
     log = open_log(url)
     if isinstance(log, MemoryLog):
         raise UsageError(
             f"{url} is gone when this command ends: name a file or a namespace on Kafka"
         )
-    if isinstance(log, SqliteLog) and not log.path.exists() and "partitions=" not in url:
-        return open_log(f"{url}{'&' if '?' in url else '?'}partitions={partitions or at_source}")
+    if isinstance(log, SqliteLog) and not log.path.exists():
+        options = [] if "partitions=" in url else [f"partitions={wanted.common}"]
+        if wanted.pools and "pools=" not in url:
+            options.append(f"pools={','.join(f'{name}:{count}' for name, count in wanted.pools)}")
+        return open_log(f"{url}{'&' if '?' in url else '?'}{'&'.join(options)}") if options else log
     return log
 
 
-async def _kafka_target(url: str, partitions: int) -> Log:
+async def _kafka_target(url: str, wanted: Layout) -> Log:
     from refold.log.kafka import create_topics  # noqa: PLC0415 - only where Kafka is meant
 
     log = open_log(url)
@@ -163,9 +188,13 @@ async def _kafka_target(url: str, partitions: int) -> Log:
             pass
     except TopicsMissing:
         address = kafka_address(url)
-        note(f"making the topics of {address.namespace}, with {partitions} partitions")
+        note(f"making the topics of {address.namespace}, with {in_words(wanted)}")
         made = await create_topics(
-            address.brokers, address.namespace, partitions, None, address.settings
+            address.brokers,
+            address.namespace,
+            wanted.common,
+            settings=address.settings,
+            pools=wanted.pools,
         )
         for warning in made.warnings:
             warn(warning)

@@ -9,11 +9,12 @@ import typer
 
 from refold.engine.blobs import Blobs
 from refold.engine.client import Client
-from refold.engine.names import check_id
+from refold.engine.names import check_id, check_pool_of
 from refold.engine.payload import check_size
 from refold.engine.worker import wall_clock
 from refold.log.attributes import encode_attributes
 from refold.log.errors import ResultTimeout, UsageError
+from refold.log.layout import with_pool
 from refold.services.arguments import bind, plain_object, read_input
 from refold.services.cli_run import Input, RunId, Words
 from refold.services.cli_values import read_attributes, read_deadline, read_message
@@ -111,9 +112,11 @@ def start(  # noqa: PLR0913 - each an option of the command
     Nothing runs here. The request is in the log before this returns: with --no-wait it need not find a worker.
     """
     with reported(debug):
-        name, payload, chosen = _input(target, read_input(input_json), words or (), version)
-        run_id = id if id is not None else f"{name}-{uuid.uuid4().hex[:12]}"
+        name, payload, chosen, pool = _input(target, read_input(input_json), words or (), version)
+        run_id = id if id is not None else with_pool(f"{name}-{uuid.uuid4().hex[:12]}", pool)
         check_id(run_id)
+        if pool is not None:
+            check_pool_of(run_id, name, pool)
         now = wall_clock()
         request = _Request(
             name,
@@ -134,21 +137,21 @@ def start(  # noqa: PLR0913 - each an option of the command
 
 def _input(
     target: str, input_json: str | None, words: list[str] | tuple[()], version: int | None
-) -> tuple[str, str, int | None]:
-    """Name and input of the workflow to start, and the version to ask for."""
+) -> tuple[str, str, int | None, str | None]:
+    """Name and input of the workflow to start, the version to ask for, and its pool where the code is here."""
     if ":" in target or target.endswith(".py"):
         named = load_workflow(target)
         known = {definition.version: definition for definition in all_versions(named)}
         workflow = named if version is None else _of_version(named, known, version)
         if version is None and named.version < max(known):
             version = named.version  # whoever names old code means it
-        return workflow.name, bind(workflow, input_json, words).payload, version
+        return workflow.name, bind(workflow, input_json, words).payload, version, workflow.pool
     if words:
         raise UsageError(
             f"{target!r} is only a name, so the order of its parameters is not known here: give --input "
             f"'{{...}}', or name the code, as in module:{target}"
         )
-    return target, plain_object(input_json), version
+    return target, plain_object(input_json), version, None
 
 
 def _of_version(named: AnyWorkflow, known: dict[int, AnyWorkflow], version: int) -> AnyWorkflow:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from refold.engine.checkpoints import CheckpointSettings
+from refold.engine.definitions import Catalogue
 from refold.engine.engine import Engine
 from refold.engine.pools import DEFAULT_LEASE_S, MIN_LEASE_S
 from refold.log.urls import redacted
@@ -57,8 +58,8 @@ def worker(  # noqa: PLR0913 - each an option of the command
         list[str] | None,
         typer.Option(
             "--pool",
-            help="Carry out the modules' steps of this pool, for all workers' workflows, and run no workflow; "
-            "can be given several times.",
+            help="Carry out the modules' steps of this pool, for all workers' workflows, and run its workflows and no "
+            "others; can be given several times.",
         ),
     ] = None,
     pool_lease_s: Annotated[
@@ -119,7 +120,7 @@ def worker(  # noqa: PLR0913 - each an option of the command
     with reported(debug):
         if pool:
             load_modules(modules)
-            workflows: list[AnyWorkflow] = []
+            workflows = [one for one in Catalogue.declared().definitions() if one.pool in pool]
         else:
             workflows = load_workflows(modules)
         log = shared_log_at(url, may_make=not pool)
@@ -138,8 +139,9 @@ def worker(  # noqa: PLR0913 - each an option of the command
             max_memory_bytes=None if max_memory_mb is None else max_memory_mb * MEGABYTE,
             checkpoints=CheckpointSettings(dedup_window_s=dedup_days * DAY_S),
         )
-        named = engine.pool_steps if pool else map(_with_version, workflows)
-        duty = Duty(redacted(url), tuple(named), drain_s, "steps" if pool else "workflows")
+        duty = Duty(
+            redacted(url), tuple(map(_with_version, workflows)), tuple(engine.pool_steps), drain_s
+        )
         settle_garbage_collector()
         service = WorkerService(engine, log, duty)
         with _metrics(engine, metrics_address, metrics_port):

@@ -7,7 +7,6 @@ from refold.engine.state import NO_CLAIM
 from refold.log.chain_walk import beginning
 from refold.log.codec import decode_event
 from refold.log.events import Event, PartitionClaimed, Unreadable
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 
 
@@ -48,7 +47,7 @@ async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadabl
     Raises:
         LogError: The log can't be read.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     end = (await log.bounds(Channel.EVENTS, partition)).end
     start = await beginning(log, partition)
     stream = StreamFilter(workflow_id, start.claim)

@@ -37,14 +37,14 @@ class Duty:
     Args:
         url: The log, as the user gave it.
         workflows: Names of the workflows that it runs, with versions other than the first as in "checkout@2".
+        steps: The steps of pools that it carries out, as in "gpu/render".
         drain_s: How long a stop waits for steps under way, in seconds.
-        what: What `workflows` are: a pool's worker has steps, as in "gpu/render".
     """
 
     url: str
     workflows: tuple[str, ...]
+    steps: tuple[str, ...]
     drain_s: float
-    what: str = "workflows"
 
 
 class WorkerService:
@@ -93,7 +93,8 @@ class WorkerService:
         duty = self._duty
         name = self._engine.worker_name
         say(logger, "starting", {"worker": name, "log": duty.url, "pid": os.getpid()})
-        say(logger, "runs", {duty.what: ",".join(duty.workflows)})
+        what = {"workflows": ",".join(duty.workflows), "steps": ",".join(duty.steps)}
+        say(logger, "runs", {kind: names for kind, names in what.items() if names})
 
     def _say_draining(self) -> None:
         if not self._all_halted():
@@ -135,7 +136,8 @@ class WorkerService:
         self._halted = halted
 
     def _all_halted(self) -> bool:
-        return len(self._halted) >= self._log.partitions
+        shared = self._engine.shared_partitions
+        return bool(shared) and len(self._halted) >= shared
 
     def _signalled(self, number: signal.Signals) -> None:
         now = asyncio.get_running_loop().time()

@@ -48,8 +48,15 @@ def with_twins(names: list[str]) -> list[str]:
 
 def test_the_engine_has_exactly_these_methods() -> None:
     twins = with_twins(["erase", "history", "list", "resume", "start", "stats", "status", *BULK])
-    properties = ["halted_partitions", "handle", "owned_partitions", "pool_steps", "worker_name"]
-    properties.append("stopped_projections")
+    properties = [
+        "halted_partitions",
+        "handle",
+        "owned_partitions",
+        "pool_steps",
+        "shared_partitions",
+        "stopped_projections",
+        "worker_name",
+    ]
     shown = {name for kind in Engine.__mro__[:-1] for name in public(kind)}
     assert sorted(shown) == sorted([*twins, *properties])
 
@@ -121,7 +128,7 @@ def test_parameters_keep_their_names() -> None:
     ]
     assert parameters(refold.step) == ["fn", *STEP_OPTIONS, "pool"]
     assert parameters(refold.run_step) == ["fn", "args", *STEP_OPTIONS]
-    assert parameters(refold.workflow) == ["fn", "name", "version"]
+    assert parameters(refold.workflow) == ["fn", "name", "version", "pool"]
     assert parameters(refold.send) == ["workflow_id", "topic", "value"]
     assert parameters(refold.receive) == ["topic", "message_type", "timeout"]
     assert parameters(refold.requests) == ["topic", "message_type", "validate"]

@@ -65,7 +65,7 @@ async def _serve(url: str, name: str) -> ExitCode:
         drain_s=DRAIN_S,
         checkpoints=_checkpoints(os.environ.get(DEDUP)),
     )
-    duty = Duty(url, tuple(workflow.name for workflow in ALL), DRAIN_S)
+    duty = Duty(url, tuple(workflow.name for workflow in ALL), (), DRAIN_S)
     try:
         return await WorkerService(engine, log, duty).run()
     except RefoldError as error:

@@ -1,5 +1,8 @@
 """Processes for tests that kill workers of pools: some own the partitions, others carry the pool's steps out.
 
+Others
+yet own the partitions of a pool of workflows.
+
 Each step writes a line into the journal as it begins (`crash_shapes.begin`). A process lives until it is killed, or
 until its standard input ends: then it drains.
 """
@@ -15,7 +18,7 @@ from typing import Self
 
 from crash_nursery import log_of
 from crash_shapes import JOURNAL, Mark, begin
-from refold import Engine, step, step_context, workflow
+from refold import Engine, run_child, step, step_context, workflow
 from refold.engine.pool_job import PoolJob
 from refold.engine.pools import MIN_LEASE_S
 
@@ -56,6 +59,24 @@ async def chain(links: int) -> list[str]:
     return [(await strike(link)).token for link in range(links)]
 
 
+@step
+async def cast(value: int) -> Mark:
+    """A quick step of the worker that runs the workflow."""
+    return begin(value)
+
+
+@workflow(pool="foundry")
+async def casting(links: int) -> list[str]:
+    """Quick steps, one after the other, in the workers of a pool of workflows."""
+    return [(await cast(link)).token for link in range(links)]
+
+
+@workflow
+async def ordered(links: int) -> list[str]:
+    """A child in that pool."""
+    return await run_child(casting, links)
+
+
 class Smithy:
     """Starts processes, and ends all that are left.
 
@@ -83,7 +104,9 @@ class Smithy:
             process.communicate()
 
     def start(self, role: str) -> "subprocess.Popen[bytes]":
-        """A process that is an `owner`, a worker of the `pool`, or one that freezes (`FREEZE_AT_GRANT`)."""
+        """A process that is an `owner`, a worker of the `pool`, or one that freezes
+        (`FREEZE_AT_GRANT`); or a worker of the pool of workflows, a `foundry`.
+        """
         here = str(Path(__file__).parent)
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
@@ -103,7 +126,9 @@ def serve() -> None:
     """A process's life."""
     role, url = sys.argv[1:]
     if role == "owner":
-        engine = Engine(log_of(url), workflows=[forged, chain], pool_lease_s=MIN_LEASE_S)
+        engine = Engine(log_of(url), workflows=[forged, chain, ordered], pool_lease_s=MIN_LEASE_S)
+    elif role == "foundry":
+        engine = Engine(log_of(url), workflows=[casting], worker=False, pools=["foundry"])
     else:
         if role == FREEZE_AT_GRANT:
             _freeze_at_grant()

@@ -20,12 +20,17 @@ class KafkaBackend:
         bootstrap: Addresses of brokers, comma-separated.
         partitions: How many the namespace has.
         settings: How its logs use Kafka.
+        pools: Each pool of workflows with the number of its own partitions.
     """
 
     name = "kafka"
 
     def __init__(
-        self, bootstrap: str, partitions: int = 2, settings: KafkaSettings = TEST_SETTINGS
+        self,
+        bootstrap: str,
+        partitions: int = 2,
+        settings: KafkaSettings = TEST_SETTINGS,
+        pools: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.servers = bootstrap.split(",")
         self.namespace = f"test-{uuid.uuid4().hex[:12]}"
@@ -37,7 +42,7 @@ class KafkaBackend:
                 settings.delivery_timeout_ms, TEST_SETTINGS.delivery_timeout_ms
             ),
         )
-        asyncio.run(create_topics(self.servers, self.namespace, partitions, None, patient))
+        asyncio.run(create_topics(self.servers, self.namespace, partitions, None, patient, pools))
 
     def log(self, *, queue_entries: int | None = None) -> Log:
         """A log over the same topics."""

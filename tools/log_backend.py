@@ -14,8 +14,12 @@ PATIENCE_S = 60.0
 """No test waits for a time, only for conditions: this is where a condition that never comes becomes a failure."""
 
 
+Pools = tuple[tuple[str, int], ...]
+"""Pools of workflows, each with the number of its own partitions."""
+
+
 class LogBackend(Protocol):
-    """A namespace of two partitions that nothing was written to yet."""
+    """A namespace of two partitions, and perhaps pools, that nothing was written to yet."""
 
     name: str
 
@@ -29,8 +33,8 @@ class MemoryBackend:
 
     name = "memory"
 
-    def __init__(self) -> None:
-        self.store = MemoryStore(partitions=2)
+    def __init__(self, pools: Pools = ()) -> None:
+        self.store = MemoryStore(partitions=2, pools=pools)
 
     def log(self, *, queue_entries: int | None = None) -> Log:
         """A log over the same store."""
@@ -42,14 +46,15 @@ class SqliteBackend:
 
     name = "sqlite"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, pools: Pools = ()) -> None:
         self.path = directory / "contract.db"
+        self.pools = pools
 
     def log(self, *, queue_entries: int | None = None) -> Log:
         """A log over the same file, as another process would have it."""
         entries = SqliteSettings().queue_entries if queue_entries is None else queue_entries
         settings = SqliteSettings(queue_entries=entries, rebalance_s=0.01)
-        return SqliteLog(self.path, 2, settings)
+        return SqliteLog(self.path, 2, settings, pools=self.pools)
 
 
 @asynccontextmanager
@@ -89,9 +94,9 @@ class Worker:
         self.membership: Membership | None = None
         self._changed = asyncio.Event()
 
-    async def join(self, log: Log) -> Membership:
+    async def join(self, log: Log, pool: str | None = None) -> Membership:
         """Join, and release at once whatever is revoked, as a worker with nothing to finish does."""
-        self.membership = await log.join(self.name, self)
+        self.membership = await log.join(self.name, self, pool)
         return self.membership
 
     def assigned(self, partition: int) -> None:

@@ -86,7 +86,7 @@ class KafkaStorage:
 
     def wait_until_free(self) -> None:
         """Wait for the group to drop the dead: what is measured is recovery, not how soon a death is noticed."""
-        group = self._topics.group
+        group = self._topics.group()
         give_up = time.monotonic() + GROUP_EMPTY_S
         while self._admin.describe_groups([group])[group]["members"]:
             if time.monotonic() > give_up:

@@ -38,3 +38,18 @@ def any_backend(request: pytest.FixtureRequest) -> LogBackend:
     """A fresh namespace with two partitions, on each backend in turn."""
     made: LogBackend = request.getfixturevalue(request.param)
     return made
+
+
+POOLS = (("gpu", 2), ("ocr", 1))
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def pooled_backend(request: pytest.FixtureRequest, tmp_path: Path) -> LogBackend:
+    """A fresh namespace with two common partitions, then two of pool `gpu` and one of pool `ocr`."""
+    match request.param:
+        case "memory":
+            return MemoryBackend(POOLS)
+        case "sqlite":
+            return SqliteBackend(tmp_path, POOLS)
+        case _:
+            return KafkaBackend(request.getfixturevalue("kafka_bootstrap"), pools=POOLS)

@@ -128,10 +128,10 @@ class Revoking(MemoryLog):
 
     listener: Listener
 
-    async def join(self, worker: str, listener: Listener) -> Membership:
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
         """Join, and remember the listener."""
         self.listener = listener
-        return await super().join(worker, listener)
+        return await super().join(worker, listener, pool)
 
 
 def test_a_step_that_waits_for_a_thread_does_not_begin_once_its_partition_moves() -> None:

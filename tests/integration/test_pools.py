@@ -301,7 +301,7 @@ def test_what_cant_go_to_another_process_is_refused(backend: LogBackend) -> None
 
 def test_a_pool_without_steps_is_a_mistake(backend: LogBackend) -> None:
     """Given the name of a pool that no step has, the engine says so at once."""
-    with pytest.raises(DefinitionError, match="no step of pool 'cpu'"):
+    with pytest.raises(DefinitionError, match="no step or workflow of pool 'cpu'"):
         pool_on(backend, "cpu")
 
 

@@ -28,7 +28,7 @@ class Member:
 
 def members_of(backend: KafkaBackend) -> set[str]:
     """The instances that the group has, as its coordinator says."""
-    group = Topics(backend.namespace).group
+    group = Topics(backend.namespace).group()
     with Clients(backend.servers, TEST_SETTINGS).session("asking for the group") as admin:
         described = admin.describe_groups([group])[group]
     return {str(member["group_instance_id"]) for member in described["members"]}

@@ -17,6 +17,7 @@ from kafka_broker import Cluster
 from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
 from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
 from refold.log.kafka_topics import FORMAT, NamespaceRecord, TopicsReport
+from refold.log.layout import Layout
 from refold.log.protocol import MIN_TAKEOVER_S, Channel, Entry
 
 
@@ -54,7 +55,7 @@ class TestCreate:
         """Given a new namespace, events and commands never expire, take the broker's time, and elect clean leaders."""
         name = fresh_name()
         report = create(kafka_bootstrap, name)
-        assert (report.created, report.partitions) == (True, 2)
+        assert (report.created, report.layout) == (True, Layout(2))
         with admin_of(kafka_bootstrap) as admin:
             for channel in ("events", "commands"):
                 topic = f"{name}.{channel}"
@@ -79,7 +80,7 @@ class TestCreate:
         first = create(kafka_bootstrap, name)
         again = create(kafka_bootstrap, name)
         assert (first.created, again.created) == (True, False)
-        assert again.partitions == first.partitions
+        assert again.layout == first.layout
 
     def test_two_makers_at_once_agree(self, kafka_bootstrap: str) -> None:
         """Given two processes that make the same namespace at once, both succeed, and it opens."""

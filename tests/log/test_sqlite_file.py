@@ -13,6 +13,7 @@ import pytest
 
 from log_backend import records_of
 from refold.log.errors import LogCorrupt, LogError, LogMismatch, LogUnavailable
+from refold.log.layout import Layout
 from refold.log.protocol import Channel, Entry
 from refold.log.sqlite import SqliteLog
 from refold.log.sqlite_file import FORMAT, open_file
@@ -89,8 +90,22 @@ class TestMaking:
         make(path, 3)
         assert path.read_bytes()[68:72] == b"RFLD"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["new.db", "new.db.locks"]
-        with pytest.raises(LogMismatch, match=r"made with 3 partition.* 4 were asked"):
+        with pytest.raises(LogMismatch, match=r"made with 3 partitions; asked for was 4"):
             make(path, 4)
+
+    def test_a_file_with_pools_is_not_opened_by_releases_that_know_of_none(
+        self, tmp_path: Path
+    ) -> None:
+        """Given a new file with pools, it has a format that older releases refuse; one without has theirs."""
+        for pools, expected in ((), 1), ((("gpu", 2),), FORMAT):
+            path = tmp_path / f"{len(pools)}.db"
+            file = open_file(path, 3, pools)
+            assert file.layout == Layout(3, pools)
+            assert file.reader.execute("PRAGMA user_version").fetchone() == (expected,)
+            file.writer.close()
+            file.reader.close()
+        with pytest.raises(LogMismatch, match="made with 3 partitions, and 2 of pool gpu; asked"):
+            open_file(tmp_path / "1.db", 3, ())
 
     def test_an_empty_file_is_taken(self, tmp_path: Path) -> None:
         """Given an empty file, as tempfile makes them, it becomes a log of one partition."""

@@ -6,18 +6,19 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from crash_audit import Journal
 from crash_nursery import log_of
-from crash_pools import FREEZE_AT_GRANT, Smithy, chain, forged
+from crash_pools import FREEZE_AT_GRANT, Smithy, chain, forged, ordered
 from engine_trial import until
 from kafka_backend import KafkaBackend
 from log_backend import PATIENCE_S
 from refold import Engine, Handle, Status
-from refold.log.events import StepCompleted, WorkflowCompleted
+from refold.log.events import Event, StepCompleted, Unreadable, WorkflowCompleted
 
 PARTITIONS = 3
 LINKS = 8
@@ -33,6 +34,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'log.db'}?partitions={PARTITIONS}"
     bootstrap: str = request.getfixturevalue("kafka_bootstrap")
     return f"kafka://{bootstrap}/{KafkaBackend(bootstrap, PARTITIONS).namespace}"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def pooled_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A namespace with two partitions for the workflows of a pool, in a file and on a broker in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'log.db'}?partitions=2&pools=foundry:2"
+    bootstrap: str = request.getfixturevalue("kafka_bootstrap")
+    return f"kafka://{bootstrap}/{KafkaBackend(bootstrap, pools=(('foundry', 2),)).namespace}"
 
 
 @pytest.fixture
@@ -143,6 +153,40 @@ def test_kills_under_load_lose_and_repeat_nothing_recorded(url: str, journal: Jo
             runs.extend(client.start(chain, LINKS, confirm=False) for _ in range(3))
         await_ends(client, *(run.id for run in runs))
         histories = {run.id: client.history(run.id) for run in runs}
+    assert_as_recorded(journal, histories)
+
+
+def test_kills_lose_no_child_of_a_pool(pooled_url: str, journal: Journal) -> None:
+    """Given children in a pool of workflows, with their workers and their parents' killed, each ends as recorded."""
+    seed = int(os.environ.get("REFOLD_SEED", random.SystemRandom().getrandbits(32)))
+    print(f"REFOLD_SEED={seed} brings the same kills back")
+    chance = random.Random(seed)
+    with Smithy(pooled_url, journal.path) as smithy, client_of(pooled_url) as client:
+        living = {role: [smithy.start(role) for _ in range(2)] for role in ("owner", "foundry")}
+        runs: list[Handle[list[str]]] = [client.start(ordered, LINKS) for _ in range(6)]
+        for _ in range(4):
+            goal = begun(journal) + 6
+            until(lambda goal=goal: begun(journal) >= goal)  # type: ignore[misc]
+            role = chance.choice(("owner", "foundry"))
+            victim = living[role].pop(0)
+            living[role].append(smithy.start(role))
+            victim.kill()
+            # Unconfirmed: who asks a worker that dies would wait until it asks again.
+            runs.extend(client.start(ordered, LINKS, confirm=False) for _ in range(3))
+        await_ends(client, *(run.id for run in runs))
+        children = {f"{run.id}/0@foundry": run for run in runs}
+        histories = {child: client.history(child) for child in children}
+        for child, run in children.items():
+            end = histories[child][-1]
+            assert isinstance(end, WorkflowCompleted)
+            assert run.result(timeout_s=PATIENCE_S) == json.loads(end.payload)
+    assert_as_recorded(journal, histories)
+
+
+def assert_as_recorded(
+    journal: Journal, histories: Mapping[str, Sequence[Event | Unreadable]]
+) -> None:
+    """Each run of quick steps has returned what its steps recorded, and none began once its outcome was."""
     completed = {
         (run_id, event.step): event
         for run_id, events in histories.items()

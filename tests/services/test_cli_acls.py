@@ -51,6 +51,15 @@ def test_commands_grant_exactly_the_table(shop: Path) -> None:
     assert any(line.endswith("--operation Read --group shop.workers") for line in worker)
 
 
+def test_a_worker_of_a_pool_needs_the_pools_group(shop: Path) -> None:
+    """Given --pool, a worker is granted the group of that pool in place of the common one."""
+    said = CommandLine(shop, URL)(
+        "acls", "--worker", "gpu", "--pool", "gpu", "--format", "json"
+    ).stdout
+    groups = [one["name"] for one in json.loads(said) if one["resource"] == "group"]
+    assert groups == ["shop.workers.gpu"]
+
+
 def test_json_has_each_permission(shop: Path) -> None:
     """Given --format json, a program reads what an AclBinding has."""
     said = CommandLine(shop, URL)("acls", "--reader", "audit", "--format", "json").stdout

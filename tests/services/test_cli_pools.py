@@ -1,9 +1,12 @@
 """`refold worker --pool`: a process that carries out the steps of a pool for another that runs the workflows."""
 
 import signal
+import uuid
 from pathlib import Path
 
 from cli_process import CommandLine
+from log_backend import PATIENCE_S
+from refold import Engine
 from refold.engine.stats import Stats
 from refold.services.metrics import StatsCollector
 
@@ -58,4 +61,52 @@ def test_a_pool_without_steps_is_told(shop: Path, refold: CommandLine) -> None:
     assert not (shop / "shop.db").exists()
     refold("run", "shop:checkout", "1")
     refused = refold("worker", "--pool", "paper", "press", code=2)
-    assert "no step of pool 'paper'" in refused.stderr
+    assert "no step or workflow of pool 'paper'" in refused.stderr
+
+
+STUDIO = """
+from refold import run_child, step, workflow
+
+@step
+def scene(number: int) -> str:
+    return f"scene {number}"
+
+@workflow(pool="studio")
+def film(scenes: int) -> list[str]:
+    return [scene(number) for number in range(scenes)]
+"""
+ADVERT = """
+from refold import run_child_sync, workflow
+from studio import film
+
+@workflow
+def advert(scenes: int) -> int:
+    return len(run_child_sync(film, scenes))
+"""
+
+
+def test_a_worker_of_a_pool_of_workflows(kafka_bootstrap: str, shop: Path) -> None:
+    """Given a namespace with a pool on Kafka, its worker runs the pool's workflows, and the doctor sees both groups."""
+    refold = CommandLine(shop, f"kafka://{kafka_bootstrap}/cli-{uuid.uuid4().hex[:8]}")
+    (shop / "studio.py").write_text(STUDIO)
+    (shop / "advert.py").write_text(ADVERT)
+    made = refold("topics", "create", "--partitions", "1", "--pool", "studio:2")
+    assert "1 partition, and 2 of pool studio" in made.stdout
+    with refold.begin("worker", "advert:advert") as common:
+        common.until("owned=0 ")
+        assert "no worker is there: the group" in refold("doctor", code=1).stdout
+        with refold.begin("worker", "--pool", "studio", "studio") as studio:
+            studio.until("workflows=film")
+            studio.until("owned=1,2 ")
+            run = refold("start", "studio:film", "2").stdout.strip()
+            assert run.endswith("@studio")
+            refused = refold("start", "studio:film", "2", "--id", "f", code=2)
+            assert "use 'f@studio' in place of 'f'" in refused.stderr
+            refold("start", "advert:advert", "2", "--id", "ad")
+            with Engine(refold.url, worker=False) as client:
+                assert client.handle("ad").result(timeout_s=PATIENCE_S) == 2
+            assert (
+                ".workers.studio: " in refold("doctor", code=1).stdout
+            )  # one broker is worth a warning
+            assert studio.stopped(signal.SIGTERM) == 0
+        assert common.stopped(signal.SIGTERM) == 0
