@@ -373,7 +373,10 @@ class BaseRun:
 
         One that the type does not take ends the run as diverged: the type was changed.
         """
-        payload = self._text(outcome.payload, f"result of {what} {outcome.step} '{outcome.name}'")
+        payload: str | None = outcome.payload
+        if outcome.payload[:1] in ELSEWHERE:
+            role = f"result of {what} {outcome.step} '{outcome.name}'"
+            payload = self._text(outcome.payload, role)
         if payload is None:
             return None
         try:

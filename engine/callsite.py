@@ -5,7 +5,7 @@ import re
 import sys
 import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 _REFOLD: Final = f"{Path(__file__).parent.parent}/"
@@ -17,6 +17,9 @@ _LIBRARIES: Final = (
 )
 
 _FRAME: Final = re.compile(r'^ +File "(?P<path>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+_MAX_KNOWN: Final = 10_000
+_known: Final[dict[tuple[CodeType, int], str]] = {}
+"""Places in user code that were asked for before: from code and instruction to `file:line`, which is slow to find."""
 
 BOUNDARY: Final = "run_workflow_code"
 """Name of the functions of refold below which workflow code runs. What is further out is the worker's stack."""
@@ -51,7 +54,7 @@ def call_source() -> str:
         code = frame.f_code
         path = code.co_filename
         if not path.startswith(_NOT_USER_CODE):
-            return f"{path}:{frame.f_lineno}"
+            return _place(code, frame)
         if code.co_name == BOUNDARY and is_boundary(
             frame
         ):  # the name first: it spares a call a frame
@@ -60,6 +63,16 @@ def call_source() -> str:
             fallback = f"{path}:{frame.f_lineno}"
         frame = frame.f_back
     return fallback or "unknown"
+
+
+def _place(code: CodeType, frame: FrameType) -> str:
+    key = code, frame.f_lasti
+    place = _known.get(key)
+    if place is None:
+        if len(_known) >= _MAX_KNOWN:  # only where code is made anew all the time
+            _known.clear()
+        place = _known[key] = f"{code.co_filename}:{frame.f_lineno}"
+    return place
 
 
 def own_source(frame: FrameType | None) -> str:

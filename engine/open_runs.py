@@ -447,29 +447,42 @@ class OpenRuns:
         """
         try:
             work()
-        except PayloadsUnavailable:
-            raise  # no trouble of the run's: the shell begins again until the store is back
-        except Exception as error:
-            self._residents.suspend(active)
-            workflow_id = active.workflow_id
-            if not active.failed:
-                logger.exception("workflow %r: unexpected error; replaying it", workflow_id)
-                active.failed = True
-                self._revive(active, now)
-                return
-            logger.exception("workflow %r: unexpected error again; it is parked", workflow_id)
-            failure = capture(error)
-            message = (
-                f"refold could not go on with it, twice: {failure.error_type}: {failure.error_message}. Nothing of "
-                "it is lost, and nothing else stops. Please report it with the worker's log; when the cause is "
-                "mended, resume it"
-            )
-            self._endings.park(active, "unexpected", message, {"stack": failure.error_stack}, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._fault(active, error, now)
+        else:
+            active.failed = False
+
+    def _fault(self, active: Active, error: Exception, now: int) -> None:
+        """Running code raised what nobody expected."""
+        if isinstance(error, PayloadsUnavailable):
+            raise error  # no trouble of the run's: the shell begins again until the store is back
+        self._residents.suspend(active)
+        workflow_id = active.workflow_id
+        if not active.failed:
+            logger.error("workflow %r: unexpected error; replaying it", workflow_id, exc_info=error)
+            active.failed = True
+            self._revive(active, now)
+            return
+        logger.error(
+            "workflow %r: unexpected error again; it is parked", workflow_id, exc_info=error
+        )
+        failure = capture(error)
+        message = (
+            f"refold could not go on with it, twice: {failure.error_type}: {failure.error_message}. Nothing of "
+            "it is lost, and nothing else stops. Please report it with the worker's log; when the cause is "
+            "mended, resume it"
+        )
+        self._endings.park(active, "unexpected", message, {"stack": failure.error_stack}, now)
         active.failed = False
 
     def _told(self, active: Active, outcome: Outcome, now: int) -> None:
-        """Tell a run what was just recorded; it is brought back first where it was suspended."""
-        self._guarded(active, now, lambda: self._tell_code(active, outcome, now))
+        """Tell a run what was just recorded; it is brought back first where it was suspended. As `_guarded`."""
+        try:
+            self._tell_code(active, outcome, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._fault(active, error, now)
+        else:
+            active.failed = False
 
     def _tell_code(self, active: Active, outcome: Outcome, now: int) -> None:
         if 0 < active.look_at <= len(active.state.outcomes):

@@ -60,8 +60,7 @@ class Proof:
         at = self._at
         if at is None or self.withdrawn:
             return False
-        now = self.now()
         return (
-            now.monotonic_s - at.monotonic_s <= FRESH_S
-            and 0 <= now.wall_us - at.wall_us <= FRESH_S * MICROSECONDS
+            time.monotonic() - at.monotonic_s <= FRESH_S
+            and 0 <= self._clock() - at.wall_us <= FRESH_S * MICROSECONDS
         )

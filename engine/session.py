@@ -310,9 +310,10 @@ class Session:
             steps.cancel(workflow_id, step)
         handed_back, self._handed_back = self._handed_back, []
         effects = [*handed_back, *owner.take_effects()]
-        if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
+        launches = [effect for effect in effects if effect.__class__ is Launch]
+        if any(launch.attempt > 1 for launch in launches):
             await self._probe(owner)
-        if any(isinstance(effect, Launch | Grant) for effect in effects):
+        if launches or any(isinstance(effect, Grant) for effect in effects):
             while owner.lost_to is None and not (self.proof.withdrawn or self.proof.is_fresh()):
                 await self._probe(owner)
         if owner.lost_to is not None:

@@ -4,6 +4,12 @@ An attempt ends in exactly one report to the owner, or in none where it was canc
 outside: a `def` step that times out or is cancelled sees `step_context().cancelled`, and what it still does or
 returns is dropped; it keeps its thread until it comes back.
 
+Attempts of `async def` steps begin in one task, one after the other, and those that end without having waited for
+anything are all that it takes: a task for each would cost as much as the step's record. The first that waits keeps
+that task as its own, to its end, and the next begins in a new one. So whatever holds on to the current task of a step
+that waits (a timeout, a cancel scope, a watchdog) holds a task in which no other step will ever be. Each attempt has a
+context of its own in any case.
+
 Between a launch and the first instruction of the step lie the pool's queue and the event loop's. So the attempt itself
 looks, as it begins, whether it is still wanted and whether the worker still knows that the partition is its own
 (`engine/proof.py`); where not, it is handed back not begun.
@@ -11,12 +17,12 @@ looks, as it begins, whether it is still wanted and whether the worker still kno
 
 import asyncio
 import contextlib
-import contextvars
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from inspect import isawaitable
+from typing import Any, Final
 
 from refold.engine.active import Items
 from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
@@ -26,7 +32,9 @@ from refold.engine.room import Room
 from refold.engine.scope import StepContext, enter_step
 from refold.log.errors import DefinitionError, StepTimeout
 
-MICROSECONDS = 1_000_000
+MICROSECONDS: Final = 1_000_000
+AT_ONCE: Final = 100
+"""Attempts that begin in one turn of the event loop: about 5 ms, after which what they came to can go to the log."""
 MAX_ITEM_BYTES = 100_000
 """Largest JSON of one item of a stream: several go out together, and a record has room for about a megabyte."""
 MAX_BATCH_BYTES = 400_000
@@ -48,8 +56,54 @@ class _Attempt:
         self.started_at = started_at
         self.begun = False  # written on the thread that it runs on
         self.over = False  # reported or cancelled: nothing more is heard of it
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None  # its own, once it has waited for something
         self.timer: asyncio.TimerHandle | None = None
+
+
+class _InContext:
+    """Awaited, it runs the code of an attempt in a context of its own.
+
+    Args:
+        attempt: The attempt.
+        waits: Told once, when it first waits for something.
+    """
+
+    __slots__ = ("_attempt", "_waits")
+
+    def __init__(self, attempt: _Attempt, waits: Callable[[_Attempt], None]) -> None:
+        self._attempt = attempt
+        self._waits = waits
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        attempt = self._attempt
+        context = copy_context()
+        context.run(enter_step, attempt.context)
+        code: Any = context.run(attempt.launch.call.call)
+        if not asyncio.iscoroutine(code):
+            code = code.__await__()
+        try:
+            awaited = context.run(code.send, None)
+        except StopIteration as end:
+            return end.value
+        self._waits(attempt)
+        return (yield from _going_on(code, context, awaited))
+
+
+def _going_on(code: Any, context: Context, awaited: Any) -> Generator[Any, Any, Any]:
+    """What `yield from code` does (PEP 380), but in a context of its own."""
+    try:
+        while True:
+            try:
+                told = yield awaited
+            except GeneratorExit:
+                context.run(code.close)
+                raise
+            except BaseException as error:  # noqa: BLE001 - a cancellation, mostly
+                awaited = context.run(code.throw, error)
+            else:
+                awaited = context.run(code.send, told)
+    except StopIteration as end:
+        return end.value
 
 
 class Steps:
@@ -93,6 +147,8 @@ class Steps:
         self._max_payload_bytes = max_payload_bytes
         self._loop = asyncio.get_running_loop()
         self._running: dict[tuple[str, int], _Attempt] = {}
+        self._to_begin: deque[Launch] = deque()  # of `async def` steps
+        self._beginner: asyncio.Task[None] | None = None  # begins them
         self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
         self._written: deque[tuple[StepContext, str, str]] = deque()  # with stream and item
         self._ended = asyncio.Event()
@@ -100,7 +156,7 @@ class Steps:
         self._idle.set()
 
     def __len__(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._to_begin)
 
     def launch(self, launch: Launch) -> None:
         """Begin an attempt, as soon as there is room for it."""
@@ -118,6 +174,20 @@ class Steps:
 
     def _begin(self, launch: Launch) -> None:
         self._room.enter()
+        self._idle.clear()
+        if launch.call.is_async:
+            self._to_begin.append(launch)
+            if self._beginner is None:
+                self._begin_others()
+            return
+        attempt, limit_s = self._attempt(launch)
+        if limit_s is not None:
+            attempt.timer = self._loop.call_later(limit_s, self._time_out, attempt)
+        future = self._pool.submit(copy_context().run, self._run, attempt)
+        future.add_done_callback(self._from_thread)
+
+    def _attempt(self, launch: Launch) -> tuple[_Attempt, float | None]:
+        """An attempt that begins now, and how long it may take in seconds."""
         now = self._clock()
         limit_s = _time_left_s(launch, now)
         deadline = None
@@ -133,21 +203,18 @@ class Steps:
         )
         attempt = _Attempt(launch, context, now)
         self._running[launch.workflow_id, launch.step] = attempt
-        self._idle.clear()
-        if launch.call.is_async:
-            attempt.task = self._loop.create_task(self._run_async(attempt, limit_s))
-        else:
-            if limit_s is not None:
-                attempt.timer = self._loop.call_later(limit_s, self._time_out, attempt)
-            future = self._pool.submit(contextvars.copy_context().run, self._run, attempt)
-            future.add_done_callback(self._from_thread)
+        return attempt, limit_s
 
     def cancel(self, workflow_id: str, step: int) -> None:
         """End an attempt that nobody waits for; its result is dropped."""
         if self._outside.pop((workflow_id, step), None) is not None:
             self._room.waiting -= 1
         attempt = self._running.get((workflow_id, step))
-        if attempt is not None:
+        if attempt is None:
+            self._forget(
+                [q for q in self._to_begin if (q.workflow_id, q.step) == (workflow_id, step)]
+            )
+        else:
             self._finish(attempt)
             attempt.context.cancel()
             if attempt.task is not None:
@@ -156,6 +223,7 @@ class Steps:
     def cancel_all(self) -> None:
         """End all attempts, and hear nothing more of any; their results are dropped."""
         self._leave_queue()
+        self._forget(list(self._to_begin))
         self._no_room_news()
         for workflow_id, step in list(self._running):
             self.cancel(workflow_id, step)
@@ -167,9 +235,16 @@ class Steps:
     def cancel_queued(self) -> None:
         """Forget the attempts that have not begun."""
         self._leave_queue()
+        self._forget(list(self._to_begin))
         for (workflow_id, step), attempt in list(self._running.items()):
             if not attempt.begun:
                 self.cancel(workflow_id, step)
+
+    def _forget(self, launches: list[Launch]) -> None:
+        """Do not begin these."""
+        for launch in launches:
+            self._to_begin.remove(launch)
+            self._leave()
 
     def _leave_queue(self) -> None:
         self._room.waiting -= len(self._outside)
@@ -186,28 +261,50 @@ class Steps:
     async def wait_less(self, timeout_s: float) -> bool:
         """Wait until an attempt has ended, or the time is over; returns whether none is under way any more."""
         self._ended.clear()
-        if self._running:
+        if len(self):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), timeout_s)
-        return not self._running
+        return not len(self)
 
     # On the event loop ------------------------------------------------------------------------------------
 
+    def _begin_others(self) -> None:
+        """Have the attempts that are to begin begun by a task that is not this one."""
+        self._beginner = self._loop.create_task(self._begin_each()) if self._to_begin else None
+
+    async def _begin_each(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        try:
+            for _ in range(min(AT_ONCE, len(self._to_begin))):
+                launch = self._to_begin.popleft()
+                if not self._may_begin():
+                    self._leave()
+                    self._hand_back(launch)
+                    continue
+                attempt, limit_s = self._attempt(launch)
+                await self._run_async(attempt, limit_s)
+                if attempt.task is me or me.cancelling():  # it is nobody else's any more
+                    return
+        finally:
+            if self._beginner is me:
+                self._begin_others()
+
+    def _waits(self, attempt: _Attempt) -> None:
+        """An attempt waits for something, for the first time: the task is its own."""
+        attempt.task = asyncio.current_task()
+        self._begin_others()
+
     async def _run_async(self, attempt: _Attempt, limit_s: float | None) -> None:
-        if not self._may_begin():
-            self._end(attempt, None)
-            return
         attempt.begun = True
-        enter_step(attempt.context)  # the task has a context of its own: nothing to leave again
-        call = attempt.launch.call
         timeout: asyncio.Timeout | None = None
         result: StepResult
         try:
             if limit_s is None:
-                value = await call.call()
+                value = await _InContext(attempt, self._waits)
             else:
                 async with asyncio.timeout(limit_s) as timeout:
-                    value = await call.call()
+                    value = await _InContext(attempt, self._waits)
             result = self._succeeded(attempt, value)
         except asyncio.CancelledError as error:
             if attempt.over:
@@ -237,7 +334,8 @@ class Steps:
 
     def _end(self, attempt: _Attempt, result: StepResult | None) -> None:
         """Report an attempt, or hand its launch back where it was not begun (None)."""
-        self._flush()  # what it wrote comes before its end
+        if self._written:
+            self._flush()  # what it wrote comes before its end
         if attempt.over:
             return
         self._finish(attempt)
@@ -251,9 +349,13 @@ class Steps:
         if attempt.timer is not None:
             attempt.timer.cancel()
         self._running.pop((attempt.launch.workflow_id, attempt.launch.step), None)
+        self._leave()
+
+    def _leave(self) -> None:
+        """One attempt less is under way, or to begin."""
         self._room.leave()
         self._ended.set()
-        if not self._running:
+        if not self._running and not self._to_begin:
             self._idle.set()
 
     def _flush(self) -> None:
@@ -311,7 +413,7 @@ class Steps:
 
     def _succeeded(self, attempt: _Attempt, value: object) -> StepResult:
         call = attempt.launch.call
-        if isawaitable(value):
+        if hasattr(value.__class__, "__await__"):
             if asyncio.iscoroutine(value):
                 value.close()
             raise DefinitionError(
@@ -319,7 +421,8 @@ class Steps:
                 "await: make the step `async def`, or await it inside the step"
             )
         payload = call.result_type.encode(value)
-        check_size(payload, self._max_payload_bytes, f"result of step '{call.name}'")
+        if len(payload) * 4 > self._max_payload_bytes:  # nearly never: spare the text
+            check_size(payload, self._max_payload_bytes, f"result of step '{call.name}'")
         return Succeeded(payload, attempt.started_at)
 
     def _failed(self, attempt: _Attempt, error: BaseException) -> StepResult:

@@ -71,6 +71,7 @@ _EVENTS: Final = FlatRecord[Event](
 _COMMANDS: Final = FlatRecord[Command](schema_of("command"), COMMAND_CLASSES, start=_BODY)
 _REPLIES: Final = FlatRecord[Reply](schema_of("reply"), (Reply,), start=_BODY)
 
+_OWN: Final = frozenset(get_args(OwnEvent))
 _KIND_HEADERS: Final = {cls: ("kind", cls.kind.encode()) for cls in EVENT_CLASSES}
 
 _T = TypeVar("_T")
@@ -140,6 +141,8 @@ def event_id_of(event: Event) -> str:
     Raises:
         PayloadError: An event of a workflow has no workflow_id or no position.
     """
+    if event.position is not None and event.workflow_id is not None and event.__class__ not in _OWN:
+        return f"{event.workflow_id}/{event.position}/{event.kind}"  # nearly all: no look at each kind in turn
     match event:
         case PartitionClaimed():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
@@ -151,13 +154,11 @@ def event_id_of(event: Event) -> str:
             return f"partition/{event.partition}/{event.name}/{event.kind}"
         case CheckpointPart():
             return f"partition/{event.partition}/{event.name}.{event.index}/{event.kind}"
-        case _ if event.workflow_id is None or event.position is None:
+        case _:
             raise PayloadError(
                 f"event {event.kind} of workflow {event.workflow_id!r} at position {event.position}: "
                 "it needs both; only the partition's own events go without"
             )
-        case _:
-            return f"{event.workflow_id}/{event.position}/{event.kind}"
 
 
 def _headers(event: Event, event_id: bytes) -> tuple[tuple[str, bytes], ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from refold.log.events import JSON
+from refold.log.quick_init import quicken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,3 +411,6 @@ class Reply:
     error_type: str | None = None
     error_message: str | None = None
     error_stack: str | None = None
+
+
+quicken((*COMMAND_CLASSES, Reply))

@@ -27,6 +27,8 @@ nullable columns, and unions of records badly or not at all.
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from refold.log.quick_init import quicken
+
 JSON = "json"
 
 
@@ -817,3 +819,5 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     AttributesSet,
     PatchApplied,
 )
+
+quicken(EVENT_CLASSES)
