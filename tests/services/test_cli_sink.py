@@ -102,15 +102,20 @@ def test_exports_are_read_by_duckdb_and_polars(refold: CommandLine) -> None:
     refold("export", "jsonl", "events.jsonl", "--types", "shop_")
     refold("export", "duckdb", "events.duckdb", "--types", "shop_:checkout")
     here = refold.directory
-    by_duckdb = [
-        duckdb.execute(f"SELECT * FROM {source} WHERE workflow_id = 'a' ORDER BY position").pl()
-        for source in (
+    sources = {
+        ":memory:": (
             f"read_parquet('{here}/events/*/*.parquet')",
             f"read_json('{here}/events.jsonl')",
-        )
-    ]
-    with closing(duckdb.connect(str(here / "events.duckdb"), read_only=True)) as db:
-        by_duckdb.append(db.sql("FROM events WHERE workflow_id = 'a' ORDER BY position").pl())
+        ),
+        str(here / "events.duckdb"): ("events",),
+    }
+    by_duckdb: list[pl.DataFrame] = []
+    for file, named in sources.items():
+        with closing(duckdb.connect(file, read_only=file != ":memory:")) as db:
+            by_duckdb += [
+                db.sql(f"FROM {source} WHERE workflow_id = 'a' ORDER BY position").pl()
+                for source in named
+            ]
     by_polars = [
         pl.scan_parquet(here / "events" / "*" / "*.parquet")
         .filter(pl.col("workflow_id") == "a")
