@@ -63,6 +63,7 @@ class OwnerSettings:
     Args:
         worker: Name of the worker, recorded in every event.
         max_payload_bytes: Largest JSON of a workflow's result.
+        max_record_bytes: Largest record that the log takes.
         max_kept_result_bytes: Memory for results of ended runs; older ones are looked up in the log.
         suspend_after_s: A run that waits for nothing but timers, the nearest of them at least this far away, is
             dropped from memory and replayed when one fires. A minute makes the replay small beside the wait.
@@ -75,6 +76,7 @@ class OwnerSettings:
 
     worker: str
     max_payload_bytes: int = 900_000
+    max_record_bytes: int = 1_000_000
     max_kept_result_bytes: int = 32_000_000
     suspend_after_s: float = 60.0
     max_idle_runs: int = 1_000

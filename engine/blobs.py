@@ -65,6 +65,10 @@ CACHE_BYTES: Final = 64_000_000
 """Payloads read or written lately that are kept in memory."""
 ENVELOPE_BYTES: Final = 200
 """Of an envelope beside its text, at most."""
+RECORD_HEADROOM_BYTES: Final = 8_000
+"""Of a record beside its payload: names, ids, the worker."""
+MIN_PAYLOAD_BYTES: Final = 1_000
+"""Below it a reference saves nothing, whatever the log says of its limit."""
 MAX_BACKOFF_S: Final = 10.0
 """Longest wait between two tries to write to a store that can't be reached."""
 
@@ -164,6 +168,8 @@ class Blobs:
             less where it is encrypted.
         cache_bytes: Payloads read or written lately that are kept in memory, as the store has them.
         privacy: With what payloads are encrypted; None for none.
+        record_bytes: Largest record that the log takes, which may change while it is open: what does not fit goes to
+            the store as well.
 
     Raises:
         UsageError: A limit can't be.
@@ -177,6 +183,7 @@ class Blobs:
         max_payload_bytes: int | None = None,
         cache_bytes: int = CACHE_BYTES,
         privacy: Privacy | None = None,
+        record_bytes: Callable[[], int] | None = None,
     ) -> None:
         if not 0 < threshold_bytes <= MAX_PAYLOAD_BYTES:
             raise UsageError(
@@ -188,6 +195,7 @@ class Blobs:
         largest = self.fitting(MAX_PAYLOAD_BYTES) if store is None else MAX_BLOB_BYTES
         self.max_payload_bytes = largest if max_payload_bytes is None else max_payload_bytes
         self._threshold_bytes = threshold_bytes
+        self._record_bytes = record_bytes
         self._cache_bytes = cache_bytes
         self._mutex = threading.Lock()
         self._unwritten: WeakValueDictionary[str, Blob] = WeakValueDictionary()
@@ -221,6 +229,7 @@ class Blobs:
             threshold_bytes=threshold_bytes,
             max_payload_bytes=max_payload_bytes,
             privacy=None if given is None else Privacy(given),
+            record_bytes=lambda: log.max_record_bytes,
         )
 
     def fitting(self, record_bytes: int) -> int:
@@ -229,10 +238,24 @@ class Blobs:
             return record_bytes
         return max(1, record_bytes * 3 // 4 - ENVELOPE_BYTES)  # base64
 
-    def lift(self, payload: str) -> Blob | None:
-        """The blob that a payload is to be kept as; None where it stays in its record."""
-        limit = self._threshold_bytes
-        if len(payload) * 4 <= limit or self.store is None:  # at most four bytes a character
+    def _limit(self, payloads: int) -> int:
+        """Bytes of a payload above which it goes to the store."""
+        if self._record_bytes is None:
+            return self._threshold_bytes
+        room = (self._record_bytes() - RECORD_HEADROOM_BYTES) // payloads
+        return min(self._threshold_bytes, max(MIN_PAYLOAD_BYTES, room))
+
+    def lift(self, payload: str, payloads: int = 1) -> Blob | None:
+        """The blob that a payload is to be kept as; None where it stays in its record.
+
+        Args:
+            payload: The payload.
+            payloads: How many there are in its record.
+        """
+        if self.store is None:
+            return None
+        limit = self._limit(payloads)
+        if len(payload) * 4 <= limit:  # at most four bytes a character
             return None
         if payload.isascii() and len(payload) <= limit:
             return None
@@ -386,10 +409,11 @@ class Blobs:
             command = await asyncio.to_thread(self.privacy.protect_command, command)
         match command:
             case StartWorkflow():
-                payload = await self.put_payload(command.payload)
+                payloads = 1 if command.message is None else 2
+                payload = await self.put_payload(command.payload, payloads)
                 message = command.message
                 if message is not None:
-                    message = await self.put_payload(message)
+                    message = await self.put_payload(message, payloads)
                 encoding = encoding_of(payload)
                 if message is command.message and encoding == command.encoding:
                     return command
@@ -403,13 +427,17 @@ class Blobs:
             case _:
                 return command
 
-    async def put_payload(self, payload: str) -> str:
+    async def put_payload(self, payload: str, payloads: int = 1) -> str:
         """A payload as it is sent: a reference in place of a large one, which is durable in the store then.
+
+        Args:
+            payload: The payload.
+            payloads: How many there are in its record.
 
         Raises:
             BlobsUnavailable: The store can't be written now.
         """
-        blob = self.lift(payload)
+        blob = self.lift(payload, payloads)
         if blob is None:
             return payload
         await self.put(blob)

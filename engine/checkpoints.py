@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
+from refold.engine.blobs import MIN_PAYLOAD_BYTES, RECORD_HEADROOM_BYTES
 from refold.engine.checkpoint import Snapshot, estimate
 from refold.engine.effects import Bookmark
 from refold.engine.ledger import Ledger
@@ -22,12 +23,17 @@ from refold.engine.state import PartitionState
 from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart
 
 PART_CHARS: Final = 200_000
-"""Length of a part: at four bytes a character still below the largest record of any log."""
+"""Length of a part, where the log takes records of four bytes for each of its characters."""
 WEIGHT: Final = 2
 """How many times a checkpoint's length the events since the last one are, at least."""
 MOST_AHEAD: Final = 4
 """Parts and other records that are made and not confirmed, above which no further part is made."""
 MICROSECONDS: Final = 1_000_000
+
+
+def part_chars(record_bytes: int) -> int:
+    """Length of a part that fits into a record."""
+    return min(PART_CHARS, max(MIN_PAYLOAD_BYTES, record_bytes - RECORD_HEADROOM_BYTES) // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +62,23 @@ class Checkpoints:
         ledger: Where events are recorded.
         settings: When, and what is forgotten.
         since_bytes: Length of the events since the last checkpoint began, that were there before this owner.
+        record_bytes: Largest record that the log takes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each a plain part of it
         self,
         partition: int,
         state: PartitionState,
         ledger: Ledger,
         settings: CheckpointSettings,
         since_bytes: int,
+        record_bytes: int = 1_000_000,
     ) -> None:
         self._partition = partition
         self._state = state
         self._ledger = ledger
         self._settings = settings
+        self._part_chars = part_chars(record_bytes)
         self._snapshot: Snapshot | None = None
         self._name = ""
         self._sequence = 0
@@ -145,7 +154,7 @@ class Checkpoints:
     def _write(self, snapshot: Snapshot, now: int) -> None:
         ledger = self._ledger
         before = ledger.bytes_made
-        text = snapshot.next_part(PART_CHARS)
+        text = snapshot.next_part(self._part_chars)
         if text is None:
             self._complete(now)
         else:

@@ -38,7 +38,14 @@ from refold.log.commands import (
     WatchValue,
     WatchWorkflow,
 )
-from refold.log.errors import EngineClosed, LogError, RefoldError, ResultTimeout, UsageError
+from refold.log.errors import (
+    EngineClosed,
+    LogError,
+    RecordTooLarge,
+    RefoldError,
+    ResultTimeout,
+    UsageError,
+)
 from refold.log.events import Unreadable
 from refold.log.keys import KEY_TAG
 from refold.log.protocol import Channel, Log, Record
@@ -380,8 +387,16 @@ class Client:
             )
 
     async def _send(self, command: Command) -> int:
-        entry = encode_command(await self.blobs.put_payloads(command))
         partition = self.log.layout.place(command.workflow_id)
+        limit = self.log.max_record_bytes
+        try:
+            entry = encode_command(await self.blobs.put_payloads(command))
+            return (await self.log.append(Channel.COMMANDS, partition, [entry]))[0]
+        except RecordTooLarge:
+            if self.blobs.store is None or self.log.max_record_bytes == limit:
+                raise
+        # The log has learnt of a lower limit by this: what does not fit any more goes to the store.
+        entry = encode_command(await self.blobs.put_payloads(command))
         return (await self.log.append(Channel.COMMANDS, partition, [entry]))[0]
 
     # Hearing ----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from hashlib import blake2b
 from typing import Final
 
 from refold.engine.checkpoint import Snapshot
-from refold.engine.checkpoints import PART_CHARS
+from refold.engine.checkpoints import part_chars
 from refold.engine.claim import claim
 from refold.engine.digest import digest
 from refold.engine.migration_blobs import BlobCopy
@@ -441,7 +441,8 @@ class Migration:
             )
         )
         snapshot, hasher, count = Snapshot(state), blake2b(digest_size=32), 0
-        while (text := snapshot.next_part(PART_CHARS)) is not None:
+        size = part_chars(self._target.max_record_bytes)
+        while (text := snapshot.next_part(size)) is not None:
             hasher.update(text.encode())
             filling.record(
                 CheckpointPart(

@@ -113,7 +113,12 @@ class Owner:
         self._runs = runs
         self._ledger = Ledger(state, settings.worker, lift, privacy)
         self._checkpoints = Checkpoints(
-            partition, state, self._ledger, settings.checkpoints, since_bytes
+            partition,
+            state,
+            self._ledger,
+            settings.checkpoints,
+            since_bytes,
+            settings.max_record_bytes,
         )
         self._watchers = Watchers(settings.max_kept_result_bytes)
         self.pools = Pools(self.wants, elapsed, settings.pool_lease_s, privacy)

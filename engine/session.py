@@ -227,6 +227,7 @@ class Session:
         settings = OwnerSettings(
             worker=worker.settings.name,
             max_payload_bytes=worker.max_payload_bytes,
+            max_record_bytes=self._log.max_record_bytes,
             checkpoints=worker.settings.checkpoints,
             pool_lease_s=worker.settings.pool_lease_s,
         )

@@ -12,7 +12,12 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from refold.engine.blobs import IN_RECORDS, Blobs
+from refold.engine.blobs import (
+    IN_RECORDS,
+    MIN_PAYLOAD_BYTES,
+    RECORD_HEADROOM_BYTES,
+    Blobs,
+)
 from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.effects import Answer
 from refold.engine.groups import join
@@ -28,10 +33,6 @@ from refold.log.errors import LogError
 from refold.log.health import CHECK_EVERY_S, Checked, watch
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log, Membership, Record
-
-RECORD_HEADROOM_BYTES = 8_000
-"""Of a record beside its payload: names, ids, the worker."""
-MIN_PAYLOAD_BYTES = 1_000
 
 logger = logging.getLogger("refold.worker")
 

@@ -305,7 +305,7 @@ class KafkaLog:
             LogUnavailable: No broker answers, or this user may not do what a worker does.
         """
         parts, _ = self._opened(Channel.COMMANDS, 0)
-        await asyncio.to_thread(require_rights, self._clients, Role.WORKER, self._topics, pool)
+        await asyncio.to_thread(require_rights, self._clients, Role.WORKER, self._topics, pool=pool)
         membership = KafkaMembership(
             self._clients, self._topics, worker, listener, layout=self.layout, pool=pool
         )
@@ -318,10 +318,13 @@ class KafkaLog:
 
         Raises:
             UsageError: The group can't have that name.
-            LogUnavailable: No broker answers.
+            LogUnavailable: No broker answers, or this user may not read in that group.
         """
         check_group(group)
         parts, _ = self._opened(Channel.EVENTS, 0)
+        await asyncio.to_thread(
+            require_rights, self._clients, Role.READER, self._topics, group=group
+        )
         share = KafkaShare(self._clients, self._topics, group, reader, listener, self.partitions)
         await share.open()
         parts.memberships.append(share)

@@ -16,7 +16,7 @@ from refold.log.errors import UsageError
 from refold.log.kafka_settings import Topics
 from refold.log.protocol import Channel
 
-Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
+Operation = Literal["READ", "WRITE", "CREATE", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 
 
 class Role(StrEnum):
@@ -25,6 +25,7 @@ class Role(StrEnum):
     CLIENT = "client"
     WORKER = "worker"
     READER = "reader"
+    ARCHIVER = "archiver"
     ADMIN = "admin"
 
 
@@ -46,7 +47,10 @@ class Permission:
 
 
 def permissions(
-    role: Role, namespace: str, pools: Sequence[str | None] = (None,)
+    role: Role,
+    namespace: str,
+    pools: Sequence[str | None] = (None,),
+    groups: Sequence[str] = (),
 ) -> tuple[Permission, ...]:
     """Exactly what a role needs, no more.
 
@@ -54,6 +58,7 @@ def permissions(
         role: The role.
         namespace: The namespace.
         pools: Which partitions a worker shares with others: those of pools, or the common ones (None).
+        groups: The groups in which a reader shares the events with others.
     """
     topics = Topics(namespace)
     events, commands = topics.of(Channel.EVENTS), topics.of(Channel.COMMANDS)
@@ -70,8 +75,23 @@ def permissions(
             )
         case Role.READER:
             return (
-                Permission("topic", events, "READ", "lists, shows, audits, projects"),
+                Permission("topic", events, "READ", "lists, shows, audits, tails, projects"),
                 Permission("topic", commands, "DESCRIBE", "checks that it is there"),
+                Permission("topic", replies, "DESCRIBE", "checks that it is there"),
+                is_it,
+                *(
+                    Permission(
+                        "group", topics.group_of(group), "READ", "shares the events with others"
+                    )
+                    for group in groups
+                ),
+            )
+        case Role.ARCHIVER:
+            return (
+                Permission("topic", events, "READ", "archives, compares what it has archived"),
+                Permission("topic", events, "DELETE", "trims what is archived"),
+                Permission("topic", commands, "READ", "finds how old they are"),
+                Permission("topic", commands, "DELETE", "trims what has been consumed"),
                 Permission("topic", replies, "DESCRIBE", "checks that it is there"),
                 is_it,
             )
@@ -134,13 +154,14 @@ def as_commands(
     namespace: str,
     principals: Mapping[Role, Sequence[str]],
     pools: Sequence[str | None] = (None,),
+    groups: Sequence[str] = (),
 ) -> list[str]:
     """`kafka-acls.sh` commands that grant each principal its role, one for each resource."""
     server = shlex.quote(",".join(brokers))
     return [
         f"kafka-acls.sh --bootstrap-server {server} --add --allow-principal {shlex.quote(user)}"
         f"{''.join(f' --operation {_as_option(operation)}' for operation in operations)} --{kind} {name}"
-        for user, granted in _grants(namespace, principals, pools)
+        for user, granted in _grants(namespace, principals, pools, groups)
         for (kind, name), operations in _by_resource(granted).items()
     ]
 
@@ -149,6 +170,7 @@ def as_json(
     namespace: str,
     principals: Mapping[Role, Sequence[str]],
     pools: Sequence[str | None] = (None,),
+    groups: Sequence[str] = (),
 ) -> str:
     """The same as a JSON list; each entry has what an AclBinding has, and its purpose."""
     return json.dumps(
@@ -160,7 +182,7 @@ def as_json(
                 "pattern": "LITERAL",
                 **asdict(one),
             }
-            for user, granted in _grants(namespace, principals, pools)
+            for user, granted in _grants(namespace, principals, pools, groups)
             for one in granted
         ],
         indent=2,
@@ -168,10 +190,13 @@ def as_json(
 
 
 def _grants(
-    namespace: str, principals: Mapping[Role, Sequence[str]], pools: Sequence[str | None]
+    namespace: str,
+    principals: Mapping[Role, Sequence[str]],
+    pools: Sequence[str | None],
+    groups: Sequence[str],
 ) -> list[tuple[str, tuple[Permission, ...]]]:
     return [
-        (principal(name), permissions(role, namespace, pools))
+        (principal(name), permissions(role, namespace, pools, groups))
         for role in Role
         for name in principals.get(role, ())
     ]

@@ -5,6 +5,7 @@ is away, but only for those who configured logging: its logger `kafka` has a Nul
 touches neither that logger's level nor its handlers.
 """
 
+import re
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -462,11 +463,16 @@ _PERMISSIONS = (
 )
 
 
+# As kafka-python names what an error is about; elsewhere the name is the last word.
+_NAMED = re.compile(r"\btopic (\S+)")
+
+
 def _lacking(error: Exception, doing: str) -> str:
     """Which permission is missing, on what, and who can say more."""
     about = error.args[0] if error.args else None
     if isinstance(about, str):  # of one topic or group, which not every error names
-        about = about.rpartition(" ")[2]
+        named = _NAMED.search(about)
+        about = about.rpartition(" ")[2] if named is None else named[1]
     if _NO_PRODUCER_ID in str(error):
         error = kafka_errors.ClusterAuthorizationFailedError()
     if isinstance(error, kafka_errors.GroupAuthorizationFailedError):

@@ -13,22 +13,39 @@ from refold.log.kafka_client import Admin, Clients, KafkaFailure, Unauthorized
 from refold.log.kafka_settings import Topics
 
 
-def require_rights(clients: Clients, role: Role, topics: Topics, pool: str | None = None) -> None:
+def require_rights(
+    clients: Clients,
+    role: Role,
+    topics: Topics,
+    *,
+    pool: str | None = None,
+    group: str | None = None,
+) -> None:
     """Check that this user may do what the role does. Blocks.
+
+    Args:
+        clients: What asks.
+        role: The role.
+        topics: The namespace's.
+        pool: The pool whose partitions a worker shares; None for the common ones.
+        group: The group in which a reader shares the events; None for none.
 
     Raises:
         LogUnavailable: It may not; with everything that is missing.
     """
     with clients.session(f"asking what this user may do in {topics.namespace}") as admin:
         found = {str(topic["name"]): topic for topic in admin.describe_topics(topics.all())}
-        wanted = permissions(role, topics.namespace, (pool,))
+        wanted = permissions(role, topics.namespace, (pool,), () if group is None else (group,))
         missing = [one for one in wanted if not _allows(admin, found, one)]
     if missing:
+        shared = "".join(
+            f" --{option} {name}" for option, name in (("pool", pool), ("group", group)) if name
+        )
+        advice = " (Who only starts and asks opens Engine(..., worker=False).)"
         raise LogUnavailable(
             f"a {role} of {topics.namespace} needs more than this user may do (brokers"
-            f" {','.join(clients.bootstrap)}): missing is {_told(missing)}; `refold acls --{role} USER"
-            f"{'' if pool is None else f' --pool {pool}'} --format commands` prints what grants it. (Who only starts"
-            " and asks opens Engine(..., worker=False).)"
+            f" {','.join(clients.bootstrap)}): missing is {_told(missing)}; `refold acls --{role} USER{shared}"
+            f" --format commands` prints what grants it.{advice if role is Role.WORKER else ''}"
         )
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.text import Text
 from refold.log.errors import UsageError
 from refold.log.kafka_acls import Role, as_commands, as_json, permissions, principal
 from refold.log.layout import check_pool
+from refold.log.protocol import check_group
 from refold.log.urls import kafka_address
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
@@ -27,6 +28,13 @@ class Form(StrEnum):
     JSON = "json"
 
 
+class _Shared(NamedTuple):
+    """In which groups partitions are shared: `pools` by workers, `groups` by readers."""
+
+    pools: Sequence[str | None]
+    groups: Sequence[str]
+
+
 def _principals(role: Role, who: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
         f"--{role}", metavar="PRINCIPAL", help=f"{who}, a user or KIND:NAME. May be given again."
@@ -37,6 +45,7 @@ def _principals(role: Role, who: str) -> typer.models.OptionInfo:
 Clients = Annotated[list[str] | None, _principals(Role.CLIENT, "Who starts and asks")]
 Workers = Annotated[list[str] | None, _principals(Role.WORKER, "Who runs workflows")]
 Readers = Annotated[list[str] | None, _principals(Role.READER, "Who reads and audits")]
+Archivers = Annotated[list[str] | None, _principals(Role.ARCHIVER, "Who archives and trims")]
 Admins = Annotated[list[str] | None, _principals(Role.ADMIN, "Who makes the topics")]
 
 
@@ -46,10 +55,18 @@ def acls(  # noqa: PLR0913 - each an option of the command
     client: Clients = None,
     worker: Workers = None,
     reader: Readers = None,
+    archiver: Archivers = None,
     admin: Admins = None,
     pool: Annotated[
         list[str] | None,
         typer.Option("--pool", help="Workers are for this pool's workflows. May be given again."),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            help="Readers share the events in this group, as projections and sinks do. May be given again.",
+        ),
     ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="A table, kafka-acls.sh commands, or JSON.")
@@ -63,38 +80,37 @@ def acls(  # noqa: PLR0913 - each an option of the command
     worker runs, or lists and shows runs, is a reader besides being a client.
     """
     with reported(debug):
-        given = (client, worker, reader, admin)
-        roles = (Role.CLIENT, Role.WORKER, Role.READER, Role.ADMIN)
-        principals = {role: names for role, names in zip(roles, given, strict=True) if names}
+        given = (client, worker, reader, archiver, admin)
+        principals = {role: names for role, names in zip(Role, given, strict=True) if names}
         for name in pool or ():
             check_pool(name)
-        _print(address or url, principals, pool or (None,), form)
+        for name in group or ():
+            check_group(name)
+        _print(address or url, principals, _Shared(pool or (None,), group or ()), form)
 
 
 def _print(
     url: str,
     principals: Mapping[Role, Sequence[str]],
-    pools: Sequence[str | None],
+    shared: _Shared,
     form: Form,
 ) -> None:
     target = kafka_address(url)
     if form is not Form.TABLE and not principals:
         raise UsageError(
-            f"--format {form} needs at least one of --client, --worker, --reader, --admin"
+            f"--format {form} needs at least one of {', '.join(f'--{role}' for role in Role)}"
         )
     if form is Form.COMMANDS:
-        text = "\n".join(as_commands(target.brokers, target.namespace, principals, pools))
+        text = "\n".join(as_commands(target.brokers, target.namespace, principals, *shared))
     elif form is Form.JSON:
-        text = as_json(target.namespace, principals, pools)
+        text = as_json(target.namespace, principals, *shared)
     else:
-        to_reader().print(_table(target.namespace, principals, pools))
+        to_reader().print(_table(target.namespace, principals, shared))
         return
     sys.stdout.write(f"{text}\n")
 
 
-def _table(
-    namespace: str, principals: Mapping[Role, Sequence[str]], pools: Sequence[str | None]
-) -> Table:
+def _table(namespace: str, principals: Mapping[Role, Sequence[str]], shared: _Shared) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("ROLE", "RESOURCE", "NAME", "OPERATION", "WHAT FOR"):
         table.add_column(heading, overflow="fold")
@@ -102,7 +118,7 @@ def _table(
         names = ", ".join(principal(name) for name in principals.get(role, ()))
         title = f"{role} {names}" if names else str(role)
         granted = sorted(
-            permissions(role, namespace, pools), key=lambda one: (one.resource, one.name)
+            permissions(role, namespace, *shared), key=lambda one: (one.resource, one.name)
         )
         for (kind, name), group in groupby(granted, key=lambda one: (one.resource, one.name)):
             rows = list(group)

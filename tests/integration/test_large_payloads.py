@@ -1,5 +1,6 @@
 """Large payloads: kept in the blob store on every way that a value takes, read back, and missed loudly."""
 
+import random
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
 
 from engine_trial import until, with_log
 from kafka_backend import TEST_SETTINGS, KafkaBackend
 from log_backend import PATIENCE_S, MemoryBackend, SqliteBackend
 from refold import (
+    CheckpointSettings,
     Engine,
     PayloadError,
     PayloadTooLarge,
@@ -568,3 +572,72 @@ class _Watched:
             for digest in re.findall(rb"blob:sha256:([0-9a-f]{64}):", entry.value):
                 self._named.append(self.blobs.get(digest.decode()) is not None)
         return await self._log.append(channel, partition, entries, lazily=lazily)
+
+
+@step
+def as_long_as(text: str) -> str:
+    return text[::-1]
+
+
+@workflow
+async def passes_on(text: str) -> str:
+    return await run_step(as_long_as, text) + await receive("in", str)
+
+
+def test_what_a_record_can_not_hold_goes_to_the_store(tmp_path: Path) -> None:
+    """Given a log that takes less than the threshold, what is between the two goes to the store, checkpoints fit."""
+    store, directory = MemoryBackend().store, tmp_path / "blobs"
+    log = MemoryLog(store=store, max_record_bytes=20_000, blobs=DirectoryBlobs(directory))
+    often = CheckpointSettings(min_bytes=1_000)
+    text, note = "x" * 15_000, "y" * 9_000
+    with Engine(log, workflows=[passes_on, waits_for_one], checkpoints=often) as engine:
+        for number in range(200):  # open runs, for a checkpoint longer than a record
+            engine.start(waits_for_one, id=f"{number}-{'long' * 50}")
+        run = engine.start(passes_on, text, message=("in", note))
+        assert run.result(PATIENCE_S) == text[::-1] + note
+    fits = [
+        len(record.value) <= 20_000
+        for partition in range(store.partitions)
+        for channel in (Channel.EVENTS, Channel.COMMANDS)
+        for record in store.read(channel, partition, 0)
+    ]
+    assert all(fits)
+    assert len(list(directory.glob("*/*"))) >= 2
+
+
+@pytest.mark.kafka
+def test_a_limit_that_is_lowered_under_open_logs_is_followed(
+    tmp_path: Path, kafka_bootstrap: str
+) -> None:
+    """Given topics whose limit falls below the threshold, a payload that did fit goes to the store from then on."""
+    place = (tmp_path / "shared").as_uri()
+    backend = KafkaBackend(kafka_bootstrap, settings=replace(TEST_SETTINGS, blobs=place))
+    text = random.Random(7).randbytes(30_000).hex()  # so that no compression makes it small
+    worker = Engine(backend.log(), workflows=[passes_on], start_timeout_s=PATIENCE_S)
+    client = Engine(backend.log(), worker=False, start_timeout_s=PATIENCE_S)
+    with worker, client:
+        runs = [client.start(passes_on, text)]
+        lower_limit(backend, kafka_bootstrap)
+        runs.append(client.start(passes_on, text))
+        for run in runs:
+            run.send("in", "!")
+            assert run.result(PATIENCE_S) == text[::-1] + "!"
+
+
+def lower_limit(backend: KafkaBackend, bootstrap: str) -> None:
+    """Have the topics of commands and events take no more than 40,000 bytes, and wait until the broker says so."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+    topics = [f"{backend.namespace}.{channel}" for channel in (Channel.COMMANDS, Channel.EVENTS)]
+    limit = {"max.message.bytes": "40000"}
+    try:
+        admin.alter_configs([ConfigResource("TOPIC", topic, limit) for topic in topics])
+
+        def is_known() -> bool:
+            told = admin.describe_configs([ConfigResource("TOPIC", topic) for topic in topics])
+            return all(
+                told["topic"][topic]["max.message.bytes"]["value"] == "40000" for topic in topics
+            )
+
+        until(is_known)
+    finally:
+        admin.close()

@@ -14,10 +14,20 @@ import pytest
 from kafka_certificates import Authority
 from kafka_secure import PLAIN_PASSWORD, PLAIN_USER, SecureBroker, unsigned_token
 from log_backend import PATIENCE_S, records_of
-from refold import Engine, LogError, LogUnavailable, UsageError, step, workflow
+from refold import (
+    CheckpointSettings,
+    Engine,
+    LogError,
+    LogUnavailable,
+    UsageError,
+    step,
+    workflow,
+)
+from refold.log.archive_writer import ArchiveSettings
 from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
 from refold.log.kafka_acls import Permission, Role, permissions
 from refold.log.protocol import Channel, Entry
+from refold.services.archiving import Order, archive_log
 
 PASSWORD = "pass-Word,with=signs"
 SECRET = "do-not-show-me-8f3a"
@@ -131,6 +141,84 @@ def test_with_exactly_its_permissions_each_role_does_its_work(team: Team) -> Non
         assert b"workflow.completed" in kinds
 
     asyncio.run(scenario())
+
+
+def test_an_archiver_archives_and_trims(team: Team, tmp_path: Path) -> None:
+    """Given an archiver's permissions and no others, it archives every partition and deletes what is not needed."""
+    trimmed = asyncio.run(archived(team, team.settings(Role.ARCHIVER), tmp_path))
+    assert trimmed > 0
+
+
+@pytest.mark.parametrize("channel", [Channel.EVENTS, Channel.COMMANDS])
+def test_who_may_not_delete_trims_nothing(team: Team, tmp_path: Path, channel: Channel) -> None:
+    """Given no DELETE on a topic, trimming says so by name; what was archived stays, and so does the log."""
+    (missing,) = (
+        one
+        for one in permissions(Role.ARCHIVER, team.namespace)
+        if one.operation == "DELETE" and one.name.endswith(channel)
+    )
+    settings = team.user_without(Role.ARCHIVER, missing)
+    with pytest.raises(LogUnavailable, match=rf"lacks DELETE on the topic {missing.name}"):
+        asyncio.run(archived(team, settings, tmp_path))
+
+
+async def archived(team: Team, settings: KafkaSettings, place: Path) -> int:
+    """Fill the namespace, archive it and trim it; how many events were deleted."""
+    often = CheckpointSettings(min_bytes=1_000)
+    worker = Engine(team.log(team.settings(Role.WORKER)), workflows=[double], checkpoints=often)
+    async with asyncio.timeout(PATIENCE_S), worker:
+        for number in range(60):
+            handle = await worker.start_async(double, number)
+            assert await handle.result_async() == 2 * number
+    async with opened(team.log(settings)) as log:
+        done = await archive_log(log, Order(str(place), ArchiveSettings("avro"), trim=True))
+        return sum(
+            one.trimmed.events_before - one.trimmed.events.start
+            for one in done
+            if one.trimmed is not None
+        )
+
+
+def test_readers_share_events_in_a_group_of_their_own(team: Team) -> None:
+    """Given a reader's permissions for a group, it shares the events in it; of another it hears what it lacks."""
+    name = f"projector-of-{team.namespace}"
+    team.secure.add_user(name, PASSWORD)
+    team.secure.grant(
+        f"User:{name}", permissions(Role.READER, team.namespace, groups=["projections"])
+    )
+
+    async def scenario() -> None:
+        async with opened(team.log(team.secure.settings(name, PASSWORD))) as log:
+            reader = Reader()
+            await log.share("projections", "one", reader)
+            await reader.until_it_has(log.partitions)
+            with pytest.raises(
+                LogUnavailable,
+                match=rf"missing is READ on the group {team.namespace}.sinks;.*--group",
+            ):
+                await log.share("sinks", "one", reader)
+
+    asyncio.run(scenario())
+
+
+class Reader:
+    """Remembers which partitions it shares."""
+
+    def __init__(self) -> None:
+        self._owned: set[int] = set()
+        self._changed = asyncio.Event()
+
+    def assigned(self, partition: int) -> None:
+        self._owned.add(partition)
+        self._changed.set()
+
+    def revoked(self, partition: int, lost: bool) -> None:
+        self._owned.discard(partition)
+
+    async def until_it_has(self, partitions: int) -> None:
+        while len(self._owned) < partitions:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 def test_a_worker_of_a_pool_is_a_client(team: Team) -> None:

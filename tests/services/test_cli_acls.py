@@ -15,7 +15,7 @@ SECRET = "do-not-show-me-8f3a"
 
 
 def test_the_table_has_every_role_and_permission(shop: Path) -> None:
-    """Given no principal, all four roles are printed with what each needs."""
+    """Given no principal, all roles are printed with what each needs."""
     said = CommandLine(shop, "sqlite:///unused.db")("acls", URL).stdout
     rows = [line.split() for line in said.splitlines()[1:]]
     assert [row[0] for row in rows if row[0] in set(Role)] == list(Role)
@@ -58,6 +58,15 @@ def test_a_worker_of_a_pool_needs_the_pools_group(shop: Path) -> None:
     ).stdout
     groups = [one["name"] for one in json.loads(said) if one["resource"] == "group"]
     assert groups == ["shop.workers.gpu"]
+
+
+def test_a_reader_in_a_group_needs_it(shop: Path) -> None:
+    """Given --group, a reader is granted that consumer group; workers' can't be a reader's."""
+    refold = CommandLine(shop, URL)
+    said = refold("acls", "--reader", "bi", "--group", "views", "--format", "json").stdout
+    assert [one["name"] for one in json.loads(said) if one["resource"] == "group"] == ["shop.views"]
+    refused = refold("acls", "--reader", "bi", "--group", "workers.gpu", code=2).stderr
+    assert "can't name a group of readers" in refused
 
 
 def test_json_has_each_permission(shop: Path) -> None:
