@@ -283,7 +283,7 @@ def _told(ended: Ended) -> str:
         case WorkflowCompleted():
             return f"completed with {_short(ended.payload)}"
         case WorkflowFailed():
-            return f"failed with {ended.error_type}: {_short(ended.error_message)}"
+            return f"failed with {_error(ended.error_type, ended.error_message)}"
         case WorkflowCancelled():
             return "was cancelled"
         case WorkflowTerminated():
@@ -298,7 +298,7 @@ def described(ending: Ending | None) -> str:
         case Returned():
             return f"completes with {_short(ending.payload)}"
         case Raised():
-            return f"fails with {ending.error_type}: {_short(ending.error_message)}"
+            return f"fails with {_error(ending.error_type, ending.error_message)}"
         case Cancelled():
             return "is cancelled"
         case Continued():
@@ -309,6 +309,10 @@ def described(ending: Ending | None) -> str:
             return "is stuck"
         case Blocked():
             return "can't read a payload"
+
+
+def _error(kind: str, message: str) -> str:
+    return f"{kind.rpartition(':')[2]}: {_short(message)}"
 
 
 def _short(text: str, limit: int = 200) -> str:

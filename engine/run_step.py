@@ -169,7 +169,9 @@ def _any_call(
     role = f"result of step {recorded!r}"
     result_type = PayloadType.of_return(plain, role, local_names(plain, frame))
     if is_lambda:
-        return StepCall(recorded, functools.partial(_settled, fn, args), True, options, result_type)
+        return StepCall(
+            recorded, functools.partial(settled_lambda, fn, args), True, options, result_type
+        )
     return StepCall(recorded, functools.partial(fn, *args), _is_async(fn), options, result_type)
 
 
@@ -186,7 +188,7 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
 
 
-async def _settled(fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
+async def settled_lambda(fn: Callable[..., Any], args: tuple[object, ...]) -> Any:
     """Call a lambda in a thread: nothing says whether it blocks, or gives a coroutine to await here."""
     result: Any = await asyncio.to_thread(fn, *args)
     return await result if inspect.isawaitable(result) else result

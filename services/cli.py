@@ -10,6 +10,7 @@
     versions                    cli_versions.py, version_rows.py
     project                     cli_project.py, project_service.py
     debug                       cli_debug.py
+    whatif                      cli_whatif.py, what_if_view.py
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
@@ -68,6 +69,7 @@ from refold.services.cli_start import start
 from refold.services.cli_tail import tail_log
 from refold.services.cli_talk import ask, send, stream, value
 from refold.services.cli_versions import versions
+from refold.services.cli_whatif import whatif
 from refold.services.cli_worker import worker
 from refold.services.exits import EXIT_CODES
 
@@ -225,6 +227,13 @@ _add(
     "refold project --url sqlite:///orders.db",
     "refold project workflows orders:Revenue --url kafka://broker:9092/shop --to postgresql://refold@db/shop",
     "refold project orders:Revenue --once --rebuild",
+)
+_add(
+    whatif,
+    "whatif",
+    _TRY,
+    "refold whatif order-42 --app orders --set stock=0",
+    "refold whatif order-42 --app orders --fail charge#3=ConnectionError:gone --stub refund=true",
 )
 _add(
     send,

@@ -139,6 +139,46 @@ def _metrics_there(module: ModuleType, found: Mapping[str, Metric]) -> str:
     return f"Module {module.__name__!r} has no metrics: decorate a function of an event with @metric(...)"
 
 
+def load_attribute(target: str) -> object:
+    """What `module:name` names.
+
+    Raises:
+        UsageError: The module can't be imported, or has nothing of that name.
+    """
+    module, attribute = _module_of(target)
+    return _attribute(module, attribute, _workflows_in(module))
+
+
+def load_error(name: str, message: str, modules: Iterable[str]) -> Exception:
+    """An error of a type that is named, with a message.
+
+    Args:
+        name: `ValueError`, `shop.errors.Declined`, or the name of a class in one of `modules`.
+        message: Its one argument.
+        modules: Where to look for a name without a module.
+
+    Raises:
+        UsageError: There is no such type of error, or it can't be made of one text.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module:
+        found = [load_attribute(f"{module}:{attribute}")]
+    else:
+        places = ("builtins", *modules, "refold.log.errors")
+        found = [getattr(sys.modules.get(place), name, None) for place in places]
+    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception)]
+    if not kinds:
+        raise UsageError(
+            f"{name!r} is no type of error that is known here: name it with its module, as in shop.errors.Declined"
+        )
+    try:
+        return kinds[0](message)
+    except Exception as error:
+        raise UsageError(
+            f"an error of type {name} can't be made of one text: {type(error).__name__}: {error}"
+        ) from error
+
+
 def all_versions(workflow: AnyWorkflow) -> list[AnyWorkflow]:
     """The workflow, then the other versions of it that its module has declared.
 

@@ -58,6 +58,7 @@ from refold.engine.state import Status
 from refold.engine.streams import Stream, stream
 from refold.engine.tags import RunInfo, set_attributes, workflow_info
 from refold.engine.versions import continue_as_new, patched
+from refold.engine.what_if import WhatIf, what_if, what_if_async
 from refold.log.errors import (
     AppendUnknown,
     AskRefused,
@@ -139,6 +140,7 @@ __all__ = [
     "TopicsMissing",
     "UnknownWorkflow",
     "UsageError",
+    "WhatIf",
     "Workflow",
     "WorkflowCancelled",
     "WorkflowConflict",
@@ -178,6 +180,8 @@ __all__ = [
     "tail",
     "tail_sync",
     "uuid4",
+    "what_if",
+    "what_if_async",
     "workflow",
     "workflow_info",
 ]

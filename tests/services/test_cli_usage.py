@@ -177,6 +177,7 @@ COMMANDS = (
         "versions",
         "check",
         "debug",
+        "whatif",
         "send",
         "ask",
         "value",
