@@ -29,7 +29,7 @@ from refold.engine.matching import (
 )
 from refold.engine.operations import Answered, DurableScope, Emitted, Ending, Request
 from refold.engine.places import Named, Place, read_place
-from refold.engine.rehearsal import History
+from refold.engine.rehearsal import History, shown
 from refold.engine.runs import CodeRuns
 from refold.engine.scope import ContinueAsNew, Suspended, enter
 from refold.engine.sync_run import SyncRun
@@ -66,9 +66,15 @@ class PromptGuard(Guard):
             SideEffectError: It is refused.
         """
         frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        typed = False
         while frame is not None and not is_boundary(frame):
-            if frame.f_code.co_filename in _TYPED:
-                self.refuse(event, args, "at the debugger's prompt")
+            typed = typed or frame.f_code.co_filename in _TYPED
+            if (
+                frame.f_code.co_filename == pdb.__file__
+            ):  # what is further out has called the prompt
+                if typed:
+                    self.refuse(event, args, "at the debugger's prompt")
+                break
             frame = frame.f_back
         super().judge(event, args)
 
@@ -157,6 +163,7 @@ class Debugger(pdb.Pdb):
     Args:
         history: The run.
         at: Where to stand still first; at the first operation where not given.
+        blobs: Where payloads are read that are not in the records.
         stdin: Where commands are read; the terminal's where not given.
         stdout: Where it writes.
     """
@@ -165,6 +172,7 @@ class Debugger(pdb.Pdb):
         self,
         history: History,
         at: Place | None = None,
+        blobs: Blobs = IN_RECORDS,
         stdin: IO[str] | None = None,
         stdout: IO[str] | None = None,
     ) -> None:
@@ -172,6 +180,7 @@ class Debugger(pdb.Pdb):
         self.prompt = "(refold) "
         self.asked_for: list[Named] = []
         self.has_left = False
+        self.blobs = blobs
         self._recorded = recorded_outcomes(history)
         self._run: BaseRun | None = None
         self._began = False
@@ -216,15 +225,15 @@ class Debugger(pdb.Pdb):
         wanted = self._armed and (self._at is None or self._at.means(operation))
         if not (wanted or parted):
             if sys.gettrace() is not None:  # one who steps is told what is passed
-                self.message(_line(request, recorded))
+                self.message(self._line(request, recorded))
             return
         self._armed, self._at, self._began = False, None, True
         # Gathered steps have no code of the user's on their stack: then it is where that waits for them.
         frame = _user_frame(sys._getframe()) or run.waiting_frame()  # pyright: ignore[reportPrivateUsage]
         if frame is None:
-            self.message(_line(request, recorded))
+            self.message(self._line(request, recorded))
             return
-        self._stand(frame, _line(request, recorded))
+        self._stand(frame, self._line(request, recorded))
 
     def raised(self, error: BaseException) -> None:
         """The code has ended by an error: look at it where it was raised."""
@@ -319,22 +328,43 @@ class Debugger(pdb.Pdb):
         asked = {operation.step for operation in self.asked_for}
         for step, outcome in sorted(self._recorded.items()):
             sign = "✓" if step in asked else " "
-            self.message(f" {sign} {step:>4}  {outcome.name}  {_outcome(outcome)}")
+            self.message(f" {sign} {step:>4}  {outcome.name}  {self._outcome(outcome)}")
         for operation in self.asked_for:
             if operation.step not in self._recorded:
                 self.message(f" ▸ {operation.step:>4}  {operation.name}  has no outcome")
 
+    # In words --------------------------------------------------------------------------------------------
 
-def debug(
-    workflows: Catalogue, history: History, debugger: Debugger, blobs: Blobs = IN_RECORDS
-) -> Ending | None:
+    def _line(self, request: Request, recorded: Answered | Emitted | None) -> str:
+        """What the code asks for, and what the history has of it."""
+        asked = f"operation {request.step}: {described_request(request)}"
+        if recorded is None:
+            return f"{asked}: the history ends before its outcome"
+        if kind_of_outcome(recorded) == kind_of_request(request) and recorded.name == request.name:
+            return f"{asked}: {self._outcome(recorded)}"
+        had = described_outcome(kind_of_outcome(recorded), recorded.name)
+        return f"{asked}: DIVERGES, the history has {had} here: {self._outcome(recorded)}"
+
+    def _outcome(self, outcome: Answered | Emitted) -> str:
+        match outcome:
+            case StepCompleted():
+                what = f"result of step {outcome.step}"
+                return _short(f"completed with {shown(self.blobs, outcome.payload, what)}")
+            case StepFailed() | DeliveryRefused():
+                return _short(f"failed with {outcome.error_type}: {outcome.error_message}")
+            case _:
+                return (
+                    "recorded" if isinstance(outcome, Emitted) else outcome.kind.replace(".", " ")
+                )
+
+
+def debug(workflows: Catalogue, history: History, debugger: Debugger) -> Ending | None:
     """Replay a run under a debugger, in this thread (`def` code in one of its own), with no effect.
 
     Args:
         workflows: The code.
         history: The run.
         debugger: Who stands still.
-        blobs: Where large payloads are read.
 
     Returns:
         How the run ended; None where it waits, or where the person has left.
@@ -349,7 +379,7 @@ def debug(
         raise UsageError(
             f"workflow {history.workflow_id!r} can't be replayed: {state.broken or 'its start is not in the log'}"
         )
-    runs = DebuggedRuns(workflows, "raise", ThreadSlots(1), blobs)
+    runs = DebuggedRuns(workflows, "raise", ThreadSlots(1), debugger.blobs)
     run = runs.create(facts_of(history.workflow_id, state), state.started.payload)
     assert isinstance(run, DebuggedAsync | DebuggedSync)
     debugger.follow(run)
@@ -390,27 +420,6 @@ def _outermost(frame: FrameType) -> FrameType:
     while frame.f_back is not None and not is_boundary(frame.f_back):
         frame = frame.f_back
     return frame
-
-
-def _line(request: Request, recorded: Answered | Emitted | None) -> str:
-    """What the code asks for, and what the history has of it."""
-    asked = f"operation {request.step}: {described_request(request)}"
-    if recorded is None:
-        return f"{asked}: the history ends before its outcome"
-    if kind_of_outcome(recorded) == kind_of_request(request) and recorded.name == request.name:
-        return f"{asked}: {_outcome(recorded)}"
-    had = described_outcome(kind_of_outcome(recorded), recorded.name)
-    return f"{asked}: DIVERGES, the history has {had} here: {_outcome(recorded)}"
-
-
-def _outcome(outcome: Answered | Emitted) -> str:
-    match outcome:
-        case StepCompleted():
-            return _short(f"completed with {outcome.payload}")
-        case StepFailed() | DeliveryRefused():
-            return _short(f"failed with {outcome.error_type}: {outcome.error_message}")
-        case _:
-            return "recorded" if isinstance(outcome, Emitted) else outcome.kind.replace(".", " ")
 
 
 def _short(text: str) -> str:

@@ -6,12 +6,13 @@ its history is looked at by name and dropped. `refold check` does this to all ru
 them), `refold shadow` to runs as they grow (`engine/shadow.py`).
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from refold.engine.active import Runs, facts_of
-from refold.engine.blobs import IN_RECORDS
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import stack_source
 from refold.engine.failures import capture
 from refold.engine.operations import (
@@ -29,13 +30,12 @@ from refold.engine.operations import (
 from refold.engine.payload import check_size
 from refold.engine.requests import disagreement
 from refold.engine.state import Ended, Status, WorkflowState
-from refold.log.blobs import reference_in, reference_to
 from refold.log.errors import (
-    BlobCorrupt,
-    BlobMissing,
+    PayloadErased,
     PayloadError,
     PayloadsUnavailable,
     PayloadTooLarge,
+    PayloadUnreadable,
     UnknownWorkflow,
 )
 from refold.log.events import (
@@ -60,6 +60,7 @@ class Verdict(StrEnum):
     ENDS_OTHERWISE = "ends otherwise"
     NO_CODE = "no code"
     PAYLOAD = "payload"
+    ERASED = "erased"
     UNREADABLE = "unreadable"
 
 
@@ -124,18 +125,16 @@ class Finding:
         return self.verdict in BREAKING and self.status is not Status.PARKED
 
 
-def rehearse(
-    runs: Runs, history: History, max_payload_bytes: int = IN_RECORDS.max_payload_bytes
-) -> Finding:
+def rehearse(runs: Runs, history: History, blobs: Blobs = IN_RECORDS) -> Finding:
     """Replay a run's history against the code that is here.
 
     Args:
         runs: Makes runs of the code.
         history: The run.
-        max_payload_bytes: Largest JSON of a result.
+        blobs: Where payloads are read that are not in the records.
 
     Raises:
-        PayloadsUnavailable: The blob store can't be read now.
+        PayloadsUnavailable: The store of blobs or keys can't be read now.
     """
     state = history.state
     if state.started is None or state.broken is not None:
@@ -144,15 +143,17 @@ def rehearse(
         run = runs.create(facts_of(history.workflow_id, state), state.started.payload)
     except UnknownWorkflow as error:
         return judged(history, Verdict.NO_CODE, str(error))
-    except (BlobMissing, BlobCorrupt) as error:
-        return judged(history, Verdict.PAYLOAD, str(error))
+    except PayloadUnreadable as error:
+        return _unreadable(history, error)
     except PayloadError as error:
         return judged(history, Verdict.INPUT, str(error))
     try:
         run.replay(state.outcomes)
-        return verdict_on(history, run, max_payload_bytes)
+        return verdict_on(history, run, blobs)
     except PayloadsUnavailable:
         raise
+    except PayloadUnreadable as error:
+        return _unreadable(history, error)
     except Exception as error:  # noqa: BLE001 - a worker parks the run for any, and no other run is to suffer
         failure = capture(error)
         message = f"refold could not replay it: {failure.error_type}: {failure.error_message}"
@@ -191,8 +192,13 @@ _STATUSES: Final = {
 }
 
 
-def verdict_on(history: History, run: Run, max_payload_bytes: int) -> Finding:
-    """What an owner would do with a run that has been told all of its history."""
+def verdict_on(history: History, run: Run, blobs: Blobs = IN_RECORDS) -> Finding:
+    """What an owner would do with a run that has been told all of its history.
+
+    Raises:
+        PayloadUnreadable: The code needs a payload that can't be read here, or the end with which it is compared can't.
+        PayloadsUnavailable: The store of blobs or keys can't be read now.
+    """
     ending = run.ending
     if ending is None:
         for request in run.take():
@@ -205,14 +211,12 @@ def verdict_on(history: History, run: Run, max_payload_bytes: int) -> Finding:
             return _diverges(history, ending)
         case Stuck():
             return judged(history, Verdict.STUCK, ending.message)
-        case Blocked(PayloadsUnavailable() as error):
-            raise error
         case Blocked():
-            return judged(history, Verdict.PAYLOAD, str(ending.error))
+            raise ending.error
         case _:
-            ending = _as_recorded(history.workflow_id, ending, max_payload_bytes)
+            ending = _as_recorded(history.workflow_id, ending, blobs.max_payload_bytes)
     if history.ended is not None:
-        return _beside(history, history.ended, ending)
+        return _beside(history, _readable(history.ended, blobs), ending)
     match ending:
         case None:
             return judged(history, Verdict.GOES_ON)
@@ -221,6 +225,26 @@ def verdict_on(history: History, run: Run, max_payload_bytes: int) -> Finding:
             return judged(history, Verdict.FAILS, message, stack_source(ending.error_stack))
         case _:
             return judged(history, Verdict.ENDS, described(ending))
+
+
+def _unreadable(history: History, error: PayloadUnreadable) -> Finding:
+    verdict = Verdict.ERASED if isinstance(error, PayloadErased) else Verdict.PAYLOAD
+    return judged(history, verdict, str(error))
+
+
+def _readable(ended: Ended, blobs: Blobs) -> Ended:
+    """How a run ended, with its texts as they are.
+
+    Raises:
+        PayloadUnreadable: They can't be read here.
+        PayloadsUnavailable: The store of blobs or keys can't be read now.
+    """
+    what = f"end of workflow {ended.workflow_id!r}"
+    if isinstance(ended, WorkflowCompleted):
+        return replace(ended, payload=blobs.read(ended.payload, what))
+    if isinstance(ended, WorkflowFailed):
+        return replace(ended, error_message=blobs.read_note(ended.error_message, what))
+    return ended
 
 
 def _as_recorded(
@@ -273,9 +297,8 @@ def _beside(history: History, ended: Ended, ending: Ending | None) -> Finding:
 
 
 def same_payload(recorded: str, made: str) -> bool:
-    """Whether a recorded payload, or the reference to it, is the JSON that the code has made."""
-    reference = reference_in(recorded)
-    return recorded == made if reference is None else reference == reference_to(made.encode())
+    """Whether a recorded payload is the JSON that the code has made: where fields are encrypted, not to the letter."""
+    return recorded == made or json.loads(recorded) == json.loads(made)
 
 
 def _told(ended: Ended) -> str:
@@ -308,7 +331,7 @@ def described(ending: Ending | None) -> str:
         case Stuck():
             return "is stuck"
         case Blocked():
-            return "can't read a payload"
+            return f"can't go on: {ending.error}"
 
 
 def _error(kind: str, message: str) -> str:
@@ -318,3 +341,17 @@ def _error(kind: str, message: str) -> str:
 def _short(text: str, limit: int = 200) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def shown(blobs: Blobs, payload: str, what: str) -> str:
+    """A recorded payload for a person: its JSON, or why it can't be read here.
+
+    Raises:
+        PayloadsUnavailable: The store of blobs or keys can't be read now.
+    """
+    try:
+        return blobs.read(payload, what)
+    except PayloadErased:
+        return "(erased)"
+    except PayloadUnreadable:
+        return "(can't be read here)"

@@ -15,6 +15,7 @@ from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.histories import read_run
 from refold.engine.matching import described_request
 from refold.engine.operations import (
+    Blocked,
     ChildRequest,
     Diverged,
     EmitRequest,
@@ -27,7 +28,7 @@ from refold.engine.operations import (
     TimerRequest,
 )
 from refold.engine.places import Named, read_place, told
-from refold.engine.rehearsal import History, described
+from refold.engine.rehearsal import History, described, shown
 from refold.engine.scope import datetime_of
 from refold.engine.supposed import (
     MAX_BEYOND,
@@ -42,7 +43,6 @@ from refold.engine.supposed import (
     recorded_as,
 )
 from refold.engine.thread_slots import ThreadSlots
-from refold.log.blobs import blobs_of
 from refold.log.errors import PayloadError, UsageError
 from refold.log.protocol import Log
 from refold.log.urls import open_log
@@ -133,7 +133,7 @@ def what_if(
     Raises:
         WorkflowNotFound: No run has that id.
         UsageError: It has no such operation, or the code is not that of its history.
-        PayloadError: A value does not fit what its step returns.
+        PayloadError: A value does not fit what its step returns, or a recorded one can't be read here, or was erased.
         LogError: The log can't be read.
     """
     return asyncio.run(what_if_async(url, workflow_id, outcomes, stubs=stubs, workflows=workflows))
@@ -155,7 +155,7 @@ async def what_if_async(
     finally:
         await log.close()
     catalogue = Catalogue.declared() if workflows is None else Catalogue.of(workflows)
-    return suppose(catalogue, history, outcomes or {}, stubs or {}, Blobs(blobs_of(log)))
+    return suppose(catalogue, history, outcomes or {}, stubs or {}, Blobs.of(log))
 
 
 def suppose(
@@ -170,7 +170,7 @@ def suppose(
     as_recorded = runs.of(history)
     try:
         as_recorded.replay(history.state.outcomes)
-        recorded = _recorded_course(as_recorded, history)
+        recorded = _recorded_course(as_recorded, history, blobs)
         asked = tuple(as_recorded.asked)
     finally:
         as_recorded.close()
@@ -179,7 +179,8 @@ def suppose(
     try:
         course = SupposedRun(run, history, asked, supposed, stubs)
         course.go()
-        return WhatIf(history.workflow_id, recorded, _course(run, course.settled, course.stopped))
+        supposed_course = _course(run, course.settled, blobs, stopped=course.stopped)
+        return WhatIf(history.workflow_id, recorded, supposed_course)
     finally:
         run.close()
 
@@ -216,7 +217,7 @@ def _numbered(
     return numbered
 
 
-def _recorded_course(run: RecordedAsync | RecordedSync, history: History) -> Course:
+def _recorded_course(run: RecordedAsync | RecordedSync, history: History, blobs: Blobs) -> Course:
     ending = run.ending
     if isinstance(ending, Diverged):
         raise UsageError(
@@ -224,21 +225,34 @@ def _recorded_course(run: RecordedAsync | RecordedSync, history: History) -> Cou
             f"{ending.expected}, and the code asks for {ending.found}. Use the code that it ran with"
         )
     abandoned = dict.fromkeys(run.take_cancelled(), Settled(Came.ABANDONED))
-    return _course(run, abandoned | recorded_as(history.state.outcomes), stopped=False)
+    settled = abandoned | recorded_as(history.state.outcomes)
+    return _course(run, settled, blobs, stopped=False)
 
 
 def _course(
-    run: RecordedAsync | RecordedSync, settled: Mapping[int, Settled], stopped: bool
+    run: RecordedAsync | RecordedSync,
+    settled: Mapping[int, Settled],
+    blobs: Blobs,
+    *,
+    stopped: bool,
 ) -> Course:
-    """What a run did."""
+    """What a run did.
+
+    Raises:
+        PayloadError: Something that is supposed does not fit where the code takes it.
+        PayloadUnreadable: A payload that the code needs can't be read here, or was erased.
+        PayloadsUnavailable: The store of blobs or keys can't be read now.
+    """
     ending = run.ending
     if isinstance(
         ending, Diverged
     ):  # a child's result, which nobody could look at before its code takes it
         raise PayloadError(f"operation {ending.step}: {ending.found}. Nothing was recorded")
+    if isinstance(ending, Blocked):
+        raise ending.error
     left = Settled(Came.OPEN if ending is None else Came.ABANDONED)
     operations = tuple(
-        _operation(request, settled.get(request.step, left)) for request in run.asked
+        _operation(request, settled.get(request.step, left), blobs) for request in run.asked
     )
     return Course(
         operations,
@@ -260,7 +274,7 @@ def _ending(ending: Ending | None, run: RecordedAsync | RecordedSync, stopped: b
     return "waits"
 
 
-def _operation(request: Request, settled: Settled) -> Operation:
+def _operation(request: Request, settled: Settled, blobs: Blobs) -> Operation:
     if isinstance(request, EmitRequest):
         settled = Settled(Came.EMITTED, request.payload)
     kind = kind_of(request)
@@ -271,8 +285,8 @@ def _operation(request: Request, settled: Settled) -> Operation:
         called(request),
         request.source,
         settled.came,
-        settled.value,
-        settled.error,
+        None if settled.value is None else shown(blobs, settled.value, request.name),
+        None if settled.error is None else blobs.read_note(settled.error, request.name),
     )
 
 

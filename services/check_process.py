@@ -163,7 +163,7 @@ class Rehearsals:
             while histories:
                 history = histories.pop()  # and its memory is free again
                 self._overdue.begin(judged(history, Verdict.TOO_LONG))
-                finding = rehearse(runs, history, blobs.max_payload_bytes)
+                finding = rehearse(runs, history, blobs)
                 self._overdue.end()
                 self._tell(finding)
 

@@ -27,7 +27,8 @@ _HEADLINES = {
     Verdict.UNEXPECTED: ("could not be replayed", ""),
     Verdict.ENDS_OTHERWISE: ("ended otherwise than with this code", ""),
     Verdict.NO_CODE: ("would wait for code that is not here", ""),
-    Verdict.PAYLOAD: ("can't be replayed here", "a large payload is missing"),
+    Verdict.PAYLOAD: ("can't be replayed here", "a payload can't be read"),
+    Verdict.ERASED: ("can't be replayed", "its payloads were erased"),
     Verdict.UNREADABLE: ("can be run by no code", "its history is broken"),
 }
 """What happens to the runs of a group, as it follows "3 runs", and why."""

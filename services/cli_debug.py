@@ -13,7 +13,6 @@ from refold.engine.histories import read_run
 from refold.engine.names import check_id
 from refold.engine.places import read_place, told
 from refold.engine.rehearsal import History, described
-from refold.log.blobs import BlobStore, blobs_of
 from refold.log.errors import UsageError
 from refold.log.urls import with_archive
 from refold.services.cli_read import RunId
@@ -60,9 +59,9 @@ def debug_run(
         check_id(id)
         place = None if at is None else read_place(at)
         catalogue = Catalogue.of(load_workflows(app))
-        history, store = asyncio.run(_read(with_archive(url, archive), id))
-        debugger = Debugger(history, place)
-        ending = debug(catalogue, history, debugger, Blobs(store))
+        history, blobs = asyncio.run(_read(with_archive(url, archive), id))
+        debugger = Debugger(history, place, blobs)
+        ending = debug(catalogue, history, debugger)
         if debugger.has_left:
             return
         if debugger.missed is not None:
@@ -76,6 +75,6 @@ def debug_run(
         to_person().print(Text(one_line(says, 400), style="dim"))
 
 
-async def _read(url: str, id_: str) -> tuple[History, BlobStore | None]:
+async def _read(url: str, id_: str) -> tuple[History, Blobs]:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_run(log, id_), blobs_of(log)
+        return await read_run(log, id_), Blobs.of(log)

@@ -15,7 +15,6 @@ from refold.engine.names import check_id
 from refold.engine.rehearsal import History
 from refold.engine.supposed import Json as JsonValue
 from refold.engine.what_if import suppose
-from refold.log.blobs import BlobStore, blobs_of
 from refold.log.errors import UsageError
 from refold.log.urls import with_archive
 from refold.services.cli_debug import App
@@ -90,17 +89,17 @@ def whatif(  # noqa: PLR0913 - each an option of the command
             _once(place, outcomes, "--fail")
             outcomes[place] = _error(text, modules)
         stubs = dict(map(_stub, stub or ()))
-        history, store = asyncio.run(_read(with_archive(url, archive), id))
-        found = suppose(catalogue, history, outcomes, stubs, Blobs(store))
+        history, blobs = asyncio.run(_read(with_archive(url, archive), id))
+        found = suppose(catalogue, history, outcomes, stubs, blobs)
         if json:
             print_json(asdict(found), pretty=True)
         else:
             show(to_reader(), found, all_rows=all_rows)
 
 
-async def _read(url: str, id_: str) -> tuple[History, BlobStore | None]:
+async def _read(url: str, id_: str) -> tuple[History, Blobs]:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_run(log, id_), blobs_of(log)
+        return await read_run(log, id_), Blobs.of(log)
 
 
 def _split(word: str, option: str, example: str) -> tuple[str, str]:

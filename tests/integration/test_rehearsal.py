@@ -24,6 +24,7 @@ from refold import (
     step,
     workflow,
 )
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.definitions import Catalogue
 from refold.engine.histories import Share, ended_ids, read_ended, read_open
 from refold.engine.rehearsal import Finding, History, Verdict, rehearse
@@ -36,6 +37,8 @@ from refold.log.events import (
     WorkflowFailed,
     WorkflowParked,
 )
+from refold.log.key_directory import DirectoryKeys
+from refold.log.key_master import LocalMaster
 from refold.log.protocol import Log
 
 done: list[str] = []
@@ -211,10 +214,13 @@ def nothing_done() -> Iterator[None]:
 
 
 def findings(
-    backend: LogBackend, *workflows: Workflow[..., Any], closed: bool = False
+    backend: LogBackend,
+    *workflows: Workflow[..., Any],
+    closed: bool = False,
+    blobs: Blobs = IN_RECORDS,
 ) -> list[Finding]:
     """What is found of all open runs, or of all that have ended."""
-    runs = CodeRuns(Catalogue.of(workflows), "raise", ThreadSlots(2))
+    runs = CodeRuns(Catalogue.of(workflows), "raise", ThreadSlots(2), blobs)
 
     async def read(log: Log) -> list[History]:
         histories: list[History] = []
@@ -225,7 +231,7 @@ def findings(
                 histories += await read_open(log, partition)
         return histories
 
-    return [rehearse(runs, history) for history in with_log(backend, read)]
+    return [rehearse(runs, history, blobs) for history in with_log(backend, read)]
 
 
 def waiting_runs(backend: LogBackend, variant: Variant, count: int = 3) -> None:
@@ -347,3 +353,31 @@ def test_shares_are_the_whole(backend: LogBackend) -> None:
             assert sorted(together, key=key) == sorted(whole, key=key)
 
     with_log(backend, read)
+
+
+def test_what_was_erased_can_not_be_replayed(backend: LogBackend, tmp_path: Path) -> None:
+    """Given encrypted runs, they are replayed with their keys alone; once those are destroyed, the runs are told as
+    erased, and the code is not to blame."""
+
+    @workflow(name="private")
+    async def private(text: str, waits: bool) -> str:
+        await store.aio(text)
+        return await receive("go", str) if waits else text.upper()
+
+    keys = DirectoryKeys(tmp_path / "keys", LocalMaster([bytes(range(32))]))
+
+    def verdicts(blobs: Blobs) -> dict[str, Verdict]:
+        found = findings(backend, private, blobs=blobs)
+        found += findings(backend, private, blobs=blobs, closed=True)
+        assert not any(finding.breaks for finding in found)
+        return {finding.workflow_id: finding.verdict for finding in found}
+
+    with Engine(backend.log(), workflows=[private], keys=keys) as engine:
+        engine.start(private, "bob", True, id="open", subject="bob")
+        engine.start(private, "bob", False, id="ended", subject="bob").result(60)
+        until_stands(engine, "open", Status.RUNNING, events=2)
+        fits = {"open": Verdict.GOES_ON, "ended": Verdict.ENDS}
+        assert verdicts(Blobs.of(backend.log(), keys)) == fits
+        assert set(verdicts(IN_RECORDS).values()) == {Verdict.PAYLOAD}
+        engine.erase("bob", why="asked for it", force=True)
+    assert set(verdicts(Blobs.of(backend.log(), keys)).values()) == {Verdict.ERASED}

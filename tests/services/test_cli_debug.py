@@ -99,7 +99,8 @@ def typed(orders: CommandLine, id_: str, at: str | None = None, *, lines: str) -
             return await read_run(log, id_)
 
     history = asyncio.run(read())
-    debugger = Debugger(history, None if at is None else read_place(at), script, said)
+    place = None if at is None else read_place(at)
+    debugger = Debugger(history, place, stdin=script, stdout=said)
     debug(Catalogue.of(of_orders(code)), history, debugger)
 
     assert not (orders.directory / "effects.txt").exists(), "no step may run"
