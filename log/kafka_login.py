@@ -9,9 +9,7 @@ At level DEBUG kafka-python logs its requests, those that carry a password or a 
 concerned takes out what is in them; everything else of logging is the application's.
 """
 
-import base64
 import functools
-import json
 import logging
 import shlex
 import socket
@@ -19,9 +17,7 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,16 +32,12 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslBytesRequest
 
 from refold.log.errors import UsageError
 from refold.log.kafka_settings import KafkaSettings
-
-HIDDEN = "***"
+from refold.log.token_endpoint import HIDDEN, Renewed, Token, TokenEndpoint, TokenRefused
 
 _LOOK_TIMEOUT_S = 2.0
 _COMMAND_TIMEOUT_S = 10.0
 # A broker that stops closes connections too, but not one after the other that it has just taken.
 _CLOSINGS_MAX = 2
-# A token is fetched again when a fifth of its life is left; one that does not say how long it lives, after a minute.
-_TOKEN_PART = 0.8
-_TOKEN_LIFE_S = 60.0
 _SASL_AUTHENTICATE_KEY = 36
 # ApiVersions, version 0, correlation id 1, no client id: what every Kafka broker answers without a login.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -173,9 +165,19 @@ class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # an untyped
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._one_at_a_time = threading.Lock()
-        self._token = ""
-        self._renew_at = 0.0
+        self._renewed: Renewed | None = None
+        command = settings.sasl_token_command
+        if command is not None:
+            self._renewed = Renewed(lambda: Token(_printed_by(command), None))
+        elif settings.sasl_token_url is not None:
+            endpoint = TokenEndpoint(
+                settings.sasl_token_url,
+                settings.sasl_client_id or "",
+                lambda: _secret(settings, "sasl_client_secret", "sasl_client_secret_file") or "",
+                settings.sasl_scope,
+                settings.sasl_token_cafile,
+            )
+            self._renewed = Renewed(endpoint.token)
 
     def token(self) -> str:
         """The token as it is now.
@@ -185,22 +187,13 @@ class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # an untyped
         """
         settings = self._settings
         try:
-            if settings.sasl_token_command is not None:
-                return self._from_command(settings.sasl_token_command)
+            if self._renewed is not None:
+                return self._renewed.text()
             if settings.sasl_token_file is not None:
                 return _read_secret("sasl_token_file", settings.sasl_token_file).strip()
-        except UsageError as error:
+        except (TokenRefused, UsageError) as error:
             raise AccessDenied(str(error)) from error
         return settings.sasl_token or ""
-
-    def _from_command(self, command: str) -> str:
-        with self._one_at_a_time:
-            if time.monotonic() >= self._renew_at:
-                self._token = _printed_by(command)
-                self._renew_at = time.monotonic() + _TOKEN_PART * life_s_of(
-                    self._token, time.time()
-                )
-            return self._token
 
 
 def _printed_by(command: str) -> str:
@@ -216,27 +209,13 @@ def _printed_by(command: str) -> str:
             check=False,
         )
     except OSError as error:
-        raise AccessDenied(f"{told} can't be run: {error.strerror}") from error
+        raise TokenRefused(f"{told} can't be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:  # holds what was printed
-        raise AccessDenied(f"{told} did not end within {_COMMAND_TIMEOUT_S:g} s") from None
+        raise TokenRefused(f"{told} did not end within {_COMMAND_TIMEOUT_S:g} s") from None
     token = done.stdout.strip()
     if done.returncode != 0 or not token:
-        raise AccessDenied(f"{told} ended with code {done.returncode} and printed no token")
+        raise TokenRefused(f"{told} ended with code {done.returncode} and printed no token")
     return token
-
-
-def life_s_of(token: str, now: float) -> float:
-    """Seconds that a token lives on, if it is a JWT that says so (`exp`, RFC 7519); else a guess.
-
-    Args:
-        token: The token.
-        now: Seconds since 1970-01-01 UTC.
-    """
-    with suppress(ValueError, IndexError, KeyError, TypeError):
-        claims = token.split(".")[1]
-        values = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        return max(0.0, float(values["exp"]) - now)
-    return _TOKEN_LIFE_S
 
 
 class _CredentialsFilter(logging.Filter):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from refold.log.errors import UsageError
 from refold.log.local import DEFAULT_MAX_RECORD_BYTES
@@ -19,8 +20,12 @@ MECHANISMS = (*PASSWORD_MECHANISMS, "OAUTHBEARER")
 # The package that compresses, which is also the name of our extra; what Python itself can do has none.
 COMPRESSIONS = {"none": None, "gzip": None, "lz4": "lz4", "zstd": "zstandard"}
 
-SECRETS = frozenset({"ssl_key_password", "sasl_password", "sasl_token", "schema_registry"})
+SECRETS = frozenset(
+    {"ssl_key_password", "sasl_password", "sasl_token", "sasl_client_secret", "schema_registry"}
+)
 """Settings that nothing may show."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -81,6 +86,12 @@ class KafkaSettings:
         sasl_token: Token for OAUTHBEARER.
         sasl_token_file: A file that holds it, read at each login: whoever renews the token writes it there.
         sasl_token_command: A command that prints it, run (without a shell) when the last one is about to expire.
+        sasl_token_url: An endpoint that gives it for client credentials (OAuth 2.0), before the last one expires.
+        sasl_client_id: What the endpoint knows this client by.
+        sasl_client_secret: The client's secret.
+        sasl_client_secret_file: A file that holds it; read each time, so that it can be changed.
+        sasl_scope: What is asked for, where the endpoint wants to be told.
+        sasl_token_cafile: Certificates to trust of the endpoint, PEM; the system's where not given.
         schema_registry: URL of the registry that gives the numbers of schemas; refold's own where not given. It may
             hold a user and password, and `?cafile=`, `certfile=` and `keyfile=` for TLS.
         blobs: URL of the store of large payloads, the same for all workers and clients; that of `REFOLD_BLOBS` where
@@ -120,6 +131,12 @@ class KafkaSettings:
     sasl_token: str | None = field(default=None, repr=False)
     sasl_token_file: str | None = None
     sasl_token_command: str | None = None
+    sasl_token_url: str | None = None
+    sasl_client_id: str | None = None
+    sasl_client_secret: str | None = field(default=None, repr=False)
+    sasl_client_secret_file: str | None = None
+    sasl_scope: str | None = None
+    sasl_token_cafile: str | None = None
     schema_registry: str | None = field(default=None, repr=False)
     blobs: str | None = None
     keys: str | None = None
@@ -178,7 +195,10 @@ def _check_security(settings: KafkaSettings) -> None:
 def _check_login(settings: KafkaSettings) -> None:
     mechanism = settings.sasl_mechanism
     passwords = _at_most_one(settings, "sasl_password", "sasl_password_file")
-    tokens = _at_most_one(settings, "sasl_token", "sasl_token_file", "sasl_token_command")
+    tokens = _at_most_one(
+        settings, "sasl_token", "sasl_token_file", "sasl_token_command", "sasl_token_url"
+    )
+    _check_endpoint(settings)
     if mechanism not in MECHANISMS:
         raise UsageError(
             f"{settings.security_protocol} needs sasl_mechanism: {_one_of(MECHANISMS)}"
@@ -188,12 +208,39 @@ def _check_login(settings: KafkaSettings) -> None:
     if mechanism == "OAUTHBEARER":
         if not tokens or passwords or settings.sasl_username is not None:
             raise UsageError(
-                "sasl_mechanism=OAUTHBEARER takes sasl_token_file, sasl_token_command or sasl_token, and no"
-                " sasl_username or password"
+                "sasl_mechanism=OAUTHBEARER takes sasl_token_url, sasl_token_file, sasl_token_command or sasl_token,"
+                " and no sasl_username or password"
             )
     elif settings.sasl_username is None or not passwords or tokens:
         raise UsageError(
             f"sasl_mechanism={mechanism} takes sasl_username and sasl_password_file (or sasl_password), and no token"
+        )
+
+
+def _check_endpoint(settings: KafkaSettings) -> None:
+    """Client credentials are whole or not there, and travel where nobody can listen."""
+    secrets = _at_most_one(settings, "sasl_client_secret", "sasl_client_secret_file")
+    url = settings.sasl_token_url
+    if url is None:
+        unused = _given(settings, "sasl_client_id", "sasl_scope", "sasl_token_cafile", *secrets)
+        if unused:
+            raise UsageError(f"{unused[0]} is set and sasl_token_url is not, which it is for")
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+        raise UsageError("sasl_token_url is not the https:// URL of a token endpoint")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(
+            "sasl_token_url holds a user or password, and every error would show it: give sasl_client_id and"
+            " sasl_client_secret_file"
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise UsageError(
+            f"sasl_token_url={url} would send the client's secret to where others can read it: use https"
+        )
+    if settings.sasl_client_id is None or not secrets:
+        raise UsageError(
+            "sasl_token_url takes sasl_client_id and sasl_client_secret_file (or sasl_client_secret)"
         )
 
 

@@ -99,6 +99,13 @@ def test_a_file_that_can_not_be_is_refused(tmp_path: Path, text: str, told: str)
     assert str(path) in str(caught.value)
 
 
+OAUTH = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+ENDPOINT = {
+    **OAUTH,
+    "sasl_token_url": "https://id/token",
+    "sasl_client_id": "a",
+    "sasl_client_secret": "b",
+}
 SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "me"}
 
 
@@ -107,6 +114,15 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sas
     [
         (SASL, "takes sasl_username and sasl_password_file"),
         ({**SASL, "sasl_password": "a", "sasl_password_file": "b"}, "one of them, please"),
+        ({**OAUTH, "sasl_client_id": "a"}, "sasl_token_url is not"),
+        ({**OAUTH, "sasl_token_url": "https://id/token"}, "takes sasl_client_id"),
+        (
+            {**OAUTH, "sasl_token_url": "https://id/token", "sasl_client_id": "a"},
+            "sasl_client_secret",
+        ),
+        ({**ENDPOINT, "sasl_token_url": "http://id/token"}, "use https"),
+        ({**ENDPOINT, "sasl_token_url": "https://a:b@id/token"}, "holds a user or password"),
+        ({**ENDPOINT, "sasl_token": "b"}, "one of them"),
         ({**SASL, "sasl_password": "a", "sasl_token": "b"}, "no token"),
         ({**SASL, "sasl_mechanism": "OAUTHBEARER", "sasl_token": "b"}, "no sasl_username"),
         ({**SASL, "sasl_mechanism": "GSSAPI", "sasl_password": "a"}, "not 'GSSAPI'"),

@@ -28,6 +28,7 @@ from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
 from refold.log.kafka_acls import Permission, Role, permissions
 from refold.log.protocol import Channel, Entry
 from refold.services.archiving import Order, archive_log
+from token_server import TokenServer, serving
 
 PASSWORD = "pass-Word,with=signs"
 SECRET = "do-not-show-me-8f3a"
@@ -411,6 +412,34 @@ def test_oauthbearer_logs_in_by_a_token(team: Team, tmp_path: Path, source: str)
     asyncio.run(scenario())
 
 
+def test_oauthbearer_logs_in_by_client_credentials(
+    team: Team, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given an endpoint that gives tokens to a client, workers and clients work; the secret is in no line of DEBUG."""
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    with serving(TokenServer("shop", SECRET, team.name(Role.WORKER))) as server:
+        settings = replace(
+            token_settings(""),
+            sasl_token=None,
+            sasl_token_url=server.url,
+            sasl_client_id="shop",
+            sasl_client_secret_file=str(secret),
+            sasl_scope="kafka",
+        )
+        log = KafkaLog([team.secure.token], team.namespace, settings)
+
+        async def scenario() -> None:
+            async with asyncio.timeout(PATIENCE_S), Engine(log, workflows=[double]) as engine:
+                handle = await engine.start_async(double, 21)
+                assert await handle.result_async() == 42
+
+        with caplog.at_level(logging.DEBUG):
+            asyncio.run(scenario())
+        assert len(server.asked) == 1  # for all connections together
+        assert SECRET not in caplog.text + repr(settings)
+
+
 def token_settings(token: str) -> KafkaSettings:
     return KafkaSettings(
         security_protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", sasl_token=token
@@ -440,6 +469,17 @@ def expired_token(secure: SecureBroker, _: Path) -> tuple[str, KafkaSettings]:
 
 def no_token(secure: SecureBroker, path: Path) -> tuple[str, KafkaSettings]:
     settings = replace(token_settings(""), sasl_token=None, sasl_token_file=str(path / "none"))
+    return secure.token, settings
+
+
+def no_endpoint(secure: SecureBroker, _: Path) -> tuple[str, KafkaSettings]:
+    settings = replace(
+        token_settings(""),
+        sasl_token=None,
+        sasl_token_url="http://127.0.0.1:9/token",
+        sasl_client_id="shop",
+        sasl_client_secret=SECRET,
+    )
     return secure.token, settings
 
 
@@ -485,6 +525,7 @@ def tls_only(secure: SecureBroker) -> KafkaSettings:
         (wrong_token, "refuses the login by OAUTHBEARER: check the token"),
         (expired_token, "refuses the login by OAUTHBEARER: check the token"),
         (no_token, "sasl_token_file=.*can't be read: No such file"),
+        (no_endpoint, "sasl_token_url=http://127.0.0.1:9/token gives no answer"),
         (wrong_mechanism, "takes no login by PLAIN.*sasl_mechanism"),
         (wrong_authority, "certificate is not trusted.*ssl_cafile"),
         (wrong_host, "certificate is for another name.*ssl_check_hostname"),
