@@ -117,6 +117,9 @@ def to_bytes(text: str) -> bytes:
     """What `to_text` was given.
 
     Raises:
-        ValueError: It is no base64url.
+        ValueError: It is not what `to_text` gives for anything.
     """
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if to_text(data) != text:
+        raise ValueError("bits are set that mean nothing")
+    return data

@@ -14,6 +14,7 @@
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
+    erase, keys                 cli_erase.py
     topics, version             cli_admin.py
     blobs                       cli_blobs.py
     doctor                      cli_doctor.py, doctor.py
@@ -46,6 +47,7 @@ from refold.services.cli_check import check
 from refold.services.cli_debug import debug_run
 from refold.services.cli_diff import diff
 from refold.services.cli_doctor import doctor
+from refold.services.cli_erase import erase_subject, keys, new, rewrap, rotate
 from refold.services.cli_export import export
 from refold.services.cli_list import list_runs
 from refold.services.cli_metrics import metrics
@@ -112,6 +114,7 @@ app.add_typer(topics, name="topics", rich_help_panel=_MEND)
 app.add_typer(blobs, name="blobs", rich_help_panel=_MEND)
 app.add_typer(schemas, name="schemas", rich_help_panel=_MEND)
 app.add_typer(audit, name="audit", rich_help_panel=_READ)
+app.add_typer(keys, name="keys", rich_help_panel=_MEND)
 
 
 def _add(
@@ -338,6 +341,16 @@ _add(
     "refold archive kafka://broker:9092/shop --to /var/lib/refold/archive",
     "refold archive --url sqlite:///orders.db --to archive --older-than 90d --trim --dry-run",
 )
+_add(
+    erase_subject,
+    "erase",
+    _STEER,
+    "refold erase customer-7 --why 'request of 12 November' --dry-run",
+    "refold erase customer-7 --why 'request of 12 November' --yes",
+)
+_add(new, "new", _MEND, "export REFOLD_MASTER_KEY=$(refold keys new)", to=keys)
+_add(rotate, "rotate", _MEND, "refold keys rotate customer-7", to=keys)
+_add(rewrap, "rewrap", _MEND, "REFOLD_MASTER_KEY=$NEW,$OLD refold keys rewrap", to=keys)
 _add(version, "version", _MEND, "refold version")
 _add(
     create_topics,

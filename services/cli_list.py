@@ -4,6 +4,7 @@ import asyncio
 import json as json_text
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refold.engine.blobs import Blobs
 from refold.engine.moments import AtOffset, AtTime, stops_at, time_of
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.selection import Runs
+from refold.engine.showing import shown_note
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
@@ -126,9 +129,14 @@ def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
 
     async def find() -> list[WorkflowInfo]:
         async with opened(shared_log_at(url, may_make=False)) as log:
-            return where.among(await read_all(log))
+            blobs = Blobs.of(log)
+            return [_shown(info, blobs) for info in where.among(await read_all(log))]
 
     return asyncio.run(find())
+
+
+def _shown(info: WorkflowInfo, blobs: Blobs) -> WorkflowInfo:
+    return info if info.reason is None else replace(info, reason=shown_note(info.reason, blobs))
 
 
 class _Asked(NamedTuple):
@@ -161,18 +169,21 @@ async def _answered(
     async with opened(shared_log_at(url, may_make=False)) as log:
         if moment is None:
             async with listing(log, views, from_log=from_log) as source:
-                return _ask(source, asked)
+                return _ask(source, asked, Blobs.of(log))
         source = FoldListing(await read_all(log, await stops_at(log, moment)))
         counts = source.group(asked.wanted, By.STATUS)
-        return _ask(source, asked)._replace(at=await time_of(log, moment), by_status=counts)
+        return _ask(source, asked, Blobs.of(log))._replace(
+            at=await time_of(log, moment), by_status=counts
+        )
 
 
-def _ask(source: Listing, asked: _Asked) -> _Answer:
+def _ask(source: Listing, asked: _Asked, blobs: Blobs) -> _Answer:
     if asked.by is not None:
         return _Answer(None, source.group(asked.wanted, asked.by))
     if asked.only_count:
         return _Answer(None, {"": source.count(asked.wanted)})
-    return _Answer(source.page(asked.wanted, asked.limit, asked.after), {})
+    page = source.page(asked.wanted, asked.limit, asked.after)
+    return _Answer(replace(page, infos=[_shown(info, blobs) for info in page.infos]), {})
 
 
 def _print_page(answer: _Answer, now: int, limit: int, *, given: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refold.engine.blobs import Blobs
 from refold.engine.moments import AtTime, Moment, stop_at
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_history, read_status
+from refold.engine.showing import shown, shown_note
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
+from refold.log.protocol import Log
 from refold.log.urls import with_archive
 from refold.services.cli_list import Json
 from refold.services.cli_moments import At, read_at
@@ -72,12 +76,21 @@ async def _read_one(
     async with opened(shared_log_at(url, may_make=False)) as log:
         if moment_ is not None:
             stop = await stop_at(log, id_, moment_)
-            return await read_status(log, id_, stop), await read_history(log, id_, stop)
+            info, events = await read_status(log, id_, stop), await read_history(log, id_, stop)
+            return _shown(log, info, events)
         info, events = await read_status(log, id_), await read_history(log, id_)
         while info.status is not Status.RUNNING and info.events not in _lengths(events):
             # It went on between the two readings: what is said of it must be of one moment.
             info, events = await read_status(log, id_), await read_history(log, id_)
-        return info, events
+        return _shown(log, info, events)
+
+
+def _shown(
+    log: Log, info: WorkflowInfo, events: Sequence[Event | Unreadable]
+) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
+    blobs = Blobs.of(log)
+    reason = None if info.reason is None else shown_note(info.reason, blobs)
+    return replace(info, reason=reason), [shown(event, blobs) for event in events]
 
 
 def _lengths(events: Sequence[Event | Unreadable]) -> set[int]:
@@ -95,10 +108,10 @@ def history(
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:
-    """List the events of one run, in log order; with --json, a line for each with all its fields."""
+    """List the events of one run, in log order; with --json, a line for each with all its fields, as recorded."""
     with reported(debug):
         check_id(id)
-        events = asyncio.run(_read_history(with_archive(url, archive), id))
+        events = asyncio.run(_read_history(with_archive(url, archive), id, as_recorded=json))
         if json:
             for event in events:
                 print_json(event_json(event))
@@ -106,9 +119,11 @@ def history(
         print_events(to_reader(), events)
 
 
-async def _read_history(url: str, id_: str) -> list[Event | Unreadable]:
+async def _read_history(url: str, id_: str, *, as_recorded: bool) -> list[Event | Unreadable]:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_history(log, id_)
+        events = await read_history(log, id_)
+        blobs = Blobs.of(log)
+        return events if as_recorded else [shown(event, blobs) for event in events]
 
 
 def print_events(console: Console, events: Sequence[Event | Unreadable]) -> None:

@@ -14,7 +14,9 @@ from rich.text import Text
 from refold.engine.blobs import Blobs
 from refold.engine.bound import Bound
 from refold.engine.engine import Engine
+from refold.engine.handle import Handle
 from refold.engine.names import check_id
+from refold.engine.showing import shown
 from refold.engine.state import Ended, Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import EngineClosed, LogError, WorkflowParked
@@ -47,13 +49,20 @@ RunId = Annotated[
         "--id", metavar="ID", help="The run's id; there is one run of an id. Made up if not given."
     ),
 ]
+Subject = Annotated[
+    str | None,
+    typer.Option(
+        "--subject",
+        help="Whose data it is: encrypted with that subject's keys, for `refold erase` to destroy.",
+    ),
+]
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="ARGS", help="The workflow's arguments in order, instead of --input."),
 ]
 
 
-def run(
+def run(  # noqa: PLR0913 - each an option of the command
     target: Annotated[
         str, typer.Argument(metavar="MODULE:WORKFLOW", help="The workflow, as in orders:checkout.")
     ],
@@ -61,6 +70,7 @@ def run(
     *,
     input_json: Input = None,
     id: RunId = None,
+    subject: Subject = None,
     url: Url = DEFAULT_URL,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress, only the result.")
@@ -80,12 +90,14 @@ def run(
         log = log_at(url, may_make=True)
         if not quiet:
             note(f"{workflow.name} {run_id} in {redacted(url)}")
-        code = asyncio.run(_run_to_end(log, bound, run_id, quiet=quiet))
+        code = asyncio.run(_run_to_end(log, bound, run_id, subject, quiet=quiet))
         leave_steps_behind(code)
         raise typer.Exit(code)
 
 
-async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) -> ExitCode:
+async def _run_to_end(
+    log: Log, bound: Bound[Any], run_id: str, subject: str | None, *, quiet: bool
+) -> ExitCode:
     task = asyncio.current_task()
     stopped_by: list[ExitCode] = []
 
@@ -100,8 +112,9 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
     display = ProgressDisplay(to_person(), quiet=quiet, since=wall_clock())
     try:
         async with Engine(log) as engine:
+            start = engine.start_async(bound, id=run_id, subject=subject)
             with display.shown(f"{bound.workflow.name} {run_id}"):
-                ending = await _ending(engine, log, bound, run_id, display)
+                ending = await _ending(engine, log, start, run_id, display)
     except asyncio.CancelledError:
         if not stopped_by:
             raise
@@ -117,7 +130,7 @@ async def _run_to_end(log: Log, bound: Bound[Any], run_id: str, *, quiet: bool) 
 
 
 async def _ending(
-    engine: Engine, log: Log, bound: Bound[Any], run_id: str, display: ProgressDisplay
+    engine: Engine, log: Log, start: Awaitable[Handle[Any]], run_id: str, display: ProgressDisplay
 ) -> Ended:
     """Start the run, or attach to it, and tell its events until the one that ends it.
 
@@ -125,7 +138,7 @@ async def _ending(
         WorkflowParked: It waits for a person.
         RefoldError: It was refused, or the log failed.
     """
-    handle = await engine.start_async(bound, id=run_id)
+    handle = await start
     events = asyncio.ensure_future(_tell_until_end(log, run_id, display))
     result = asyncio.ensure_future(_outcome_known(handle.result_async()))
     try:
@@ -156,6 +169,7 @@ async def _outcome_known(result: Awaitable[object]) -> Exception | None:
 
 
 async def _tell_until_end(log: Log, run_id: str, display: ProgressDisplay) -> Ended:
+    blobs = Blobs.of(log)
     ended: Ended | None = None
     caught_up = False
     async with aclosing(follow(log, run_id)) as events:
@@ -163,8 +177,9 @@ async def _tell_until_end(log: Log, run_id: str, display: ProgressDisplay) -> En
             if event is None:
                 caught_up = True
             else:
-                display.tell(event)
-                ended = event if isinstance(event, Ended) else None  # a reopened run goes on
+                told = shown(event, blobs)
+                display.tell(told)
+                ended = told if isinstance(told, Ended) else None  # a reopened run goes on
             if caught_up and ended is not None:
                 return ended
     raise EngineClosed(f"the log was closed while workflow {run_id!r} was running")

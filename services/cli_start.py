@@ -16,7 +16,7 @@ from refold.log.attributes import encode_attributes
 from refold.log.errors import ResultTimeout, UsageError
 from refold.log.layout import with_pool
 from refold.services.arguments import bind, plain_object, read_input
-from refold.services.cli_run import Input, RunId, Words
+from refold.services.cli_run import Input, RunId, Subject, Words
 from refold.services.cli_values import read_attributes, read_deadline, read_message
 from refold.services.exits import reported
 from refold.services.loading import AnyWorkflow, all_versions, load_workflow
@@ -93,14 +93,7 @@ def start(  # noqa: PLR0913 - each an option of the command
             help="A message that goes with it; where the run exists, it is sent to that.",
         ),
     ] = None,
-    subject: Annotated[
-        str | None,
-        typer.Option(
-            "--subject",
-            help="Whose data it is: encrypted with that subject's keys, for `refold erase` to destroy.",
-            show_default=False,
-        ),
-    ] = None,
+    subject: Subject = None,
     url: Url = DEFAULT_URL,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until a worker has accepted it.")

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from refold.engine.blobs import Blobs
+from refold.engine.showing import shown
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
 from refold.log.events import Event, Unreadable
@@ -98,7 +100,7 @@ def tail_log(  # noqa: PLR0913 - each an option of the command
     """
     with reported(debug):
         whole = with_archive(url, archive)
-        shared_log_at(whole, may_make=False)
+        blobs = Blobs.of(shared_log_at(whole, may_make=False))
         kept = _kept(cursor)
         events = tail(
             whole,
@@ -109,7 +111,7 @@ def tail_log(  # noqa: PLR0913 - each an option of the command
             kind=kind or (),
             attributes=read_attributes(attribute),
         )
-        asyncio.run(_print(events, _json_line if json else _Lines(to_reader()), cursor))
+        asyncio.run(_print(events, _json_line if json else _Lines(to_reader(), blobs), cursor))
 
 
 def read_since(text: str | None, now: int) -> Since | None:
@@ -190,13 +192,14 @@ def _json_line(logged: Logged) -> None:
 class _Lines:
     """A line for each event; ids are aligned as far as they have been seen."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, blobs: Blobs) -> None:
         self._console = console
+        self._blobs = blobs
         self._colours = console.is_terminal
         self._width = 12
 
     def __call__(self, logged: Logged) -> None:
-        event = logged.event
+        event = shown(logged.event, self._blobs)
         id_ = one_line(event.workflow_id or f"partition {logged.partition}", MAX_ID_CHARS)
         self._width = max(self._width, len(id_))
         line = Text(f"{moment(logged.timestamp):%Y-%m-%d %H:%M:%S.%f}"[:-3], style="dim")

@@ -22,6 +22,6 @@ def what_of(event: Event) -> str:
     """The operation that an event is about: its name, number and attempt."""
     step: int | None = getattr(event, "step", None)
     name: str = getattr(event, "name", "") or getattr(event, "workflow", "")
-    attempt: int = getattr(event, "attempt", 1)
+    attempt: int = getattr(event, "attempt", None) or 1  # None where no step wrote
     number = "" if step is None else f" #{step}"
     return one_line(f"{name}{number}{f' attempt {attempt}' if attempt > 1 else ''}", 60)
