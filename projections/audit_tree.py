@@ -69,6 +69,14 @@ class Tree:
         """The roots of the perfect trees, from the largest to the smallest."""
         return tuple(self._peaks)
 
+    def want(self, index: int) -> None:
+        """Ask for a proof of the leaf that is added next."""
+        self._wanted.append(index)
+
+    def forget(self, index: int) -> None:
+        """It was not added after all."""
+        self._wanted.remove(index)
+
     def add(self, hash_: bytes) -> None:
         """Add the hash of the next leaf."""
         peaks, count = self._peaks, self.count

@@ -21,7 +21,7 @@
     acls                        cli_acls.py
     archive                     cli_archive.py, archiving.py
     migrate                     cli_migrate.py
-    audit                       cli_audit.py, cli_seal.py
+    audit                       cli_audit.py, cli_audit_report.py, cli_seal.py
     sink, export                cli_sink.py, cli_export.py, sinks.py, payload_columns.py
     sql                         cli_sql.py, log_tables.py
     schemas                     cli_schemas.py, schemas_service.py
@@ -41,6 +41,8 @@ from refold.services.cli_admin import create_topics, topics, version
 from refold.services.cli_archive import archive
 from refold.services.cli_audit import audit, verify
 from refold.services.cli_audit import log as audit_log
+from refold.services.cli_audit_report import check as check_report
+from refold.services.cli_audit_report import report
 from refold.services.cli_blobs import blobs, gc
 from refold.services.cli_blobs import check as check_blobs
 from refold.services.cli_check import check
@@ -409,6 +411,20 @@ _add(
     _READ,
     "refold audit verify sqlite:///orders.db",
     "refold audit verify --seals seals.jsonl --public-key seal.key.pub --archive /var/lib/refold/archive",
+    to=audit,
+)
+_add(
+    report,
+    "report",
+    _READ,
+    "refold audit report order-42 -o order-42.html --seals seals.jsonl --public-key seal.key.pub",
+    to=audit,
+)
+_add(
+    check_report,
+    "check",
+    _READ,
+    "refold audit check order-42.html --public-key seal.key.pub",
     to=audit,
 )
 _add(keygen, "keygen", _READ, "refold audit keygen seal.key", to=audit)

@@ -125,3 +125,31 @@ def test_a_key_is_never_overwritten_and_a_wrong_one_is_told() -> None:
     assert "is not a private key" in refold(*words, "refold.db", code=ExitCode.USAGE).stderr
     assert "can't be read" in refold(*words, "missing", code=ExitCode.USAGE).stderr
     assert "go together" in refold("audit", "verify", "--seals", "s", code=ExitCode.USAGE).stderr
+
+
+def test_a_report_is_written_and_checked() -> None:
+    """Given a sealed log, a run's report is checked by the public key alone, as a page and as JSON."""
+    refold("audit", "keygen", "seal.key")
+    refold("audit", "seal", "--key", "seal.key", "--to", "seals.jsonl")
+    trusted = ("--public-key", "seal.key.pub")
+    for file in ("order-1.html", "order-1.json"):
+        refold("audit", "report", "order-1", "-o", file, "--seals", "seals.jsonl", *trusted)
+        assert "order-1: verified" in refold("audit", "check", file, *trusted).stdout
+        assert "public-key" in refold("audit", "check", file).stderr
+    found = json.loads(refold("audit", "check", "order-1.html", "--json", *trusted).stdout)
+    assert (found["verdict"], found["genuine_page"]) == ("verified", True)
+    assert found["events"] == found["sealed"] > 5
+
+
+def test_a_report_that_was_changed_is_told() -> None:
+    """Given a page with another script, or with other data, the check says so."""
+    refold("audit", "report", "order-1", "-o", "order-1.html")
+    page = Path("order-1.html").read_text(encoding="utf-8")
+    Path("a.html").write_text(page.replace("use strict", "use nothing"), encoding="utf-8")
+    assert "not the one that this release makes" in refold("audit", "check", "a.html").stderr
+    Path("b.html").write_text(page.replace('"before": "', '"before": "00', 1), encoding="utf-8")
+    done = refold("audit", "check", "b.html", code=ExitCode.LOG)
+    assert "order-1: altered" in done.stdout
+    assert "is not a report" in refold("audit", "check", "refold.db", code=ExitCode.USAGE).stderr
+    refold("audit", "report", "order-9", "-o", "x.html", code=ExitCode.REFUSED)
+    assert not Path("x.html").exists()
