@@ -23,14 +23,12 @@ from refold.engine.digest import event_text
 from refold.engine.fold import evolve
 from refold.engine.migration_blobs import BlobCopy
 from refold.engine.state import ANYWHERE, NO_CLAIM, NO_COMMAND, PartitionState
+from refold.log.chain_walk import ChainWalk
 from refold.log.codec import (
-    GENESIS,
     decode_event,
     encode_command,
     encode_event,
     kind_of,
-    link,
-    link_claim,
 )
 from refold.log.commands import (
     BeginStep,
@@ -126,16 +124,27 @@ def _terms(floor: int, forget_before: int) -> dict[str, int]:
 
 
 class History:
-    """The events of a partition that count, with its chain checked.
+    """The events of a partition that count and are not claims, with its chain checked.
 
     Args:
-        where: The partition, for messages.
+        partition: The partition's number, for messages.
+        namespace: Its namespace, for messages.
     """
 
-    def __init__(self, where: str) -> None:
-        self.chain = GENESIS
-        self._claim = NO_CLAIM
-        self._where = where
+    def __init__(self, partition: int, namespace: str) -> None:
+        self._walk = ChainWalk(partition, namespace=namespace)
+
+    @property
+    def chain(self) -> bytes:
+        """Head of the chain so far."""
+        chain = self._walk.chain
+        assert chain is not None, "it is known from the first event on"
+        return chain
+
+    @property
+    def where(self) -> str:
+        """Which partition it is, in words."""
+        return self._walk.where
 
     def take(self, record: Record) -> Event | Unreadable | None:
         """The next record's event; None for a claim, and for what does not count.
@@ -144,27 +153,12 @@ class History:
             LogCorrupt: Its chain does not follow, or it is the partition's own and can't be read.
         """
         event = decode_event(record)
-        if event.claim is not None and event.claim != self._claim:
+        if isinstance(event, Unreadable) and event.workflow_id is not None:
+            # A run's, which is parked by it and moves with it. The chain passes it over, as the fold does.
+            return event if event.claim in {None, self._walk.claim} else None
+        if not self._walk.take(record, event):
             return None
-        if isinstance(event, Unreadable):
-            if event.workflow_id is None and event.claim is not None:
-                raise LogCorrupt(
-                    f"the record at offset {record.offset} of {self._where} belongs to the partition itself and can't"
-                    f" be read: {event.reason}. A newer release may have written it: migrate with that"
-                )
-            return event if event.workflow_id is not None else None
-        claims = isinstance(event, PartitionClaimed)
-        if event.chain != link(GENESIS if claims else self.chain, record.value[_BODY:]):
-            raise LogCorrupt(
-                f"the chain of {self._where} breaks at offset {record.offset}: what stands there was changed after it"
-                " was written, or something before it was. Compare the log with a backup or an archive"
-            )
-        if claims:
-            self._claim = record.offset
-            self.chain = link_claim(self.chain, event.chain)
-            return None
-        self.chain = event.chain
-        return event
+        return None if isinstance(event, PartitionClaimed | Unreadable) else event
 
 
 class Filling:
@@ -358,8 +352,7 @@ async def copy_events(  # noqa: PLR0917 - where from, where to, and what is told
         LogCorrupt: The source's chain is broken, or is not the one that the plan names.
         LogError: A log can't be read or written.
     """
-    names = [f"partition {p} of {source.namespace!r}" for p in range(len(plan.cuts))]
-    histories = [History(name) for name in names]
+    histories = [History(p, source.namespace) for p in range(len(plan.cuts))]
     forgetting = _Forgetting(len(plan.cuts))
     ranges = [(0, cut.events) for cut in plan.cuts]
     async with aclosing(merged(source, Channel.EVENTS, ranges)) as records:
@@ -376,11 +369,11 @@ async def copy_events(  # noqa: PLR0917 - where from, where to, and what is told
             filling.copy(event, record)
             if filling.waiting_bytes >= BATCH_BYTES or filling.waiting >= BATCH_ENTRIES:
                 await filling.flush()
-    for name, history, cut in zip(names, histories, plan.cuts, strict=True):
+    for history, cut in zip(histories, plan.cuts, strict=True):
         if history.chain.hex() != cut.chain:
             raise LogCorrupt(
-                f"the chain of {name} ends otherwise than when it was closed: the source has changed. Compare it with"
-                " a backup or an archive, then migrate into a fresh namespace"
+                f"the chain of {history.where} ends otherwise than when it was closed: the source has changed. Compare"
+                " it with a backup or an archive, then migrate into a fresh namespace"
             )
     for filling in fillings:
         await filling.flush()

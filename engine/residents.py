@@ -10,7 +10,7 @@ from typing import Final
 
 from refold.engine.active import Active, OwnerSettings
 from refold.engine.operations import Run, StepRequest, TimerRequest
-from refold.engine.room import Room
+from refold.engine.room import Queue, Room
 
 MICROSECONDS: Final = 1_000_000
 
@@ -28,7 +28,7 @@ class Residents:
         self._max_idle_runs = settings.max_idle_runs
         self._suspend_after_us = round(settings.suspend_after_s * MICROSECONDS)
         self._idle: OrderedDict[str, Active] = OrderedDict()
-        self._outside: dict[str, Active] = {}  # runs that wait for room, the longest waiting first
+        self._outside: Queue[str, Active] = Queue(room)
 
     @property
     def any_outside(self) -> bool:
@@ -52,9 +52,7 @@ class Residents:
         """Whether a run may be taken into memory now; else it waits outside."""
         if self.make_room():
             return True
-        if active.workflow_id not in self._outside:
-            self._outside[active.workflow_id] = active
-            self._room.wait()
+        self._outside.add(active.workflow_id, active)
         return False
 
     def enter(self, active: Active, run: Run) -> None:
@@ -67,13 +65,10 @@ class Residents:
         if self._room.waiting:
             self.make_room()
         while self._outside and self.make_room():
-            active = self._outside.pop(next(iter(self._outside)))
-            self._room.waiting -= 1
-            yield active
+            yield self._outside.next()
 
     def clear(self) -> None:
         """Nobody waits for room any more."""
-        self._room.waiting -= len(self._outside)
         self._outside.clear()
 
     def rest(self, active: Active, run: Run, now: int) -> None:

@@ -11,10 +11,13 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 LOOK_EVERY_US: Final = 1_000_000
 """Memory in use is looked at no more often: it costs a system call and changes slowly."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _STATM: Final = Path("/proc/self/statm")
 _KIB: Final = 1024
@@ -39,7 +42,9 @@ class Room:
         memory_bytes: Callable[[], int] | None = None,
     ) -> None:
         self.in_memory = 0
-        self.waiting = 0  # runs that are to be taken up and have no room, over all partitions
+        self.waiting = (
+            0  # runs that are to be taken up and have no room, over all partitions: see `Queue`
+        )
         self._max_runs = max_runs
         self._max_memory_bytes = max_memory_bytes
         self._elapsed = elapsed
@@ -91,6 +96,44 @@ class Room:
             self._looked_at = now
             self._crowded = self._memory_bytes() > limit
         return self._crowded
+
+
+class Queue(Generic[K, V]):
+    """Those of one partition that wait for room, the longest waiting first.
+
+    Args:
+        room: What they wait for, with others.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._items: dict[K, V] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def add(self, key: K, item: V) -> None:
+        """Have it wait; in place of another with its key, if one does."""
+        is_new = key not in self._items
+        self._items[key] = item
+        if is_new:
+            self._room.wait()
+
+    def drop(self, key: K) -> None:
+        """It waits no longer, if it did."""
+        if self._items.pop(key, None) is not None:
+            self._room.waiting -= 1
+
+    def next(self) -> V:
+        """The one that has waited longest; it waits no longer."""
+        item = self._items.pop(next(iter(self._items)))
+        self._room.waiting -= 1
+        return item
+
+    def clear(self) -> None:
+        """Nobody waits any more."""
+        self._room.waiting -= len(self._items)
+        self._items.clear()
 
 
 def resident_bytes() -> int:

@@ -28,7 +28,7 @@ from refold.engine.active import Items
 from refold.engine.effects import AttemptFailed, Launch, StepResult, Succeeded
 from refold.engine.failures import capture
 from refold.engine.payload import check_size
-from refold.engine.room import Room
+from refold.engine.room import Queue, Room
 from refold.engine.scope import StepContext, enter_step
 from refold.log.errors import DefinitionError, StepTimeout
 
@@ -140,7 +140,7 @@ class Steps:
         self._may_begin = may_begin
         self._pool = pool
         self._room = room
-        self._outside: dict[tuple[str, int], Launch] = {}  # launches that wait for room
+        self._outside: Queue[tuple[str, int], Launch] = Queue(room)
         self._no_room_news = room.wake_with(self._let_in)
         self._clock = clock
         self._namespace = namespace
@@ -161,16 +161,13 @@ class Steps:
     def launch(self, launch: Launch) -> None:
         """Begin an attempt, as soon as there is room for it."""
         if self._room.is_full():
-            self._room.waiting += 1
-            self._outside[launch.workflow_id, launch.step] = launch
+            self._outside.add((launch.workflow_id, launch.step), launch)
         else:
             self._begin(launch)
 
     def _let_in(self) -> None:
         while self._outside and not self._room.is_full():
-            launch = self._outside.pop(next(iter(self._outside)))
-            self._room.waiting -= 1
-            self._begin(launch)
+            self._begin(self._outside.next())
 
     def _begin(self, launch: Launch) -> None:
         self._room.enter()
@@ -207,8 +204,7 @@ class Steps:
 
     def cancel(self, workflow_id: str, step: int) -> None:
         """End an attempt that nobody waits for; its result is dropped."""
-        if self._outside.pop((workflow_id, step), None) is not None:
-            self._room.waiting -= 1
+        self._outside.drop((workflow_id, step))
         attempt = self._running.get((workflow_id, step))
         if attempt is None:
             self._forget(
@@ -222,7 +218,7 @@ class Steps:
 
     def cancel_all(self) -> None:
         """End all attempts, and hear nothing more of any; their results are dropped."""
-        self._leave_queue()
+        self._outside.clear()
         self._forget(list(self._to_begin))
         self._no_room_news()
         for workflow_id, step in list(self._running):
@@ -234,7 +230,7 @@ class Steps:
 
     def cancel_queued(self) -> None:
         """Forget the attempts that have not begun."""
-        self._leave_queue()
+        self._outside.clear()
         self._forget(list(self._to_begin))
         for (workflow_id, step), attempt in list(self._running.items()):
             if not attempt.begun:
@@ -245,10 +241,6 @@ class Steps:
         for launch in launches:
             self._to_begin.remove(launch)
             self._leave()
-
-    def _leave_queue(self) -> None:
-        self._room.waiting -= len(self._outside)
-        self._outside.clear()
 
     async def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no step is under way; returns whether that came within the time."""

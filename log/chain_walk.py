@@ -66,12 +66,19 @@ class ChainWalk:
         partition: Its number, for messages.
         claim: The current claim before the first record.
         chain: Head of the chain before it; None where it is not known.
+        namespace: Whose partition it is, for messages; None where that is clear.
     """
 
     def __init__(
-        self, partition: int, claim: int = NO_CLAIM, chain: bytes | None = GENESIS
+        self,
+        partition: int,
+        claim: int = NO_CLAIM,
+        chain: bytes | None = GENESIS,
+        *,
+        namespace: str | None = None,
     ) -> None:
         self.partition = partition
+        self.where = f"partition {partition}" + ("" if namespace is None else f" of {namespace!r}")
         self.claim = claim
         self.chain = chain
 
@@ -95,8 +102,8 @@ class ChainWalk:
         known = self.chain is not None or claims
         if known and not verify_event(event, record, self.chain or GENESIS):
             raise LogCorrupt(
-                f"the chain breaks at offset {record.offset} of partition {self.partition}: the {event.kind} there, "
-                "or a record before it, is not what was written"
+                f"the chain breaks at offset {record.offset} of {self.where}: the {event.kind} there, "
+                "or a record before it, is not what was written. Compare the log with a backup or an archive"
             )
         if not claims:
             self.chain = event.chain
@@ -112,6 +119,6 @@ class ChainWalk:
         if event.claim != self.claim:
             return False
         raise LogCorrupt(
-            f"the record at offset {record.offset} of partition {self.partition} can't be read: {event.reason}. If a "
+            f"the record at offset {record.offset} of {self.where} can't be read: {event.reason}. If a "
             "newer release wrote it, upgrade this one"
         )
