@@ -55,19 +55,18 @@ LOG_TAIL_LINES = 40
 # connection can be given its port. Inside that range a client that reconnects over and over can even meet itself.
 PORTS = range(20_000, 32_000)
 
-POM = f"""\
+POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
-  <groupId>refold</groupId><artifactId>kafka-for-tests</artifactId><version>1</version>
+  <groupId>refold</groupId><artifactId>for-tests</artifactId><version>1</version>
   <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency>
-      <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>{SLF4J_VERSION}</version>
-    </dependency>
-  </dependencies>
+{dependencies}  </dependencies>
 </project>
+"""
+DEPENDENCY = """\
+    <dependency>
+      <groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>
+    </dependency>
 """
 
 # What a broker for tests does otherwise than Kafka's defaults, and why. A test may override any of it.
@@ -126,7 +125,7 @@ class Broker:
         cluster_id: str | None = None,
     ) -> None:
         self._java = _java()
-        self._jars = _jars()
+        self._jars = kafka_jars()
         self._node = node or _free_nodes(1)[0]
         self._quorum = tuple(quorum) or (self._node,)
         self._cluster_id = cluster_id or _random_cluster_id()
@@ -483,20 +482,39 @@ def _java() -> str:
     return java
 
 
-def _jars() -> Path:
+def kafka_jars() -> Path:
     """The directory with Kafka's jars, brought by Maven the first time."""
+    return fetched_jars(
+        f"kafka-{KAFKA_VERSION}",
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        f"org.slf4j:slf4j-simple:{SLF4J_VERSION}",
+    )
+
+
+def fetched_jars(name: str, *artifacts: str) -> Path:
+    """A directory with jars and all that they need, brought from Maven Central the first time.
+
+    Args:
+        name: Of the directory, in the user's cache; with the version in it.
+        artifacts: What is wanted, as `group:artifact:version`.
+
+    Raises:
+        BrokerUnavailableError: They are not there, and Maven is missing.
+        BrokerFailedError: Maven could not bring them.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refold"
-    jars = cache / f"kafka-{KAFKA_VERSION}"
+    jars = cache / name
     if jars.is_dir():
         return jars
     maven = shutil.which("mvn")
     if maven is None:
-        raise BrokerUnavailableError(f"no mvn found, which would bring Kafka {KAFKA_VERSION} once")
+        raise BrokerUnavailableError(f"no mvn found, which would bring {name} once")
     cache.mkdir(parents=True, exist_ok=True)
     # Complete or absent: what a killed download leaves behind has another name.
     with tempfile.TemporaryDirectory(dir=cache, prefix="incomplete-") as work:
-        (Path(work) / "pom.xml").write_text(POM)
-        print(f"fetching Apache Kafka {KAFKA_VERSION} with Maven, once", file=sys.stderr)
+        wanted = "".join(DEPENDENCY.format(*artifact.split(":")) for artifact in artifacts)
+        (Path(work) / "pom.xml").write_text(POM.format(dependencies=wanted))
+        print(f"fetching {name} with Maven, once", file=sys.stderr)
         done = subprocess.run(
             [maven, "-B", "-q", "dependency:copy-dependencies", "-DoutputDirectory=jars"],
             cwd=work,
@@ -507,11 +525,11 @@ def _jars() -> Path:
         )
         if done.returncode != 0:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-LOG_TAIL_LINES:])
-            raise BrokerFailedError(f"Maven could not bring Kafka {KAFKA_VERSION}:\n{tail}")
+            raise BrokerFailedError(f"Maven could not bring {name}:\n{tail}")
         with contextlib.suppress(FileExistsError, OSError):  # another process was first: as good
             (Path(work) / "jars").rename(jars)
     if not jars.is_dir():
-        raise BrokerFailedError(f"Kafka's jars could not be put into {jars}")
+        raise BrokerFailedError(f"the jars of {name} could not be put into {jars}")
     return jars
 
 
