@@ -53,7 +53,7 @@ from refold.log.events import (
 )
 from refold.projections.feed import Logged
 from refold.projections.projection import Dialect, Transaction, Value
-from refold.projections.workflows_rows import HOUR_US, Rows
+from refold.projections.workflows_rows import DAY_US, Rows
 from refold.projections.workflows_tables import RUN_COLUMNS, tables
 
 ENDINGS: Final = {
@@ -103,8 +103,8 @@ class Run:
     @property
     def tally(self) -> tuple[int, int, str, int, str]:
         """Where it is counted."""
-        hour = self.started_at // HOUR_US
-        return (self.partition, hour, self.workflow, self.version, self.status)
+        day = self.started_at // DAY_US
+        return (self.partition, day, self.workflow, self.version, self.status)
 
 
 _ROW: "Final[Callable[[Run], tuple[Value, ...]]]" = attrgetter(*RUN_COLUMNS)

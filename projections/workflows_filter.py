@@ -60,8 +60,34 @@ class RunFilter:
 ALL: Final = RunFilter()
 
 
-def conditions(where: RunFilter, dialect: Dialect) -> tuple[list[str], list[Value]]:
-    """Conditions on `runs`, and their parameters."""
+@dataclass(slots=True)
+class Source:
+    """The runs that a filter means, as a part of a query.
+
+    Args:
+        tables: What stands after FROM: `runs`, perhaps found by way of a tag's rows (`tag`).
+        clauses: Conditions.
+        parameters: Their parameters.
+    """
+
+    tables: str
+    clauses: list[str]
+    parameters: list[Value]
+
+    @property
+    def where(self) -> str:
+        """The WHERE, where there is a condition."""
+        return and_(self.clauses)
+
+
+def source(where: RunFilter, dialect: Dialect, by_tag: str | None = None) -> Source:
+    """The runs that a filter means.
+
+    Args:
+        where: The filter.
+        dialect: Whose SQL is wanted.
+        by_tag: Name of the tag by whose rows they are to be found; of the others it is looked up, run by run.
+    """
     clauses, parameters = tally_conditions(where)
     clauses = [f"runs.{clause}" for clause in clauses]
     for sign, time in ((">=", where.started_after), ("<", where.started_before)):
@@ -72,13 +98,31 @@ def conditions(where: RunFilter, dialect: Dialect) -> tuple[list[str], list[Valu
         clauses.append("runs.parent_id = ?")
         parameters.append(where.parent_id)
     for name, value in encode_attributes(where.attributes).items():
-        clauses.append(
-            "runs.workflow_id IN (SELECT workflow_id FROM attributes"
-            " WHERE name = ? AND value_start = ? AND value = ?)"
-        )
-        parameters.extend((name, value[:VALUE_START_CHARS], value))
+        tagged, values = tag_conditions(name, value)
+        if name == by_tag:
+            clauses.extend([*tagged, "runs.workflow_id = tag.workflow_id"])
+        else:
+            held = " AND ".join(["tag.workflow_id = runs.workflow_id", *tagged])
+            clauses.append(f"EXISTS (SELECT 1 FROM attributes AS tag WHERE {held})")  # noqa: S608 - our own
+        parameters.extend(values)
     if where.error is not None:
         _add_search(where.error, dialect, clauses, parameters)
+    tables = "runs" if by_tag is None else "attributes AS tag CROSS JOIN runs"
+    return Source(tables, clauses, parameters)
+
+
+def search_words(text: str) -> str:
+    """A text as the search index is asked for it."""
+    return '"{}"'.format(text.replace('"', '""'))
+
+
+def tag_conditions(name: str, value: str) -> tuple[list[str], list[Value]]:
+    """Conditions on the rows `tag` of `attributes`. Where the beginning is the whole, the index alone answers."""
+    start = value[:VALUE_START_CHARS]
+    clauses, parameters = ["tag.name = ?", "tag.value_start = ?"], list[Value]((name, start))
+    if len(value) >= VALUE_START_CHARS:
+        clauses.append("tag.value = ?")
+        parameters.append(value)
     return clauses, parameters
 
 
@@ -90,7 +134,7 @@ def _add_search(text: str, dialect: Dialect, clauses: list[str], parameters: lis
         return
     if len(text) >= MIN_SEARCH_CHARS:
         clauses.append("runs.row_id IN (SELECT rowid FROM run_errors WHERE run_errors MATCH ?)")
-        parameters.append('"{}"'.format(text.replace('"', '""')))
+        parameters.append(search_words(text))
     clauses.append("instr(runs.error, ?) > 0")
     parameters.append(text)
 

@@ -27,7 +27,7 @@ from refold.log.events import (
 from refold.projections.projection import Transaction, Value
 from refold.projections.workflows_tables import RUN_COLUMNS
 
-HOUR_US: Final = 3_600_000_000
+DAY_US: Final = 24 * 3_600_000_000
 VALUE_START_CHARS: Final = 200
 """Of a tag's value, in its index: four bytes each at most, well below what a database's index takes."""
 _TOGETHER: Final = 500
@@ -55,10 +55,10 @@ _TIMER: Final = """INSERT INTO timers (workflow_id, step, name, started_at, due_
 _FIRED: Final = (
     "UPDATE timers SET status = 'fired', fired_at = ? WHERE workflow_id = ? AND step = ?"
 )
-_TALLY: Final = """INSERT INTO tallies (partition, hour, workflow, version, status, runs) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (partition, hour, workflow, version, status) DO UPDATE SET runs = tallies.runs + excluded.runs"""
+_TALLY: Final = """INSERT INTO tallies (partition, day, workflow, version, status, runs) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (partition, day, workflow, version, status) DO UPDATE SET runs = tallies.runs + excluded.runs"""
 _NO_TALLY: Final = """DELETE FROM tallies
-    WHERE partition = ? AND hour = ? AND workflow = ? AND version = ? AND status = ? AND runs = 0"""
+    WHERE partition = ? AND day = ? AND workflow = ? AND version = ? AND status = ? AND runs = 0"""
 _FLOOR: Final = """INSERT INTO floors VALUES (?, ?, ?)
     ON CONFLICT (partition) DO UPDATE SET floor = excluded.floor, forgotten_before = excluded.forgotten_before"""
 _ATTRIBUTE: Final = "INSERT INTO attributes VALUES (?, ?, ?, ?, ?)"

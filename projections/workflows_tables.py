@@ -6,7 +6,7 @@
     attempts    each attempt of a step, the failed ones with their errors
     messages    what came in, and what was sent to other workflows
     timers      each sleep and timeout
-    tallies     how many runs there are of a workflow, a version and a status, by the hour in which they were started
+    tallies     how many runs there are of a workflow, a version and a status, by the day in which they were started
     floors      for each partition, which ended runs have been forgotten (`CheckpointBegun`)
 
 Times are microseconds since 1970-01-01 UTC. Payloads are not kept: what went in and out of runs stays in the log alone,
@@ -84,14 +84,15 @@ _REST: Final = (
         workflow_id TEXT NOT NULL, step BIGINT NOT NULL, name TEXT NOT NULL, started_at BIGINT NOT NULL,
         due_at BIGINT NOT NULL, status TEXT NOT NULL, fired_at BIGINT, PRIMARY KEY (workflow_id, step))""",
     """CREATE TABLE tallies (
-        partition BIGINT NOT NULL, hour BIGINT NOT NULL, workflow TEXT NOT NULL, version BIGINT NOT NULL,
-        status TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (partition, hour, workflow, version, status))""",
+        partition BIGINT NOT NULL, day BIGINT NOT NULL, workflow TEXT NOT NULL, version BIGINT NOT NULL,
+        status TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (partition, day, workflow, version, status))""",
     """CREATE TABLE floors (
         partition BIGINT PRIMARY KEY, floor BIGINT NOT NULL, forgotten_before BIGINT NOT NULL)""",
 )
 
 INDEXES: Final = (
-    "CREATE INDEX runs_started ON runs (started_at, workflow_id)",
+    # With what `tallies` knows, for the parts of days that they can't tell.
+    "CREATE INDEX runs_started ON runs (started_at, workflow_id, status, workflow, version)",
     "CREATE INDEX runs_updated ON runs (updated_at, workflow_id)",
     "CREATE INDEX runs_status ON runs (status, started_at, workflow_id)",
     "CREATE INDEX runs_workflow ON runs (workflow, started_at, workflow_id)",

@@ -5,13 +5,13 @@ from typing import Any
 
 from refold.projections.projection import Value
 from refold.projections.workflows_filter import RunFilter, and_, microseconds, tally_conditions
-from refold.projections.workflows_rows import HOUR_US
+from refold.projections.workflows_rows import DAY_US
 
 Query = Callable[[str, Sequence[Value]], Sequence[tuple[Any, ...]]]
 
 
 class Tallies:
-    """Counts by what `tallies` knows of runs: status, workflow, version, hour of start.
+    """Counts by what `tallies` knows of runs: status, workflow, version, day of start.
 
     Args:
         query: Carries out a query, with `?` for parameters.
@@ -20,10 +20,10 @@ class Tallies:
     def __init__(self, query: Query) -> None:
         self._query = query
 
-    def counts(self, column: str, where: RunFilter, *, hours_only: bool = False) -> dict[Any, int]:
-        """Counts from `tallies` for whole hours, and from `runs` for the parts of hours at both ends.
+    def counts(self, column: str, where: RunFilter, *, days_only: bool = False) -> dict[Any, int]:
+        """Counts from `tallies` for whole days, and from `runs` for the parts of days at both ends.
 
-        With `hours_only`, hours that are cut in two count whole.
+        With `days_only`, days that are cut in two count whole.
         """
         clauses, parameters = tally_conditions(where)
         first, cut_off = (
@@ -32,25 +32,25 @@ class Tallies:
         )
         parts: list[tuple[int, int]] = []
         if first is not None:
-            hour = first // HOUR_US if hours_only else -(-first // HOUR_US)
-            parts.append((first, hour * HOUR_US))
-            clauses.append("hour >= ?")
-            parameters.append(hour)
+            day = first // DAY_US if days_only else -(-first // DAY_US)
+            parts.append((first, day * DAY_US))
+            clauses.append("day >= ?")
+            parameters.append(day)
         if cut_off is not None:
-            hour = -(-cut_off // HOUR_US) if hours_only else cut_off // HOUR_US
-            parts.append((hour * HOUR_US, cut_off))
-            clauses.append("hour < ?")
-            parameters.append(hour)
-        if first is not None and cut_off is not None and cut_off // HOUR_US <= first // HOUR_US:
-            parts = [(first, cut_off)]  # within one hour
-        tallied = column.replace("started_at", f"hour * {HOUR_US}")
+            day = -(-cut_off // DAY_US) if days_only else cut_off // DAY_US
+            parts.append((day * DAY_US, cut_off))
+            clauses.append("day < ?")
+            parameters.append(day)
+        if first is not None and cut_off is not None and cut_off // DAY_US <= first // DAY_US:
+            parts = [(first, cut_off)]  # within one day
+        tallied = column.replace("started_at", f"day * {DAY_US}")
         rows = list(
             self._query(
                 f"SELECT {tallied}, sum(runs) FROM tallies{and_(clauses)} GROUP BY 1",  # noqa: S608 - as above
                 parameters,
             )
         )
-        for start, stop in () if hours_only else parts:
+        for start, stop in () if days_only else parts:
             if start < stop:
                 rows.extend(self._counted(column, where, start, stop))
         counts: dict[Any, int] = {}

@@ -7,8 +7,8 @@
         view.group("workflow", RunFilter(status={"failed"}))
 
 Pages are found by key and not counted off: the hundredth costs what the first does, and runs that are added meanwhile
-shift nothing. Counts of what `tallies` knows (status, workflow, version, time of start) add up hours, and look at runs
-only in the hours that the times cut in two.
+shift nothing. Counts of what `tallies` knows (status, workflow, version, time of start) add up days, and look at runs
+only in the days that the times cut in two.
 """
 
 import json
@@ -35,28 +35,29 @@ from refold.projections.workflows_filter import (
     MIN_SEARCH_CHARS,
     RunFilter,
     and_,
-    conditions,
+    search_words,
+    source,
+    tag_conditions,
 )
-from refold.projections.workflows_rows import HOUR_US, VALUE_START_CHARS
+from refold.projections.workflows_rows import DAY_US
 from refold.projections.workflows_tables import RUN_COLUMNS
 from refold.projections.workflows_tallies import Query, Tallies
 
 RunOrder = Literal["started", "updated", "id"]
 RunGroup = Literal["status", "workflow", "version", "day", "error_type"]
 
-FEW: Final = 20_000
+FEW: Final = 5_000
 """So many runs are sorted in less time than it takes to walk past a million others in their order."""
 _ORDERS: Final[Mapping[RunOrder, str]] = {
     "started": "started_at",
     "updated": "updated_at",
     "id": "workflow_id",
 }
-_DAY_US: Final = 24 * HOUR_US
 _GROUPS: Final[Mapping[RunGroup, str]] = {
     "status": "status",
     "workflow": "workflow",
     "version": "version",
-    "day": f"started_at / {_DAY_US}",
+    "day": f"started_at / {DAY_US}",
     "error_type": "error_type",
 }
 
@@ -163,19 +164,23 @@ class WorkflowsView:
             UsageError: `after` is no page's `next`.
         """
         column = _ORDERS[order]
-        clauses, parameters = conditions(where, self._dialect)
+        found, few = self._found(where)
+        # By a tag's rows: in their own order, or all of them, to be sorted. Else they are walked past in the order.
+        in_order = order == "started" and not few
+        by_tag = found if few or in_order else None
+        asked = source(where, self._dialect, by_tag)
+        table = "tag" if by_tag is not None and in_order else "runs"
         direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
         if after is not None:
             value, workflow_id = place_after(after, order)
-            clauses.append(f"(runs.{column}, runs.workflow_id) {beyond} (?, ?)")
-            parameters.extend((value, workflow_id))
+            asked.clauses.append(f"({table}.{column}, {table}.workflow_id) {beyond} (?, ?)")
+            asked.parameters.extend((value, workflow_id))
         # A + keeps SQLite, which does not know how many there are, from walking past all others in their order.
-        few = self._dialect == "sqlite" and self._are_few(where)
         plus = "+" if few else ""
         rows = self._query(
-            f"SELECT {_COLUMNS} FROM runs{and_(clauses)} "  # noqa: S608 - our own, with marks for what is asked
-            f"ORDER BY {plus}runs.{column} {direction}, {plus}runs.workflow_id {direction} LIMIT ?",
-            [*parameters, limit + 1],
+            f"SELECT {_COLUMNS} FROM {asked.tables}{asked.where} "  # noqa: S608 - our own, with marks for what is asked
+            f"ORDER BY {plus}{table}.{column} {direction}, {plus}{table}.workflow_id {direction} LIMIT ?",
+            [*asked.parameters, limit + 1],
         )
         runs = [_row(row) for row in rows[:limit]]
         if len(rows) <= limit:
@@ -187,8 +192,16 @@ class WorkflowsView:
         """How many runs."""
         if where.is_tallied:
             return sum(self._tallies.counts("1", where).values())
-        clauses, parameters = conditions(where, self._dialect)
-        ((count,),) = self._query(f"SELECT count(*) FROM runs{and_(clauses)}", parameters)  # noqa: S608 - as above
+        if where == RunFilter(attributes=where.attributes) and len(where.attributes) == 1:
+            ((name, value),) = encode_attributes(where.attributes).items()
+            clauses, parameters = tag_conditions(name, value)
+            query = f"SELECT count(*) FROM attributes AS tag{and_(clauses)}"  # noqa: S608 - as above
+        else:
+            found, _ = self._found(where)
+            asked = source(where, self._dialect, found)
+            query = f"SELECT count(*) FROM {asked.tables}{asked.where}"  # noqa: S608 - as above
+            parameters = asked.parameters
+        ((count,),) = self._query(query, parameters)
         return int(count)
 
     def group(
@@ -205,12 +218,13 @@ class WorkflowsView:
         if where.is_tallied and by != "error_type":
             counts = self._tallies.counts(column, where)
         else:
-            clauses, parameters = conditions(where, self._dialect)
+            found, _ = self._found(where)
+            asked = source(where, self._dialect, found)
             if by == "error_type":
-                clauses.append("runs.error_type IS NOT NULL")
+                asked.clauses.append("runs.error_type IS NOT NULL")
             rows = self._query(
-                f"SELECT {column}, count(*) FROM runs{and_(clauses)} GROUP BY 1",  # noqa: S608 - as above
-                parameters,
+                f"SELECT runs.{column}, count(*) FROM {asked.tables}{asked.where} GROUP BY 1",  # noqa: S608 - as above
+                asked.parameters,
             )
             counts = dict(rows)
         if by == "day":
@@ -219,27 +233,37 @@ class WorkflowsView:
         ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
         return {str(key): count for key, count in ordered}
 
-    def _are_few(self, where: RunFilter) -> bool:
-        if where.error is not None:
-            return len(where.error) >= MIN_SEARCH_CHARS
-        if where.attributes:
-            return self._tagged(where) <= FEW
-        if where.parent_id is not None:
-            return True
-        asked = where.status is not None or where.workflow is not None or where.version is not None
-        return asked and sum(self._tallies.counts("1", where, hours_only=True).values()) <= FEW
+    def _found(self, where: RunFilter) -> tuple[str | None, bool]:
+        """The rarest of the tags, to find the runs by, and whether they are few for all that is known.
 
-    def _tagged(self, where: RunFilter) -> int:
-        """How many runs have the rarest of the tags; no need to count beyond a few."""
-        some = "SELECT 1 FROM attributes WHERE name = ? AND value_start = ? LIMIT ?"
-        counts = [
-            self._query(
-                f"SELECT count(*) FROM ({some}) AS some",  # noqa: S608 - as above
-                (name, value[:VALUE_START_CHARS], FEW + 1),
-            )
-            for name, value in encode_attributes(where.attributes).items()
-        ]
-        return min(int(count) for ((count,),) in counts)
+        PostgreSQL knows its rows' numbers itself, and is asked nothing.
+        """
+        if self._dialect == "postgresql":
+            return None, False
+        if where.parent_id is not None:
+            return None, True
+        if where.attributes:
+            counts = {
+                name: self._up_to_few("attributes AS tag", *tag_conditions(name, value))
+                for name, value in encode_attributes(where.attributes).items()
+            }
+            rarest = min(counts, key=counts.__getitem__)
+            return rarest, counts[rarest] <= FEW
+        if where.error is not None and len(where.error) >= MIN_SEARCH_CHARS:
+            matches = ["run_errors MATCH ?"], [search_words(where.error)]
+            return None, self._up_to_few("run_errors", *matches) <= FEW
+        tallied = (
+            where.status is not None or where.workflow is not None or where.version is not None
+        )
+        return None, tallied and sum(
+            self._tallies.counts("1", where, days_only=True).values()
+        ) <= FEW
+
+    def _up_to_few(self, table: str, clauses: Sequence[str], parameters: Sequence[Value]) -> int:
+        some = f"SELECT 1 FROM {table}{and_(clauses)} LIMIT ?"  # noqa: S608 - as above
+        query = f"SELECT count(*) FROM ({some}) AS some"  # noqa: S608 - as above
+        ((count,),) = self._query(query, [*parameters, FEW + 1])
+        return int(count)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import histories
 import live
 import long_logs
 import moves
+import projected
 import team
 from job import Job
 from refold.log.urls import open_log
@@ -26,6 +27,8 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "build": histories.build,
     "fold": histories.fold,
     "check": checked.check,
+    "projection": projected.projection,
+    "read_model": projected.read_model,
     "round_trip": exchanges.round_trip,
     "fan_out": exchanges.fan_out,
     "streaming": exchanges.streaming,

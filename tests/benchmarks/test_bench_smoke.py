@@ -17,14 +17,24 @@ ON_EVERY_LOG = {
 }
 OF_LONG_LIVES = {"history", "whole-history", "open-work", "checkpoint-cost", "hand-over", "workers"}
 ON_DURABLE_LOGS = {
-    *("recovery", "resume", "long-history", "many-open", "check", "growth", "stream", "import"),
+    *(
+        "recovery",
+        "resume",
+        "long-history",
+        "many-open",
+        "check",
+        "projection",
+        "growth",
+        "stream",
+        "import",
+    ),
     *OF_LONG_LIVES,
 }
 NOT_ON_KAFKA_HERE = {
     "hand-over",  # a worker that is killed is missed after six seconds; tests/processes kill them on Kafka as well
     *("whole-history", "open-work"),  # as history, but for the sizes
 }
-ON_SQLITE = {"sleepers"}
+ON_SQLITE = {"sleepers", "read-model"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

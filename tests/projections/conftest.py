@@ -68,16 +68,19 @@ class PostgresDatabase:
             connection.execute(place)
             return connection.execute(query.encode()).fetchall()
 
+    def drop(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            for schema in self.schemas:
+                for name in (schema, f"{schema}__next"):
+                    drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
+                    connection.execute(drop.format(sql.Identifier(name)))
+
 
 @pytest.fixture
 def postgres_database(postgres: str, tmp_path: Path) -> Iterator[PostgresDatabase]:
     database = PostgresDatabase(postgres, f"t{abs(hash(tmp_path)) % 10**8}")
     yield database
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        for schema in database.schemas:
-            for name in (schema, f"{schema}__next"):
-                drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
-                connection.execute(drop.format(sql.Identifier(name)))
+    database.drop()
 
 
 @pytest.fixture
