@@ -17,7 +17,7 @@ import pytest
 from crash_sink import TARGETS, drain, rows_of
 from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.memory import MemoryLog, MemoryStore
-from refold.log.protocol import Log
+from refold.log.protocol import Channel, Log
 from refold.projections.feed import Position
 from refold.projections.sink_http import HttpSettings, HttpTarget
 from refold.projections.sink_parquet import ParquetTarget
@@ -509,3 +509,25 @@ def test_the_columns_are_those_of_the_event() -> None:
     names = list(Columns([TOTAL]).kinds)
     assert names[3 : 3 + len(EVENT_COLUMNS)] == list(EVENT_COLUMNS)
     assert names[-1] == TOTAL.name
+
+
+def test_the_published_rule_finds_the_same_events() -> None:
+    """Given the raw records, the rule of docs/event-contract.md, by headers alone, takes what the sinks write."""
+
+    async def scenario() -> tuple[list[str], list[str]]:
+        log, ids = await story()
+        taken: list[str] = []
+        for partition in range(log.partitions):
+            current = "-1"
+            async for batch in log.read(Channel.EVENTS, partition, 0):
+                for record in batch:
+                    headers = {name: value.decode() for name, value in record.headers}
+                    if headers.get("claim") != current:
+                        continue
+                    if headers["kind"] == "partition.claimed":
+                        current = str(record.offset)
+                    taken.append(headers["event_id"])
+        return taken, ids
+
+    taken, ids = asyncio.run(scenario())
+    assert taken == ids
