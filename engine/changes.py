@@ -1,4 +1,4 @@
-"""What changed between two moments: which runs, from what to what; which steps; who did what."""
+"""What changed between two moments: which runs, from what to what, and what their steps came to."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
@@ -15,24 +15,8 @@ from refold.log.events import (
     StepCompleted,
     StepFailed,
     Unreadable,
-    WorkflowCancelRequested,
-    WorkflowPaused,
-    WorkflowReopened,
-    WorkflowResumed,
-    WorkflowRewound,
-    WorkflowTerminated,
 )
 from refold.log.protocol import Channel, Log
-
-Order = (
-    WorkflowCancelRequested
-    | WorkflowPaused
-    | WorkflowResumed
-    | WorkflowTerminated
-    | WorkflowRewound
-    | WorkflowReopened
-)
-"""What somebody did to a run."""
 
 
 class Step(NamedTuple):
@@ -64,7 +48,6 @@ class Changes:
         after: The same at the second.
         runs: The runs that something was recorded of, the latest started first.
         steps: How often each step completed, failed, and failed an attempt.
-        orders: What was done to runs, in the order of each partition.
         events: How many events there were of each kind.
         history: The events themselves, where one run was asked for.
     """
@@ -73,7 +56,6 @@ class Changes:
     after: Counter[str] = field(default_factory=Counter[str])
     runs: list[RunChange] = field(default_factory=list[RunChange])
     steps: dict[Step, Counter[str]] = field(default_factory=dict[Step, Counter[str]])
-    orders: list[Order] = field(default_factory=list[Order])
     events: Counter[str] = field(default_factory=Counter[str])
     history: list[Event | Unreadable] = field(default_factory=list[Event | Unreadable])
 
@@ -98,7 +80,6 @@ async def read_changes(
     for partition in wanted:
         await _compare(log, partition, (first[partition], last[partition]), workflow_id, changes)
     changes.runs.sort(key=lambda run: run.after.started_at, reverse=True)
-    changes.orders.sort(key=lambda order: order.recorded_at)
     return changes
 
 
@@ -141,9 +122,7 @@ def _note(changes: Changes, state: PartitionState, event: Event | Unreadable) ->
         changes.events["unreadable"] += 1
         return
     changes.events[event.kind] += 1
-    if isinstance(event, Order):
-        changes.orders.append(event)
-    elif isinstance(event, StepCompleted | StepFailed | StepAttemptFailed):
+    if isinstance(event, StepCompleted | StepFailed | StepAttemptFailed):
         run = info_of(state, event.workflow_id or "")
         if run is not None:
             step = Step(run.workflow, run.version, event.name)

@@ -127,6 +127,11 @@ def _print_actions(found: Sequence[Action]) -> None:
     if not found:
         to_reader().print(Text("nobody ordered anything like that", style="dim"))
         return
+    to_reader().print(action_table(found))
+
+
+def action_table(found: Sequence[Action]) -> Table:
+    """Orders as a table: when, what, to which run, by whom and why."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("WHEN (UTC)", no_wrap=True)
     table.add_column("ORDER", no_wrap=True)
@@ -142,7 +147,7 @@ def _print_actions(found: Sequence[Action]) -> None:
             Text(one_line(one.by or "not said", 60), style="" if one.by else "dim"),
             Text(one_line(one.why or "not said", 400), style="" if one.why else "dim"),
         )
-    to_reader().print(table)
+    return table
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -18,15 +18,17 @@ from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
 from refold.log.protocol import Log
 from refold.log.urls import with_archive
+from refold.projections.audit_actions import Action, Wanted, action_of
+from refold.projections.feed import position_at, read_batches
+from refold.services.cli_audit import action_table
 from refold.services.cli_list import Json, run_json
 from refold.services.cli_moments import read_at, read_moment_at
 from refold.services.cli_read import print_events
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
-from refold.services.spans import moment
+from refold.services.spans import iso
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline_json import event_json
-from refold.services.timeline_milestones import told
 from refold.services.timeline_view import STATUS_STYLES
 
 DEFAULT_LIMIT = 30
@@ -71,14 +73,16 @@ def diff(  # noqa: PLR0913 - each an option of the command
             between = read_at(first, now, "--from"), read_at(last, now, "--to")
         else:
             between = read_moment_at(first, now, "--from"), read_moment_at(last, now, "--to")
-        changes = asyncio.run(_read(with_archive(url, archive), id, between))
+        changes, actions = asyncio.run(_read(with_archive(url, archive), id, between))
         if json:
-            print_json(changes_json(changes))
+            print_json(changes_json(changes, actions))
             return
-        _print(to_reader(), changes, limit)
+        _print(to_reader(), changes, actions, limit)
 
 
-async def _read(url: str, id_: str | None, between: tuple[Moment, Moment]) -> Changes:
+async def _read(
+    url: str, id_: str | None, between: tuple[Moment, Moment]
+) -> tuple[Changes, list[Action]]:
     async with opened(shared_log_at(url, may_make=False)) as log:
         first, last = [await _stops(log, id_, moment_) for moment_ in between]
         late = [p for p, stop in first.items() if stop > last[p]]
@@ -87,7 +91,21 @@ async def _read(url: str, id_: str | None, between: tuple[Moment, Moment]) -> Ch
                 f"--from is after --to: of partition {late[0]} it means offset {first[late[0]]}, and --to means "
                 f"{last[late[0]]}. Give the earlier moment first"
             )
-        return await read_changes(log, first, last, id_)
+        return await read_changes(log, first, last, id_), await _actions(log, first, last, id_)
+
+
+async def _actions(
+    log: Log, first: Mapping[int, int], last: Mapping[int, int], id_: str | None
+) -> list[Action]:
+    """Who did what in between, as `refold audit log` tells it."""
+    wanted, found = Wanted(workflow_id=id_), list[Action]()
+    for partition, offset in first.items():
+        start = await position_at(log, partition, offset)
+        batches = read_batches(log, partition, start, last[partition], key=id_)
+        async for batch in batches:
+            actions = [action_of(logged) for logged in batch.logged]
+            found.extend(one for one in actions if one is not None and wanted.has(one))
+    return sorted(found, key=lambda action: action.at)
 
 
 async def _stops(log: Log, id_: str | None, moment_: Moment) -> Mapping[int, int]:
@@ -97,7 +115,7 @@ async def _stops(log: Log, id_: str | None, moment_: Moment) -> Mapping[int, int
     return {log.layout.place(id_): await stop_at(log, id_, moment_)}
 
 
-def changes_json(changes: Changes) -> dict[str, object]:
+def changes_json(changes: Changes, actions: Sequence[Action]) -> dict[str, object]:
     """The object of `refold diff --json`."""
     return {
         "before": dict(changes.before),
@@ -114,12 +132,12 @@ def changes_json(changes: Changes) -> dict[str, object]:
             {**step._asdict(), **{kind: counts[kind] for kind in _OUTCOMES}}
             for step, counts in sorted(changes.steps.items())
         ],
-        "orders": [event_json(order) for order in changes.orders],
+        "orders": [{**action._asdict(), "at": iso(action.at)} for action in actions],
         "history": [event_json(event) for event in changes.history],
     }
 
 
-def _print(console: Console, changes: Changes, limit: int) -> None:
+def _print(console: Console, changes: Changes, actions: Sequence[Action], limit: int) -> None:
     if not changes.events:
         console.print(Text("nothing was recorded in between", style="dim"))
         return
@@ -127,7 +145,8 @@ def _print(console: Console, changes: Changes, limit: int) -> None:
     runs = [run for run in changes.runs if _changed(run)]
     _titled(console, _run_table(runs[: limit or None]), len(runs), limit, "RUNS THAT CHANGED")
     _titled(console, _step_table(changes, limit), len(changes.steps), limit, "STEPS")
-    _titled(console, _order_table(changes, limit), len(changes.orders), limit, "WHO DID WHAT")
+    orders = action_table(actions[: limit or None])
+    _titled(console, orders, len(actions), limit, "WHO DID WHAT")
     if changes.history:
         console.print()
         print_events(console, changes.history)
@@ -199,18 +218,5 @@ def _step_table(changes: Changes, limit: int) -> Table:
             f"{done:,}",
             Text(f"{failed:,}" if failed else "", style="red"),
             Text(f"{attempts:,}" if attempts else "", style="yellow"),
-        )
-    return table
-
-
-def _order_table(changes: Changes, limit: int) -> Table:
-    table = _table("WHEN (UTC)", "ID", "WHAT", "BY WHOM AND WHY")
-    for order in changes.orders[: limit or None]:
-        milestone = told(order, order.position or 0)
-        table.add_row(
-            f"{moment(order.recorded_at):%Y-%m-%d %H:%M:%S}",
-            Text(printable(order.workflow_id or ""), style="bold"),
-            Text(milestone.what),
-            Text(one_line(milestone.text, 100)),
         )
     return table

@@ -202,7 +202,7 @@ class _Lines:
         event = shown(logged.event, self._blobs)
         id_ = one_line(event.workflow_id or f"partition {logged.partition}", MAX_ID_CHARS)
         self._width = max(self._width, len(id_))
-        line = Text(f"{moment(logged.timestamp):%Y-%m-%d %H:%M:%S.%f}"[:-3], style="dim")
+        line = Text().append(f"{moment(logged.timestamp):%Y-%m-%d %H:%M:%S.%f}"[:-3], "dim")
         line.append(f"  {id_:<{self._width}}", "bold" if event.workflow_id else "dim")
         if isinstance(event, Unreadable):
             line.append(f"  {'unreadable':<{KIND_CHARS}}", "red").append(f"  {_flat(event.reason)}")

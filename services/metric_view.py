@@ -117,7 +117,7 @@ def print_metric(console: Console, one: Metric, series: Sequence[Series], period
         series: Its series; may be none.
         period: What the pictures show.
     """
-    title = Text(one.name, style="bold")
+    title = Text().append(one.name, "bold")
     title.append(f"  {one_line(one.about, 90)}" if one.about else "", "dim")
     console.print(title)
     if not series:

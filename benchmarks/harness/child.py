@@ -12,6 +12,7 @@ import live
 import long_logs
 import moves
 import projected
+import tailed
 import team
 from job import Job
 from refold.log.urls import open_log
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "recover": histories.recover,
     "build": histories.build,
     "fold": histories.fold,
+    "tail": tailed.tail_all,
     "check": checked.check,
     "projection": projected.projection,
     "read_model": projected.read_model,

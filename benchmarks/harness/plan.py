@@ -219,6 +219,28 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         backends=OURS,
     ),
     Benchmark(
+        "tail",
+        "a built log read in order by `tail`: whole, by workflow and kind, starts alone",
+        "built",
+        _sizes((2_000, 100), (200, 50), (2, 3)),
+        (
+            Figure(
+                "tail_events_per_s", "all events", "/s", {"sqlite": 50_000}, more_is_better=True
+            ),
+            Figure(
+                "filtered_events_per_s",
+                "filtered by workflow and kind, events read",
+                "/s",
+                {"sqlite": 50_000},
+                more_is_better=True,
+            ),
+            Figure("skipped_events_per_s", "few wanted, events read", "/s", more_is_better=True),
+        ),
+        case="tail",
+        backends=OURS,
+        partitions=2,
+    ),
+    Benchmark(
         "check",
         "all runs of a built log checked against the code",
         "built",

@@ -92,6 +92,7 @@ from refold.log.errors import (
 )
 from refold.projections.cursor import Cursor
 from refold.projections.feed import Logged
+from refold.projections.metric_reading import read_metrics
 from refold.projections.metrics import Metric, MetricContext, MetricFailed, metric
 from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 
@@ -158,6 +159,7 @@ __all__ = [
     "patched",
     "publish",
     "random",
+    "read_metrics",
     "receive",
     "receive_sync",
     "requests",

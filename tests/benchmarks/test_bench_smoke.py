@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 ON_EVERY_LOG = {
-    *("throughput", "sequential", "latency", "threads", "fold", "burst"),
+    *("throughput", "sequential", "latency", "threads", "fold", "tail", "burst"),
     *("round-trip", "fan-out"),
 }
 OF_LONG_LIVES = {"history", "whole-history", "open-work", "checkpoint-cost", "hand-over", "workers"}

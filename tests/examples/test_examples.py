@@ -61,6 +61,13 @@ SAYS = {
         "refold-step: frames holiday/2",
         "[holiday/1] [holiday/2]",
     ),
+    "metrics.py": (
+        "loaf-7: the tin is too small",
+        "cost: 19 loaves",
+        "flour for north: ",
+        "flour for south: ",
+        "of the loaves failed: 5%",
+    ),
     "parallel.py": ("import",),
     "retries.py": (
         "booked 4 seats: R-1",
@@ -70,6 +77,12 @@ SAYS = {
     "sync_workflow.py": (
         f"{(EXAMPLES / 'sync_workflow.py').stat().st_size} bytes, .py, ",
         "rested",
+    ),
+    "tail.py": (
+        'done: "lamp 1 is on"',
+        "failed: no bulb",
+        'done: "lamp 4 is on"',
+        "quay has ended",
     ),
     "timeout.py": (
         "the step took too long",

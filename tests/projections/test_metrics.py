@@ -22,6 +22,7 @@ from refold import (
     Retry,
     UsageError,
     metric,
+    read_metrics,
     set_attributes,
     step,
     tail_sync,
@@ -249,17 +250,7 @@ def lived(url: str) -> None:
 
 
 def memory_cells(url: str, metrics: Sequence[Metric]) -> Cells:
-    async def fold() -> Cells:
-        log = open_log(url)
-        await log.open()
-        try:
-            kept = MemoryMetrics(MetricFold(metrics, DAY))
-            await Runner(log, kept).catch_up()
-            return kept.cells()
-        finally:
-            await log.close()
-
-    return asyncio.run(fold())
+    return asyncio.run(read_metrics(url, metrics))
 
 
 def by_metric(cells: Mapping[Key, Cell]) -> dict[str, Cell]:

@@ -39,6 +39,14 @@ def test_what_changed_is_told_of_all_and_of_one(refold: CommandLine) -> None:
     assert whole["after"] == {"completed": 2, "failed": 1}
     charged = next(step for step in whole["steps"] if step["name"] == "charge")
     assert (charged["step.completed"], charged["step.attempt_failed"]) == (2, 2)
+    with refold.begin("worker", "shop") as worker:
+        worker.until("owned=0")
+        refold("resume", "order-1", "--reason", "the order is there now")
+    orders = json.loads(refold("diff", "order-1", "--from", "2", "--json").stdout)["orders"]
+    assert [(order["name"], order["why"]) for order in orders] == [
+        ("reopen", "the order is there now")
+    ]
+    assert "the order is there now" in refold("diff", "--from", "0:0").stdout
     one = json.loads(refold("diff", "order-1", "--from", "0", "--to", "1", "--json").stdout)
     assert [event["kind"] for event in one["history"]] == ["step.completed"]
     assert "nothing was recorded" in refold("diff", "--from", "now").stdout
