@@ -15,7 +15,7 @@ Rules:
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Literal, NotRequired, Unpack, cast, get_args, get_origin
+from typing import Final, Literal, NotRequired, Unpack, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -26,6 +26,11 @@ from refold.engine.payload import PayloadType, problems_of
 from refold.log.errors import DefinitionError, PayloadError
 
 _Parameter = inspect.Parameter
+
+_MAX_WRITTEN: Final = 1_000
+_MAX_WRITTEN_CHARS: Final = 1_000
+"""Inputs that are known to be in their one form, and their length: what a client of this process starts, its worker
+takes up at once."""
 
 
 class InputType:
@@ -38,7 +43,17 @@ class InputType:
         local: Names that its annotations use and its module does not have, from `annotations.local_names`.
     """
 
-    __slots__ = ("_called", "_fields", "_fn", "_left_out", "_local", "_signature", "_workflow")
+    __slots__ = (
+        "_called",
+        "_fields",
+        "_fn",
+        "_left_out",
+        "_local",
+        "_plain",
+        "_signature",
+        "_workflow",
+        "_written",
+    )
 
     def __init__(
         self,
@@ -54,6 +69,8 @@ class InputType:
         self._signature = _bare_signature(fn)
         self._fields: PayloadType[dict[str, object]] | None = None
         self._left_out: frozenset[str] = frozenset()
+        self._plain = _only_positional(self._signature)
+        self._written: set[str] = set()  # lately, by `encode`
 
     @classmethod
     def of(
@@ -86,21 +103,33 @@ class InputType:
             DefinitionError: An annotation can't be evaluated, or its type has no JSON form.
         """
         fields = self._resolved()
+        values = self._bound(args, kwargs)
+        try:
+            text = fields.encode(values)
+        except PayloadError as error:
+            raise self._explained(error, values) from error.__cause__
+        if len(text) <= _MAX_WRITTEN_CHARS:
+            if len(self._written) >= _MAX_WRITTEN:
+                self._written.clear()
+            self._written.add(text)
+        return text
+
+    def _bound(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """The arguments of a call by name, with defaults."""
+        plain = self._plain
+        if plain is not None and not kwargs and len(args) == len(plain):  # `bind` takes far longer
+            return dict(zip(plain, args, strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise self._refused(f"{error}") from error
         given = set(bound.arguments)
         bound.apply_defaults()
-        values = {
+        return {
             name: value
             for name, value in bound.arguments.items()
             if name in given or name not in self._left_out
         }
-        try:
-            return fields.encode(values)
-        except PayloadError as error:
-            raise self._explained(error, values) from error.__cause__
 
     def decode(self, text: str) -> tuple[tuple[object, ...], dict[str, object]]:
         """The positional and keyword arguments of a recorded input.
@@ -134,6 +163,8 @@ class InputType:
         Raises:
             PayloadError: It is no JSON object, or an argument is missing, unexpected or does not fit.
         """
+        if text in self._written:  # by a client of this process
+            return text
         fields = self._resolved()
         try:
             given: object = from_json(text)
@@ -233,6 +264,14 @@ def _bare_signature(fn: Callable[..., object]) -> inspect.Signature:
     except (TypeError, ValueError) as error:
         msg = f"{fn!r} has no signature that can be read, so its input can't be checked. Wrap it in a function."
         raise DefinitionError(msg) from error
+
+
+def _only_positional(signature: inspect.Signature) -> tuple[str, ...] | None:
+    """Names of the parameters, where as many positional arguments are simply they; None where it is not so simple."""
+    parameters = signature.parameters.values()
+    plain = (_Parameter.POSITIONAL_ONLY, _Parameter.POSITIONAL_OR_KEYWORD)
+    simple = all(parameter.kind in plain for parameter in parameters)
+    return tuple(signature.parameters) if simple else None
 
 
 def _has_json(role: PayloadType[object], default: object) -> bool:
