@@ -20,7 +20,14 @@ from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import call_source, wait_source
 from refold.engine.guard import GuardMode, arm, disarm
 from refold.engine.inbox import Message, Topic, topic_of
-from refold.engine.loop import TURN_LIMIT, DeterministicLoop, DurableTimer, Spinning, WorkflowTask
+from refold.engine.loop import (
+    TURN_LIMIT,
+    DeterministicLoop,
+    DurableTimer,
+    Over,
+    Spinning,
+    WorkflowTask,
+)
 from refold.engine.matching import ANSWERED, two_waiters
 from refold.engine.operations import (
     Answered,
@@ -51,14 +58,13 @@ else:
         return None
 
 
-REFUSALS: Final = 100
-"""Durable calls that a closed run refuses by raising. Those after wait for ever: code that catches everything and
-tries again would otherwise never stop."""
-
 _CLOSE_TRIES: Final = (
     10  # awaits in nested `finally` blocks, each of which may hold up a close once
 )
 _NAMED: Final = 5  # tasks named in a message
+
+
+_NOWHERE: Final = Context()
 
 
 class AsyncRun(BaseRun):
@@ -99,8 +105,7 @@ class AsyncRun(BaseRun):
         # A fresh context, not a copy of the worker's: what that holds is in no history.
         self._context = Context()
         self._context.run(enter_run, self)
-        self._closed = False
-        self._refused = 0
+        self._over: Over | None = None  # once it is over
 
     @property
     def mode(self) -> Literal["async", "sync"]:
@@ -137,7 +142,7 @@ class AsyncRun(BaseRun):
 
     def close(self) -> None:
         """Drop the run: its coroutines are closed, with nothing recorded and no effect."""
-        if not self._closed:
+        if self._over is None:
             self._turn((), self._shut)
 
     # DurableScope: what waits ------------------------------------------------------------------------------
@@ -149,9 +154,9 @@ class AsyncRun(BaseRun):
 
     async def _perform(self, call: StepCall, source: str) -> Any:
         future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
-        if self._closed:
+        if self._over is not None:
             self.refuse_if_closed()
-            return await future  # for ever: see REFUSALS
+            return await future  # for ever: see `loop.REFUSALS`
         step = self._ask(StepRequest(self._next, call, source))
         self._waiting[step] = future
         try:
@@ -170,7 +175,7 @@ class AsyncRun(BaseRun):
 
     async def _call(self, make: MakeCall, source: str) -> int:
         future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
-        if self._closed:
+        if self._over is not None:
             await self._refused_for_good()
         step = self._ask_call(make, source)
         self._waiting[step] = future
@@ -189,7 +194,7 @@ class AsyncRun(BaseRun):
         return self._sleep_until(due_at, call_source())
 
     async def _sleep_until(self, due_at: int, source: str) -> None:
-        if self._closed:
+        if self._over is not None:
             await self._refused_for_good()
         if due_at <= self._now_us:
             return
@@ -206,7 +211,7 @@ class AsyncRun(BaseRun):
         return self._receive((topic, asks), call_source())
 
     async def _receive(self, topic: Topic, source: str) -> Message:
-        if self._closed:
+        if self._over is not None:
             await self._refused_for_good()
         # A message stays in the inbox until the code is here to take it, so that none is lost with a cancelled wait.
         if topic in self._receiving:
@@ -237,7 +242,7 @@ class AsyncRun(BaseRun):
         return self._child_end(step, result_type)
 
     async def _child_end(self, step: int, result_type: PayloadType[Any]) -> Any:
-        if self._closed:
+        if self._over is not None:
             await self._refused_for_good()
         end = self._inbox.end_of(step)
         if end is None:
@@ -269,7 +274,7 @@ class AsyncRun(BaseRun):
         await asyncio.Future(loop=self._loop)
 
     async def _refused_for_good(self) -> None:
-        """Raise GeneratorExit, or wait for ever: see REFUSALS."""
+        """Raise GeneratorExit, or wait for ever: see `loop.REFUSALS`."""
         self.refuse_if_closed()
         await asyncio.Future(loop=self._loop)
 
@@ -277,7 +282,7 @@ class AsyncRun(BaseRun):
 
     def emit(self, make: Callable[[int, str], EmitRequest]) -> None:
         """Record something without waiting for it."""
-        if self._closed:
+        if self._over is not None:
             self.refuse_if_closed()
         else:
             self._emit(make, call_source())
@@ -322,7 +327,7 @@ class AsyncRun(BaseRun):
 
     def start_timer(self, handle: DurableTimer, due_at: int, name: str, source: str) -> int:
         """Ask for a timer that fires `handle`; returns its number, or -1 where the run is over."""
-        if self._closed:
+        if self._over is not None:
             self.refuse_if_closed()
             return -1
         step = self._ask_timer(due_at, name, source)
@@ -331,18 +336,13 @@ class AsyncRun(BaseRun):
 
     def abandon(self, step: int) -> None:
         """The code waits no longer for operation `step`."""
-        if not self._closed and self._waiting.pop(step, None) is not None:
+        if self._over is None and self._waiting.pop(step, None) is not None:
             self._abandon(step)
 
     def refuse_if_closed(self) -> None:
-        """Raise GeneratorExit where the run is over, the first `REFUSALS` times.
-
-        That is what its coroutines are closed with, so it ends them as one more of the same.
-        """
-        if self._closed:
-            self._refused += 1
-            if self._refused <= REFUSALS:
-                raise GeneratorExit("the run is over, or put away: nothing more is done for it")
+        """Raise GeneratorExit where the run is over, the first `REFUSALS` times."""
+        if self._over is not None:
+            self._over.refuse_if_closed()
 
     # Turns ------------------------------------------------------------------------------------------------
 
@@ -381,7 +381,7 @@ class AsyncRun(BaseRun):
             self._loop.finish()  # nothing runs after the function has ended, not even what is ready
 
     def _tell(self, outcome: Outcome) -> None:
-        if self._closed and self._ending is None:
+        if self._over is not None and self._ending is None:
             return  # dropped by its owner
         if isinstance(outcome, ANSWERED):
             self._answer(outcome)
@@ -483,15 +483,16 @@ class AsyncRun(BaseRun):
 
     def _shut(self) -> None:
         """Close all coroutines. What they still do in `finally` blocks is refused, and recorded nowhere."""
-        if self._closed:
+        if self._over is not None:
             return
-        self._closed = True
+        over = self._over = Over(self._now_us)
         self._loop.finish()
         for task in self._loop.open_tasks():
             task.abandon()
             task.run_context.run(_close, task.get_coro())
         self._context.run(self._loop.close_generators)
-        self._loop.forget()
+        self._loop.forget(over)
+        self._context = _NOWHERE
         self._waiting.clear()
         self._receiving.clear()
         self._awaiting_ends.clear()

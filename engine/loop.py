@@ -52,6 +52,11 @@ _UNORDERED: Final = (Iterator, AbstractSet)  # used up, or ordered by addresses
 _ASYNCIO_TASKS: Final = asyncio.ensure_future.__code__.co_filename
 
 
+REFUSALS: Final = 100
+"""Durable calls that a closed run refuses by raising. Those after wait for ever: code that catches everything and
+tries again would otherwise never stop."""
+
+
 class Timers(Protocol):
     """Whoever turns the loop's timers into requests: the run."""
 
@@ -73,6 +78,38 @@ class Timers(Protocol):
 
     def refuse_if_closed(self) -> None:
         """Raise where the run is over."""
+
+
+class Over:
+    """In place of a run that is over: what is left of its code finds this, and no longer the run.
+
+    So a run, its loop and its context hold each other no longer, and go at once, without the cyclic collector: that
+    took a fifth of the time of a workflow of one step.
+
+    Args:
+        now_us: Time of the last event told.
+    """
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+        self._refused = 0
+
+    def start_timer(self, handle: "DurableTimer", due_at: int, name: str, source: str) -> int:
+        """Start none."""
+        self.refuse_if_closed()
+        return -1
+
+    def abandon(self, step: int) -> None:
+        """Nothing is waited for."""
+
+    def refuse_if_closed(self) -> None:
+        """Raise GeneratorExit, the first `REFUSALS` times.
+
+        That is what the run's coroutines are closed with, so it ends them as one more of the same.
+        """
+        self._refused += 1
+        if self._refused <= REFUSALS:
+            raise GeneratorExit("the run is over, or put away: nothing more is done for it")
 
 
 class DurableTimer(asyncio.TimerHandle):
@@ -223,8 +260,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                     }
                 )
 
-    def forget(self) -> None:
-        """Let go of everything that is held; the last call."""
+    def forget(self, over: Over) -> None:
+        """Let go of everything that is held, of the run as well; the last call."""
+        self._timers = over
         self._tasks.clear()
         self._ordered.clear()
 

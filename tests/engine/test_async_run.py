@@ -6,6 +6,7 @@ import gc
 import inspect
 import json
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -119,6 +120,33 @@ def test_outcomes_can_be_told_all_at_once() -> None:
     assert list(run.pending) == [2]
     run.deliver_all(history[2:])
     assert run.ending == Returned('["0","1","2"]')
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_run_that_is_over_goes_without_the_collector(ends: bool) -> None:
+    """Given a run that has ended, or was put away, it is gone when nobody holds it: it does not hold itself."""
+
+    @workflow
+    async def two() -> None:
+        await asyncio.gather(ask("a"), ask("b"))
+
+    run = make_run(two)
+    run.start()
+    if ends:
+        run.deliver_all(
+            [completed(0, "ask", '"a"', START_US), completed(1, "ask", '"b"', START_US)]
+        )
+        assert isinstance(run.ending, Returned)
+    else:
+        run.close()
+    gone = weakref.ref(run)
+    gc.collect()
+    gc.disable()
+    try:
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_request_names_the_line_of_its_call() -> None:
