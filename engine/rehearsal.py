@@ -144,7 +144,7 @@ def rehearse(runs: Runs, history: History, blobs: Blobs = IN_RECORDS) -> Finding
     except UnknownWorkflow as error:
         return judged(history, Verdict.NO_CODE, str(error))
     except PayloadUnreadable as error:
-        return _unreadable(history, error)
+        return unreadable(history, error)
     except PayloadError as error:
         return judged(history, Verdict.INPUT, str(error))
     try:
@@ -153,11 +153,9 @@ def rehearse(runs: Runs, history: History, blobs: Blobs = IN_RECORDS) -> Finding
     except PayloadsUnavailable:
         raise
     except PayloadUnreadable as error:
-        return _unreadable(history, error)
+        return unreadable(history, error)
     except Exception as error:  # noqa: BLE001 - a worker parks the run for any, and no other run is to suffer
-        failure = capture(error)
-        message = f"refold could not replay it: {failure.error_type}: {failure.error_message}"
-        return judged(history, Verdict.UNEXPECTED, message, stack_source(failure.error_stack or ""))
+        return unexpected(history, error)
     finally:
         run.close()
 
@@ -205,10 +203,10 @@ def verdict_on(history: History, run: Run, blobs: Blobs = IN_RECORDS) -> Finding
             if not isinstance(request, EmitRequest):
                 problem = disagreement(history.state, request)
                 if problem is not None:
-                    return _diverges(history, problem)
+                    return diverges(history, problem)
     match ending:
         case Diverged():
-            return _diverges(history, ending)
+            return diverges(history, ending)
         case Stuck():
             return judged(history, Verdict.STUCK, ending.message)
         case Blocked():
@@ -227,7 +225,8 @@ def verdict_on(history: History, run: Run, blobs: Blobs = IN_RECORDS) -> Finding
             return judged(history, Verdict.ENDS, described(ending))
 
 
-def _unreadable(history: History, error: PayloadUnreadable) -> Finding:
+def unreadable(history: History, error: PayloadUnreadable) -> Finding:
+    """The finding that a payload can't be had, or is gone for ever."""
     verdict = Verdict.ERASED if isinstance(error, PayloadErased) else Verdict.PAYLOAD
     return judged(history, verdict, str(error))
 
@@ -263,7 +262,15 @@ def _as_recorded(
     return ending
 
 
-def _diverges(history: History, problem: Diverged) -> Finding:
+def unexpected(history: History, error: Exception) -> Finding:
+    """The finding that refold itself could not replay a run."""
+    failure = capture(error)
+    message = f"refold could not replay it: {failure.error_type}: {failure.error_message}"
+    return judged(history, Verdict.UNEXPECTED, message, stack_source(failure.error_stack or ""))
+
+
+def diverges(history: History, problem: Diverged) -> Finding:
+    """The finding that code and history differ."""
     message = (
         f"operation {problem.step} was {problem.expected}, and the code asks for {problem.found}"
     )

@@ -191,11 +191,13 @@ class Overdue:
     Args:
         limit_s: Longest time, in seconds.
         tell: Where the word goes.
+        code: The exit code with which it ends.
     """
 
-    def __init__(self, limit_s: float, tell: Tell) -> None:
+    def __init__(self, limit_s: float, tell: Tell, code: int = 0) -> None:
         self._limit_s = limit_s
         self._tell = tell
+        self._code = code
         self._began: tuple[float, Finding] | None = None
         threading.Thread(target=self._watch, name="refold-check-overdue", daemon=True).start()
 
@@ -214,7 +216,7 @@ class Overdue:
             began = self._began
             if began is not None and time.monotonic() - began[0] > self._limit_s:
                 self._tell(overdue(began[1], self._limit_s, running_source()))
-                os._exit(0)
+                os._exit(self._code)
 
 
 def overdue(finding: Finding, limit_s: float, source: str | None) -> Finding:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from refold.engine.rehearsal import BREAKING, Finding, Verdict
+from refold.engine.rehearsal import Finding, Verdict
 from refold.engine.state import Status
 from refold.services.terminal import one_line, printable
 
@@ -93,9 +93,19 @@ class Report:
 
     def counts(self, group: Found) -> bool:
         """Whether a group is a reason not to deploy."""
-        if group.verdict is Verdict.NO_CODE:
-            return not self.others or group.example.workflow in self.here
-        return group.verdict in BREAKING and not group.parked
+        return counts(group.example, self.here if self.others else None)
+
+
+def counts(finding: Finding, here: Collection[str] | None) -> bool:
+    """Whether a finding is a reason not to deploy.
+
+    Args:
+        finding: The finding.
+        here: Names of the workflows that are here, where others are somebody else's; None where all should be here.
+    """
+    if finding.verdict is Verdict.NO_CODE:
+        return here is None or finding.workflow in here
+    return finding.breaks
 
 
 def grouped(findings: Iterable[Finding]) -> list[Found]:
@@ -104,7 +114,7 @@ def grouped(findings: Iterable[Finding]) -> list[Found]:
     for finding in findings:
         if finding.verdict in {Verdict.GOES_ON, Verdict.ENDS}:
             continue
-        group = groups.setdefault(_key(finding), Found(finding))
+        group = groups.setdefault(key_of(finding), Found(finding))
         group.ids.append(finding.workflow_id)
     for group in groups.values():
         group.ids.sort()
@@ -115,7 +125,7 @@ def grouped(findings: Iterable[Finding]) -> list[Found]:
     )
 
 
-def _key(finding: Finding) -> tuple[object, ...]:
+def key_of(finding: Finding) -> tuple[object, ...]:
     """What is the same for runs that have the same trouble: an id in a text is not part of it."""
     key = (
         finding.verdict,
@@ -135,7 +145,9 @@ def _key(finding: Finding) -> tuple[object, ...]:
 def show(console: Console, report: Report) -> None:
     """Print a report."""
     for group in report.groups:
-        _show_group(console, group, fatal=report.counts(group))
+        if group.verdict is Verdict.NO_CODE and not report.counts(group):
+            continue  # another worker's
+        show_group(console, group, fatal=report.counts(group))
         console.print()
     parked = sum(finding.status is Status.PARKED for finding in report.findings)
     still = sum(len(group.ids) for group in report.groups if group.parked)
@@ -156,7 +168,8 @@ def show(console: Console, report: Report) -> None:
     console.print(verdict)
 
 
-def _show_group(console: Console, group: Found, *, fatal: bool) -> None:
+def show_group(console: Console, group: Found, *, fatal: bool) -> None:
+    """Print a group; `fatal` where it is a reason not to deploy."""
     example = group.example
     what, why = _HEADLINES[group.verdict]
     if group.parked:
@@ -219,19 +232,20 @@ def report_json(report: Report) -> dict[str, object]:
         "took_s": round(report.took_s, 3),
         "broken": report.broken,
         "groups": [
-            {
-                "verdict": group.verdict.value,
-                "breaks": report.counts(group),
-                "workflow": group.example.workflow,
-                "version": group.example.version,
-                "parked": group.parked,
-                "source": group.example.source,
-                "message": group.example.message,
-                "divergence": None
-                if group.example.divergence is None
-                else asdict(group.example.divergence),
-                "ids": group.ids,
-            }
+            {**finding_json(group.example), "breaks": report.counts(group), "ids": group.ids}
             for group in report.groups
         ],
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    """What is the same for all runs that a finding stands for."""
+    return {
+        "verdict": finding.verdict.value,
+        "workflow": finding.workflow,
+        "version": finding.version,
+        "parked": finding.status is Status.PARKED,
+        "source": finding.source,
+        "message": finding.message,
+        "divergence": None if finding.divergence is None else asdict(finding.divergence),
     }

@@ -11,6 +11,7 @@
     project                     cli_project.py, project_service.py
     debug                       cli_debug.py
     whatif                      cli_whatif.py, what_if_view.py
+    shadow                      cli_shadow.py, shadowing.py
     check                       cli_check.py, checking.py, check_process.py, check_view.py
     send, ask, value, stream    cli_talk.py
     cancel, pause, resume, ...  cli_orders.py, cli_bulk.py
@@ -67,6 +68,7 @@ from refold.services.cli_schemas import (
     show_schema,
 )
 from refold.services.cli_seal import keygen, seal
+from refold.services.cli_shadow import shadow
 from refold.services.cli_sink import sink
 from refold.services.cli_sql import sql
 from refold.services.cli_start import start
@@ -239,6 +241,13 @@ _add(
     _TRY,
     "refold whatif order-42 --app orders --set stock=0",
     "refold whatif order-42 --app orders --fail charge#3=ConnectionError:gone --stub refund=true",
+)
+_add(
+    shadow,
+    "shadow",
+    _TRY,
+    "refold shadow orders --url kafka://broker:9092/shop --for 2h",
+    "refold shadow orders --once --json",
 )
 _add(
     send,

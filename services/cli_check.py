@@ -92,7 +92,7 @@ def check(  # noqa: PLR0913 - each an option of the command
     The exit code is for CI: 0 where the code can be deployed, 1 where runs would break or wait for code that is not
     here, 2 where they could not be checked.
     """
-    with reported(debug), _or_unchecked(debug):
+    with reported(debug), or_unchecked(debug):
         which = Which(workflow, _statuses(status))
         target = with_archive(url, archive)
         here = Catalogue.of(load_workflows(modules))
@@ -142,7 +142,7 @@ def _statuses(given: list[Status] | None) -> frozenset[Status] | None:
 
 
 @contextmanager
-def _or_unchecked(debug: bool) -> Generator[None, None, None]:
+def or_unchecked(debug: bool) -> Generator[None, None, None]:
     """Exit with one code for whatever keeps the check from being made."""
     try:
         yield

@@ -178,6 +178,7 @@ COMMANDS = (
         "check",
         "debug",
         "whatif",
+        "shadow",
         "send",
         "ask",
         "value",
