@@ -163,12 +163,12 @@ class _Seen:
                 line = f"{count:,} runs like {example.workflow_id}: {example.workflow} {example.verdict}, {where}"
                 self._console.print(Text(line, style="dim"))
         fine = not self.differing
-        line = Text("✓ " if fine else "✗ ", style="bold green" if fine else "bold red")
+        last = Text("✓ " if fine else "✗ ", style="bold green" if fine else "bold red")
         took_s = time.monotonic() - self.began
-        line.append(f"{code.events:,} events followed in {took_s:.1f} s: ", "not bold default")
+        last.append(f"{code.events:,} events followed in {took_s:.1f} s: ", "not bold default")
         differ = "1 run differs" if self.differing == 1 else f"{self.differing:,} runs differ"
-        line.append("this code does the same" if fine else differ)
-        self._console.print(line)
+        last.append("this code does the same" if fine else differ)
+        self._console.print(last)
 
 
 @contextmanager
@@ -179,17 +179,16 @@ def _summary(seen: _Seen, code: Shadow, *, quiet: bool) -> Generator[None, None,
         yield
         return
     with console.status("following") as status:
-        loop = asyncio.get_running_loop()
 
-        def again() -> None:
-            status.update(
-                f"following: {code.events:,} events, {code.kept:,} runs kept, {seen.differing:,} differ"
-            )
-            nonlocal timer
-            timer = loop.call_later(LOOK_S, again)
+        async def write() -> None:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                status.update(
+                    f"following: {code.events:,} events, {code.kept:,} runs kept, {seen.differing:,} differ"
+                )
 
-        timer = loop.call_later(LOOK_S, again)
+        writing = asyncio.ensure_future(write())
         try:
             yield
         finally:
-            timer.cancel()
+            writing.cancel()

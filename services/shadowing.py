@@ -69,7 +69,7 @@ class Shadowing:
             for partition in range(self._log.partitions)
         ]
         self.begun.set()
-        work = [
+        work: list[asyncio.Future[object]] = [
             asyncio.ensure_future(
                 self._take_all(partition, follow_batches(self._log, partition, position))
             )

@@ -64,7 +64,8 @@ async def busy(what: str) -> int:
             await receive("never", str)
     except TimeoutError:
         await sleep(0.001)
-    return sizes[1] + await run_child(leaf, what)
+    total: int = sizes[1] + await run_child(leaf, what)
+    return total
 
 
 @workflow
@@ -95,7 +96,7 @@ async def failing(what: str) -> str:
     raise ValueError(what)
 
 
-SAME = [busy, leaf, desk, patient, failing]
+SAME: list[Workflow[..., Any]] = [busy, leaf, desk, patient, failing]
 
 
 @pytest.fixture(autouse=True)
