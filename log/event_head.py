@@ -2,8 +2,8 @@
 
 An event's record says some things twice: its key and its headers repeat what its body begins with. The chain covers the
 body alone, so a reader that is to notice any change compares the two. Here that is one comparison of bytes: what the
-body has to begin with is made from key and headers. Measured on StepCompleted, Python 3.11: 1.9 µs; decoding it all and
-making its headers anew takes 6.3 µs.
+body has to begin with is made from key and headers. Measured on StepCompleted, Python 3.11: 1.6 µs; decoding it all and
+making its headers anew takes 9.5 µs.
 """
 
 from typing import Final, NamedTuple

@@ -247,9 +247,8 @@ def _print_verified(found: Sequence[PartitionReport], seals: Sequence[Seal], too
             note(
                 f"and {len(one.findings) - MAX_SHOWN} more of partition {one.partition}: --json has them"
             )
-    _sum_up(
-        found, seals, f"{events:,} events in {took_s:.1f} s, {events / max(took_s, 1e-3):,.0f}/s"
-    )
+    rate = f", {events / took_s:,.0f}/s" if took_s > 1 else ""
+    _sum_up(found, seals, f"{events:,} events in {took_s:.1f} s{rate}")
 
 
 MAX_SHOWN = 5
@@ -282,9 +281,10 @@ def _sum_up(found: Sequence[PartitionReport], seals: Sequence[Seal], rate: str) 
         )
         return
     last = seals[-1]
+    count = "the seal is" if len(seals) == 1 else f"all {len(seals):,} seals are"
     note(
-        f"{rate}; every chain holds, and has all {len(seals):,} seals, the last of {clock(last.sealed_at)}, signed "
-        f"by the key {last.key_id}. What was written after it is not sealed yet"
+        f"{rate}; every chain holds, and {count} in it, the last of {clock(last.sealed_at)}, signed by the key "
+        f"{last.key_id}. What was written after it is not sealed yet"
     )
 
 

@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_source_file_once_under_refold(wheel: Path) -> Non
     sources = {
         f"refold/{path.relative_to(ROOT)}"
         for folder in FOLDERS
-        for kind in ("*.py", "*.avsc")
+        for kind in ("*.py", "*.avsc", "*.js", "*.css")
         for path in (ROOT / folder).rglob(kind)
     }
     assert sorted(packed) == sorted(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import amplification
+import audits
 import checked
 import exchanges
 import histories
@@ -31,6 +32,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "check": checked.check,
     "projection": projected.projection,
     "read_model": projected.read_model,
+    "verify": audits.verify,
     "round_trip": exchanges.round_trip,
     "fan_out": exchanges.fan_out,
     "streaming": exchanges.streaming,

@@ -296,6 +296,24 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         repeats=1,
     ),
     Benchmark(
+        "verify",
+        "the chain of a built log walked, then walked for a seal",
+        "built",
+        _sizes((4_000, 50), (1_000, 50), (2, 3)),
+        (
+            Figure(
+                "verified_events_per_s",
+                "events verified",
+                "/s",
+                {"sqlite": 100_000},
+                more_is_better=True,
+            ),
+            Figure("sealed_events_per_s", "events sealed", "/s", more_is_better=True),
+        ),
+        case="verify",
+        backends=OURS_DURABLE,
+    ),
+    Benchmark(
         "growth",
         "one step each, 1,000 at a time, the log grows",
         "live",

@@ -24,6 +24,7 @@ ON_DURABLE_LOGS = {
         "many-open",
         "check",
         "projection",
+        "verify",
         "growth",
         "stream",
         "import",

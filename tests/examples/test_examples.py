@@ -16,6 +16,14 @@ SAYS = {
         "resumed: ticket for card 7 charged 1 time",
         "forked: ticket for card 7 charged 1 time",
     ),
+    "audit.py": (
+        "charged 500, sent by post",
+        "pause   order-1  anna@office  the customer called",
+        "the seal is in it",
+        "order-1: verified",
+        "partition 0, offset 1 (order-1/0/workflow.started)",
+        "history is NOT what was written",
+    ),
     "attributes.py": (
         "parcel-1 {'customer': 'Ada', 'heavy': True, 'place': 'Oslo'}",
         "parcel-2 {'customer': 'Ada', 'heavy': True}",
