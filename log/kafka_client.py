@@ -179,11 +179,13 @@ class _Sharing(CooperativeStickyAssignor):  # type: ignore[misc]  # it has no ty
     """Assigns some partitions of a topic, and leaves the others to other groups."""
 
     def __init__(self, partitions: Collection[int]) -> None:
-        super().__init__()
+        base: Any = super()
+        base.__init__()
         self._partitions = partitions
 
     def assign(self, cluster: Any, members: Any) -> Any:
-        return super().assign(_Part(cluster, self._partitions), members)
+        base: Any = super()
+        return base.assign(_Part(cluster, self._partitions), members)
 
 
 class _Part:

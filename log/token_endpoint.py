@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any, Final
+from http.client import HTTPException, HTTPMessage
+from typing import IO, Any, Final, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote_plus, urlencode
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
@@ -205,16 +205,24 @@ class TokenEndpoint:
 class _NoRedirect(HTTPRedirectHandler):
     """The request carries the secret: it goes to the URL that was given, or nowhere."""
 
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(  # noqa: PLR0917 - as it is there
+        self,
+        req: Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
         """There is no other request."""
 
 
 def _fields(answer: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(answer)
+        fields: object = json.loads(answer)
     except ValueError:
         return {}
-    return fields if isinstance(fields, dict) else {}
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 
 def _told(answer: bytes, secret: str) -> str:
