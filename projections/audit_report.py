@@ -10,7 +10,6 @@ Without a seal, events are shown to fit together and no more: whoever makes a re
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
@@ -228,9 +227,8 @@ async def make_report(
 
 
 def _check(walk: Walk, namespace: str, found: _Collected) -> None:
-    wrong: Sequence[object] = [one for one in walk.findings if one.kind != "foreign"]
-    if wrong or walk.broken:
-        first = walk.findings[0]
+    first = next((one for one in walk.findings if one.kind != "foreign"), None)
+    if first is not None:
         raise LogCorrupt(
             f"partition {walk.partition} of {namespace!r} is not what was written, at offset {first.offset} "
             f"({first.event_id or 'no event'}): {first.told}. There is no report; see `refold audit verify`"

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from chronicle import drawn
 from engine_trial import with_log
-from log_backend import PATIENCE_S, LogBackend, MemoryBackend
+from log_backend import PATIENCE_S, LogBackend, MemoryBackend, SqliteBackend
 from refold import CheckpointSettings, Engine, step, workflow
 from refold.log.archive import identity_of
+from refold.log.archive_writer import ArchiveSettings
 from refold.log.protocol import Channel, Log
 from refold.projections.audit import PartitionReport, check_are_of, stand_of, verify_partition
 from refold.projections.audit_actions import Action, Wanted, read_actions
@@ -17,6 +19,7 @@ from refold.projections.audit_check import check_report
 from refold.projections.audit_report import AuditReport, make_report
 from refold.projections.audit_walk import Standing
 from refold.projections.seal import Seal, SealKey
+from refold.services.archiving import Order, archive_log
 
 KEY = SealKey.generate()
 LENGTH = 25
@@ -104,3 +107,33 @@ def test_a_topic_that_is_shorter_than_its_seal_was_cut_off(kafka_backend: LogBac
 
     finding = with_log(kafka_backend, cut).findings[0]
     assert (finding.kind, finding.offset) == ("seal", 20)
+
+
+def test_a_trimmed_log_is_held_against_its_seals_without_its_archive(tmp_path: Path) -> None:
+    """Given a log that was sealed, trimmed, written on and sealed again, what is left is verified."""
+    backend = SqliteBackend(tmp_path)
+    often = CheckpointSettings(min_bytes=2_000)
+
+    def live(prefix: str) -> None:
+        with Engine(backend.log(), workflows=[notes], checkpoints=often) as engine:
+            for handle in [engine.start(notes, "x", id=f"{prefix}-{n}") for n in range(20)]:
+                handle.result(PATIENCE_S)
+
+    live("one")
+    first = with_log(backend, sealed)
+    order = Order(str(tmp_path / "a"), ArchiveSettings("avro"), None, trim=True, dry_run=False)
+    with_log(backend, lambda log: archive_log(log, order))
+    live("two")
+
+    async def seal_again(log: Log) -> Seal:
+        stood = [(await stand_of(log, p, one))[0] for p, one in enumerate(first.partitions)]
+        return KEY.seal(log.namespace, identity_of(log), 2, stood, first)
+
+    seals = [first, with_log(backend, seal_again)]
+    for found in with_log(backend, lambda log: verified(log, seals)):
+        assert found.start > 0
+        assert (found.findings, found.sealed) == ((), found.standing.end)
+    forged = seals[1].partitions[0]._replace(events=seals[1].partitions[0].events + 1)
+    other = KEY.seal("x", seals[1].identity, 2, [forged, *seals[1].partitions[1:]], first)
+    denied, _ = with_log(backend, lambda log: verified(log, [first, other]))
+    assert (denied.findings[0].kind, denied.findings[0].offset) == ("seal", first.partitions[0].end)

@@ -206,7 +206,7 @@ def archived(tmp_path: Path, path: Path) -> Path:
         log = SqliteLog(path)
         await log.open()
         with writing(str(place), log, ArchiveSettings("avro", file_records=20)) as writer:
-            await writer.add(log, 0, LENGTH, lambda *_: None)
+            await writer.add(log, 0, LENGTH, lambda _partition, _more: None)
         await log.trim(Channel.EVENTS, 0, 40)
         await log.close()
 

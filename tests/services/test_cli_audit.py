@@ -1,12 +1,14 @@
 """`refold audit`: what people did, whether history is what was written, and seals that say so."""
 
 import json
+import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from cli_process import CommandLine
 from refold import Engine, receive, step, workflow
 from refold.log.sqlite import SqliteLog
 from refold.services.cli import app
@@ -27,7 +29,7 @@ async def order(amount: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a log in which people have given orders."""
     monkeypatch.chdir(tmp_path)
     for variable in ("REFOLD_URL", "REFOLD_ARCHIVE"):
@@ -43,6 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         two.cancel("customer called")
         engine.start(order, 5, id="order-3").terminate("started by mistake")
         one.rewind(0, "charged the wrong card")
+    return tmp_path
 
 
 def refold(*words: str, code: ExitCode = ExitCode.OK) -> Result:
@@ -100,6 +103,19 @@ def test_a_history_is_verified_and_sealed() -> None:
     found = json.loads(refold(*words, "--json").stdout)
     assert (found["ok"], found["key"], found["seals"]) == (True, key_id, 2)
     assert found["partitions"][0]["sealed"] == found["partitions"][0]["end"]
+
+
+def test_seals_are_made_again_and_again_until_told_to_stop(here: Path) -> None:
+    """Given a time between seals, one follows the other, nobody else adds to the file, and SIGTERM ends it in peace."""
+    refold("audit", "keygen", "seal.key")
+    words = ("audit", "seal", "--key", "seal.key", "--to", "seals.jsonl")
+    with CommandLine(here, "sqlite:///refold.db").begin(*words, "--every", "0.2s") as sealing:
+        sealing.until("as seal 2 of")
+        assert "another process seals" in refold(*words, code=ExitCode.LOG).stderr
+        assert sealing.stopped(signal.SIGTERM) == 0
+    assert len(Path("seals.jsonl").read_text().splitlines()) >= 2
+    verify = ("audit", "verify", "--seals", "seals.jsonl", "--public-key", "seal.key.pub")
+    assert json.loads(refold(*verify, "--json").stdout)["ok"]
 
 
 def test_a_changed_event_is_named() -> None:
