@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.blobs import reference_in
+from refold.log.envelope import PREFIX
 from refold.log.errors import DefinitionError, RefoldError
 from refold.log.events import Event
 from refold.projections.sieve import kinds_of
@@ -71,13 +72,14 @@ class MetricContext:
 
     @property
     def value(self) -> Any:
-        """The event's payload: of a step that completed, what it returned.
+        """The event's payload: of a step that completed, what it returned. None where there is none, or where the whole
+        of it is encrypted; encrypted fields of it are objects with `$enc`.
 
         Raises:
             MetricFailed: It is in a blob store, which metrics don't read.
         """
         payload: str | None = getattr(self.event, "payload", None)
-        if payload is None:
+        if payload is None or payload.startswith(PREFIX):
             return None
         if reference_in(payload) is not None:
             raise MetricFailed(

@@ -68,8 +68,8 @@ class Sieve:
         except PayloadError as error:
             raise UsageError(f"no run can be found by these attributes: {error}") from error
         self._known: dict[str, dict[str, str]] = {}  # attributes of open runs with the right name
-        kinds = self._kinds | (_TELLING if self.by_run and self._kinds else frozenset())
-        self._headers = frozenset(("kind", kind.encode()) for kind in kinds)
+        told = self._kinds | _TELLING if self.by_run and self._kinds else self._kinds
+        self._headers = frozenset(("kind", kind.encode()) for kind in told)
 
     @property
     def by_run(self) -> bool:

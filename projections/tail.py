@@ -38,7 +38,7 @@ class Tail:
     def __init__(self, log: str | Log, sieve: Sieve, since: Since, *, follow: bool) -> None:
         self._log = log
         self._sieve = sieve
-        self._since = since
+        self._since: Since = since
         self._follow = follow
         self._chunks: AsyncGenerator[Chunk, None] | None = None
         self._loading: asyncio.Future[Chunk | None] | None = None
@@ -264,8 +264,8 @@ def tail(
         kinds=[kind] if isinstance(kind, str) else kind,
         attributes=attributes,
     )
-    since = since or ("now" if follow else "start")
-    return Tail(log, sieve, since, follow=follow)
+    start: Since = "now" if follow else "start"
+    return Tail(log, sieve, start if since is None else since, follow=follow)
 
 
 def tail_sync(

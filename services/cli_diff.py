@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -10,9 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refold.engine.blobs import Blobs
 from refold.engine.changes import Changes, RunChange, read_changes
 from refold.engine.moments import AtPosition, Moment, stop_at, stops_at
 from refold.engine.names import check_id
+from refold.engine.reader import WorkflowInfo
+from refold.engine.showing import shown, shown_note
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
@@ -73,11 +77,19 @@ def diff(  # noqa: PLR0913 - each an option of the command
             between = read_at(first, now, "--from"), read_at(last, now, "--to")
         else:
             between = read_moment_at(first, now, "--from"), read_moment_at(last, now, "--to")
-        changes, actions = asyncio.run(_read(with_archive(url, archive), id, between))
+        whole = with_archive(url, archive)
+        changes, actions = asyncio.run(_read(whole, id, between))
         if json:
             print_json(changes_json(changes, actions))
             return
+        blobs = Blobs.of(shared_log_at(whole, may_make=False))
+        changes.history = [shown(event, blobs) for event in changes.history]
+        changes.runs = [run._replace(after=_shown(run.after, blobs)) for run in changes.runs]
         _print(to_reader(), changes, actions, limit)
+
+
+def _shown(info: WorkflowInfo, blobs: Blobs) -> WorkflowInfo:
+    return info if info.reason is None else replace(info, reason=shown_note(info.reason, blobs))
 
 
 async def _read(

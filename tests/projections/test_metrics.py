@@ -152,6 +152,18 @@ def test_values_of_all_sorts_are_numbers() -> None:
     assert {key.metric: cell.sum for key, cell in cells.items()} == {"a": 1.0, "b": 60.0, "c": 3.0}
 
 
+def test_what_is_encrypted_as_a_whole_has_no_value() -> None:
+    """Given a payload that is an envelope, its value is None; of one with an encrypted field the rest is there."""
+    size = metric(name="size", kinds="step")(
+        lambda event, context: -1 if context.value is None else context.value["size"]
+    )
+    envelope = f"enc:1:k{'0' * 23}.1:{'A' * 22}:-:abc"
+    fields = f' {{"name":{{"$enc":"{envelope}"}},"size":3}}'
+    events = [started("a", 0), done("a", 1, 5, envelope), done("a", 2, 6, fields)]
+    ((_, cell),) = folded(events, size).items()
+    assert (cell.count, cell.low, cell.high) == (2, -1, 3)
+
+
 def test_what_can_not_be_read_is_left_out() -> None:
     """Given a record that nobody can read, metrics go on."""
     assert folded([Unreadable("a", 0, "torn"), started("a", 0)], *READY) == {}
