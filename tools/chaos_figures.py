@@ -17,6 +17,7 @@ CAUSES: Final = {
     "worker.kill": "killed",
     "worker.pause": "stopped for a moment",
     "worker.pause_past_session": "stopped past its session",
+    "worker.freeze": "stopped as an append was acknowledged",
     "worker.drain": "drained",
     "worker.add": "drained",
 }

@@ -127,7 +127,10 @@ class Nemesis:
             company.keep_away(target, planned.length_s)
             company.signal(target, signal.SIGTERM)
             return Done(_nothing, pid, life.name)
-        company.signal(target, signal.SIGSTOP)
+        # A worker that is to freeze stops itself, at its next acknowledgement.
+        company.signal(
+            target, signal.SIGUSR1 if planned.kind == "worker.freeze" else signal.SIGSTOP
+        )
         return Done(lambda: company.signal(target, signal.SIGCONT, pid), pid, life.name)
 
     async def _broker(self, planned: Planned) -> Done | None:

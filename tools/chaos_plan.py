@@ -40,6 +40,7 @@ KINDS: Final = (
     Kind("worker.kill", 6, 0.0, 3.0),
     Kind("worker.pause", 3, 0.2, 0.8 * SESSION_S),
     Kind("worker.pause_past_session", 4, 1.3 * SESSION_S, 2.5 * SESSION_S),
+    Kind("worker.freeze", 3, 1.5 * SESSION_S, 2.5 * SESSION_S),
     Kind("worker.drain", 4, 0.0, 1.0),
     Kind("worker.add", 2, 3.0, 8.0),
     Kind("broker.kill", 3, 0.5, 4.0),
