@@ -105,13 +105,14 @@ async def _survey_partition(log: Log, partition: int, found: Survey) -> None:
             if isinstance(event, EventBase) and _key_of(event) in found.keys:
                 found.runs.add(record.key)
     state = await read_partition(log, partition)
+    concerned = set(named)
     for workflow_id, run in state.open.items():
         if run.attributes.get(KEY_TAG) in found.keys:  # its start may have been trimmed
             found.runs.add(workflow_id)
             found.open.add(workflow_id)
+            concerned.add(workflow_id)
         elif workflow_id in named:
             found.others.add(workflow_id)
-    concerned = named | {id_ for id_ in found.open if log.layout.place(id_) == partition}
     if concerned:
         found.partitions[partition] = min(concerned)
 

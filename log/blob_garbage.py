@@ -27,6 +27,7 @@ from refold.log.blobs import (
     reference_in,
 )
 from refold.log.codec import decode_command, decode_event
+from refold.log.envelope import HEADER, envelope_in
 from refold.log.errors import BlobCorrupt, BlobMissing, UsageError
 from refold.log.events import CheckpointPart, HistoryCopied
 from refold.log.protocol import Channel, Log, Record
@@ -37,7 +38,7 @@ differ."""
 _AT_ONCE: Final = 8
 
 _IN_BYTES: Final = re.compile(REFERENCE.pattern.encode())
-_IN_JSON: Final = re.compile(rf'(?<!\\)"({REFERENCE.pattern})"')
+_IN_JSON: Final = re.compile(rf'(?<!\\)"(?:{HEADER})?({REFERENCE.pattern})"')
 """A string that is a reference: in a user's own text, which stands as a string in that JSON, its quotes are escaped."""
 
 _CHECKPOINT_PART: Final = ("kind", CheckpointPart.kind.encode())
@@ -248,5 +249,11 @@ def _payloads_of(channel: Channel, record: Record) -> Iterable[Reference]:
     return [
         reference
         for text in texts
-        if isinstance(text, str) and (reference := reference_in(text)) is not None
+        if isinstance(text, str) and (reference := _reference_of(text)) is not None
     ]
+
+
+def _reference_of(text: str) -> Reference | None:
+    """The reference that a payload is, or that is the body of its envelope."""
+    envelope = envelope_in(text)
+    return reference_in(text if envelope is None else envelope.body)

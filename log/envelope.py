@@ -34,10 +34,11 @@ FIELD: Final = "$enc"
 MARK: Final = f'"{FIELD}"'
 ELSEWHERE: Final = "be "
 """First characters of payloads that are not the JSON itself: a reference, an envelope, JSON with encrypted fields."""
-ENVELOPE: Final = re.compile(
-    rf"enc:1:(k[0-9a-f]{{23}})\.([0-9]{{1,6}}):([A-Za-z0-9_-]{{22}}):([0-9a-f]{{32}}|-):"
-    rf"(?:({REFERENCE.pattern})|([A-Za-z0-9_-]*))"
-)
+HEADER: Final = r"enc:1:k[0-9a-f]{23}\.[0-9]{1,6}:[A-Za-z0-9_-]{22}:(?:[0-9a-f]{32}|-):"
+"""All before the body."""
+ENVELOPE: Final = re.compile(rf"{HEADER}(?:{REFERENCE.pattern}|[A-Za-z0-9_-]*)")
+_BODY: Final = re.compile(rf"[A-Za-z0-9_-]*|{REFERENCE.pattern}")
+_HEAD: Final = re.compile(HEADER)
 
 
 class Envelope(NamedTuple):
@@ -72,18 +73,21 @@ def envelope_in(text: str) -> Envelope | None:
     """The envelope that a text is; None where it is none."""
     if text[:4] != PREFIX:
         return None
-    found = ENVELOPE.fullmatch(text)
-    return None if found is None else _envelope(found)
+    head = _HEAD.match(text)
+    if head is None or _BODY.fullmatch(text, head.end()) is None:
+        return None
+    return _envelope(text)
 
 
 def envelopes_in(text: str) -> list[Envelope]:
     """All envelopes that stand in a text."""
-    return [_envelope(found) for found in ENVELOPE.finditer(text)]
+    return [_envelope(found[0]) for found in ENVELOPE.finditer(text)]
 
 
-def _envelope(found: re.Match[str]) -> Envelope:
-    ring, version, context, digest = found[1], int(found[2]), found[3], found[4]
-    return Envelope(ring, version, context, digest, found[5] or found[8] or "")
+def _envelope(text: str) -> Envelope:
+    _, _, key, context, digest, body = text.split(":", 5)
+    ring, _, version = key.partition(".")
+    return Envelope(ring, int(version), context, digest, body)
 
 
 def context_of(role: str, workflow_id: str) -> str:
@@ -99,7 +103,12 @@ def context_of(role: str, workflow_id: str) -> str:
 
 def comparable(text: str) -> str:
     """A text that is equal for equal payloads: each envelope's digest stands in its place."""
-    return ENVELOPE.sub(lambda found: f"enc:{found[1]}:{found[4]}", text)
+    return ENVELOPE.sub(_compared, text)
+
+
+def _compared(found: re.Match[str]) -> str:
+    envelope = _envelope(found[0])
+    return f"enc:{envelope.ring}:{envelope.digest}"
 
 
 def is_protected(text: str) -> bool:
@@ -120,6 +129,8 @@ def to_bytes(text: str) -> bytes:
         ValueError: It is not what `to_text` gives for anything.
     """
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if to_text(data) != text:
-        raise ValueError("bits are set that mean nothing")
+    tail = len(data) % 3
+    # What is no base64url is left out by Python, and the last character may have bits that mean nothing.
+    if len(data) != len(text) * 3 // 4 or (tail and to_text(data[-tail:]) != text[-tail - 1 :]):
+        raise ValueError("not as it was written")
     return data

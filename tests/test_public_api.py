@@ -17,6 +17,7 @@ WorkflowNotFound WorkflowParked WorkflowTerminated cancel_workflow cancel_workfl
 patched publish random read_metrics receive receive_sync requests run_child run_child_sync run_step run_step_sync send
 send_sync set_attributes sleep sleep_sync sleep_until sleep_until_sync start_child start_child_sync step step_context
 stream tail tail_sync uuid4 what_if what_if_async workflow workflow_info
+Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]

@@ -28,6 +28,7 @@ from refold.engine.children import (
 )
 from refold.engine.definitions import Workflow, run_step, run_step_sync, step, workflow
 from refold.engine.engine import Engine
+from refold.engine.erasing import Erased
 from refold.engine.handle import Handle
 from refold.engine.messages import (
     Request,
@@ -40,6 +41,7 @@ from refold.engine.messages import (
     send_sync,
 )
 from refold.engine.reader import WorkflowInfo
+from refold.engine.redaction import Personal, personal_fields
 from refold.engine.retry import Retry
 from refold.engine.scope import (
     StepContext,
@@ -66,11 +68,13 @@ from refold.log.errors import (
     DefinitionError,
     EngineClosed,
     InvalidInput,
+    KeysUnavailable,
     LogCorrupt,
     LogError,
     LogMismatch,
     LogTrimmed,
     LogUnavailable,
+    PayloadErased,
     PayloadError,
     PayloadTooLarge,
     RecordTooLarge,
@@ -90,6 +94,7 @@ from refold.log.errors import (
     WorkflowParked,
     WorkflowTerminated,
 )
+from refold.log.keys import PayloadKeys
 from refold.projections.cursor import Cursor
 from refold.projections.feed import Logged
 from refold.projections.metric_reading import read_metrics
@@ -108,8 +113,10 @@ __all__ = [
     "DefinitionError",
     "Engine",
     "EngineClosed",
+    "Erased",
     "Handle",
     "InvalidInput",
+    "KeysUnavailable",
     "LogCorrupt",
     "LogError",
     "LogMismatch",
@@ -119,8 +126,11 @@ __all__ = [
     "Metric",
     "MetricContext",
     "MetricFailed",
+    "PayloadErased",
     "PayloadError",
+    "PayloadKeys",
     "PayloadTooLarge",
+    "Personal",
     "RecordTooLarge",
     "RefoldError",
     "Request",
@@ -157,6 +167,7 @@ __all__ = [
     "metric",
     "now",
     "patched",
+    "personal_fields",
     "publish",
     "random",
     "read_metrics",

@@ -63,6 +63,14 @@ SAYS = {
         "new ran version 2",
         "old ran version 1",
     ),
+    "privacy.py": (
+        "sent to bob@example.com",
+        "in the clear: False",
+        "recorded as enc:1:k",
+        "erased: 1 run",
+        "gone: the payload of the reply 'completed' of workflow 'welcome-7' ...",
+        "still known: completed",
+    ),
     "hello.py": ("(asking who you are)", "(asking what this runs on)", "Hello, "),
     "pools.py": (
         "refold-pool: develops holiday for 7.5 minutes, attempt 1",

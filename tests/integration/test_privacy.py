@@ -3,13 +3,16 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import polars as pl
 import pytest
 
+from crash_sink import TARGETS, drain
 from engine_trial import append_raw, kinds, records, until, with_log
 from kafka_backend import KafkaBackend
 from log_backend import PATIENCE_S, LogBackend, MemoryBackend, SqliteBackend
@@ -17,6 +20,7 @@ from refold import (
     AskRefused,
     CommandRefused,
     Engine,
+    Personal,
     Retry,
     Status,
     UsageError,
@@ -24,6 +28,7 @@ from refold import (
     WorkflowConflict,
     WorkflowParked,
     continue_as_new,
+    personal_fields,
     publish,
     receive,
     requests,
@@ -34,16 +39,27 @@ from refold import (
     workflow,
 )
 from refold.engine.checkpoints import CheckpointSettings
+from refold.engine.reader import read_partition
+from refold.log.archive_writer import ArchiveSettings
+from refold.log.blob_garbage import collect, verify
+from refold.log.blobs import blobs_of
 from refold.log.chain_walk import ChainWalk
-from refold.log.codec import decode_event, encode_command
+from refold.log.codec import decode_event, encode_command, encode_event
 from refold.log.commands import SendMessage
 from refold.log.errors import KeysUnavailable, PayloadErased, PayloadError
+from refold.log.event_columns import Kind
 from refold.log.events import CommandRefused as RefusedEvent
 from refold.log.events import StepCompleted, SubjectErased, WorkflowCompleted
 from refold.log.key_directory import DirectoryKeys
 from refold.log.key_master import LocalMaster
 from refold.log.keys import KEY_TAG, Erasure, KeyRing, PayloadKeys
+from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
+from refold.projections.sink_rows import Columns, PayloadColumn
+from refold.projections.sqlite_store import SqliteStore
+from refold.projections.store import Identity
+from refold.projections.workflows import Workflows
+from refold.services.archiving import Order, archive_log
 
 PLAIN = "bob-4711@example.com"
 LARGE = PLAIN + "x" * 2_000
@@ -566,6 +582,119 @@ def test_named_fields_are_encrypted_and_the_rest_stays_readable(office: Office) 
         engine.erase("bob", why="x")
         with pytest.raises(PayloadErased):
             run.result(PATIENCE_S)
+
+
+def test_what_is_made_of_the_log_holds_no_more_than_the_log(office: Office, tmp_path: Path) -> None:
+    """Given an archive, a read model and exports of a log, no byte of them is in the clear, and columns stay usable."""
+    with office.engine(*ALL) as engine:
+        run_everything(office, engine)
+        with pytest.raises(LookupError):
+            engine.start(failing, PLAIN, subject="bob").result(PATIENCE_S)
+        engine.erase("bob", why="x")
+    made = tmp_path / "made"
+    made.mkdir()
+    order = Order(str(made / "archive"), ArchiveSettings(format="avro"), None, trim=False)
+    with_log(office.backend, lambda log: archive_log(log, order))
+
+    async def export(log: Log) -> None:
+        columns = Columns([PayloadColumn("payload_email", ("email",), Kind.TEXT)])
+        for kind in ("jsonl", "parquet", "duckdb"):
+            target = TARGETS[kind](str(made / f"events.{kind}"), Identity.of(log), columns)
+            target.open()
+            await drain(log, target)
+            target.close()
+        store = SqliteStore(Workflows(), Identity.of(log), made)
+        store.open()
+        await drain(log, store)
+        store.close()
+
+    with_log(office.backend, export)
+    parquet = pl.concat(
+        [pl.read_parquet(path) for path in (made / "events.parquet").rglob("*.parquet")]
+    )
+    (made / "events.txt").write_text(str(parquet.to_dicts()))  # its own bytes are compressed
+    assert "enc:1:" in (made / "events.jsonl").read_text()
+    assert not office.holds()
+    assert PLAIN.encode() not in b"".join(
+        path.read_bytes() for path in made.rglob("*") if path.is_file()
+    )
+
+
+def test_an_envelope_that_was_altered_in_the_log_parks_its_run(office: Office) -> None:
+    """Given a step's result that somebody with the right to write events has altered, it is not read as anything."""
+    with office.engine(*ALL) as engine:
+        engine.start(waiting, PLAIN, id="w-1", subject="bob")
+        until(lambda: "step.completed" in kinds(engine, "w-1"))
+    state = with_log(office.backend, lambda log: read_partition(log, partition_of("w-1", 2)))
+    done = next(event for event in _events(office) if isinstance(event, StepCompleted))
+    head, _, body = done.payload.rpartition(":")
+    forged = replace(
+        done, position=2, step=1, payload=f"{head}:{'A' if body[0] != 'A' else 'B'}{body[1:]}"
+    )
+    entry, _ = encode_event(forged, state.chain)
+    append_raw(office.backend, Channel.EVENTS, "w-1", [entry])
+    with office.engine(*ALL, threshold=5_000) as engine:
+        run = engine.handle("w-1")
+        run.send("news", "n")  # wakes it
+        with pytest.raises(WorkflowParked):
+            run.result(PATIENCE_S)
+
+
+def test_an_erasure_that_was_interrupted_is_gone_on_with(office: Office) -> None:
+    """Given a process that died after the first of two keys was destroyed, the next try goes on."""
+    with office.engine(*ALL) as engine:
+        run = engine.start(waiting, PLAIN, id="w-1", subject="bob")
+        with office.engine(worker=False) as other:
+            other.handle("w-1").send("news", PLAIN)
+        run.result(PATIENCE_S)
+    office.keys().erase("subject:bob", 1, "ops", "first try")
+    with office.engine(*ALL) as engine:
+        assert len(engine.erase("bob", why="second try").keys) == 2
+    (ring,) = office.keys().rings_of("workflow:w-1")
+    assert isinstance(ring, Erasure)
+    assert [event.kind for event in _events(office)].count("subject.erased") == 1
+
+
+def test_large_encrypted_payloads_are_known_to_the_collector_and_the_check(office: Office) -> None:
+    """Given a large payload that is encrypted, its blob is named by the log: it is kept, and verified."""
+    with office.engine(*ALL) as engine:
+        run_everything(office, engine)
+
+    async def look(log: Log) -> tuple[int, int, int]:
+        store = blobs_of(log)
+        assert store is not None
+        verified = await verify(log, store)
+        collected = await collect([log], store, grace_s=3_600, now=time.time() + 4_000)
+        return verified.named, len(verified.damages), collected.deleted
+
+    named, damages, deleted = with_log(office.backend, look)
+    assert named >= 3  # of the start's command, its event, and a step's result
+    assert damages == 0
+    with office.engine(worker=False) as engine:
+        assert engine.handle("run-1").result(PATIENCE_S).endswith(LARGE)
+    assert deleted <= 2  # what a client had put for commands that came twice
+
+
+@dataclass
+class Contact:
+    """A person's."""
+
+    email: Annotated[str, Personal()]
+    city: str
+
+
+def test_fields_are_marked_in_types() -> None:
+    """Given types with fields that are marked, also within others, their names are found."""
+
+    @dataclass
+    class Order:
+        contacts: list[Contact]
+        phone: Annotated[str, Personal()] | None = None
+        total: int = 0
+
+    assert personal_fields(Order) == ("email", "phone")
+    with pytest.raises(UsageError, match="Personal"):
+        personal_fields(int)
 
 
 def test_without_keys_a_subject_is_refused_and_nothing_else_changes(office: Office) -> None:
