@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from refold import Engine, step, workflow
@@ -59,8 +60,8 @@ def payloads(privacy: Privacy) -> None:
     for size in (10, 100, 1_000, 10_000, 100_000):
         text = json.dumps({"email": "b" * 10, "rest": "x" * size})
         made = privacy.protect(text, ring, "step", "order-42")
-        wrote = per_call_us(lambda text=text: privacy.protect(text, ring, "step", "order-42"))
-        read = per_call_us(lambda made=made: privacy.reveal(made, "result"))
+        wrote = per_call_us(partial(privacy.protect, text, ring, "step", "order-42"))
+        read = per_call_us(partial(privacy.reveal, made, "result"))
         longer = len(made) - len(text)
         print(
             f"{len(text):>8,} bytes: {wrote:7.1f} µs to encrypt, {read:7.1f} µs to read, {longer:>7,} bytes longer"
