@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,7 +105,6 @@ class Office:
 
     backend: LogBackend
     place: Path
-    opened: list[Engine] = field(default_factory=list[Engine])
 
     def keys(self, master: bytes = MASTER) -> DirectoryKeys:
         return DirectoryKeys(self.place / "keys", LocalMaster([master]))

@@ -62,7 +62,7 @@ def test_a_ring_is_made_once_and_found_by_its_name_and_id(tmp_path: Path) -> Non
 
 def test_processes_that_make_a_ring_at_once_get_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: store(tmp_path).ring_for(BOB), range(32)))
+        made = list(pool.map(lambda keys: keys.ring_for(BOB), [store(tmp_path) for _ in range(32)]))
     assert len(set(made)) == 1
 
 
@@ -180,9 +180,12 @@ def test_a_crash_while_a_ring_is_made_leaves_none_half_done(
     def die(self: Path, target: Path) -> None:
         raise SystemExit
 
+    def keep(self: Path, missing_ok: bool = False) -> None:  # as after SIGKILL
+        assert missing_ok
+
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", die)
-        patched.setattr(Path, "unlink", lambda *_, **__: None)  # as SIGKILL
+        patched.setattr(Path, "unlink", keep)
         with pytest.raises(SystemExit):
             keys.ring_for(BOB)
     ring = store(tmp_path).ring_for(BOB)
