@@ -9,11 +9,10 @@ follows the file while it grows may read such lines before; the same events come
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
+from collections.abc import Mapping, Sequence
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from refold.log.archive_disk import Disk
 from refold.log.event_columns import Kind
@@ -24,29 +23,31 @@ from refold.projections.sink_rows import Columns, moment
 from refold.projections.store import Identity
 from refold.projections.target import Step, TargetMismatch
 
+_WRITTEN_OTHERWISE: Final = frozenset({Kind.TIME, Kind.BYTES, Kind.DIGEST})
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def json_value(kind: Kind, value: Any) -> object:
     """A column's value as JSON has it: times in ISO 8601, bytes in hex."""
     match kind:
         case Kind.TIME:
-            at = moment(value).astimezone(UTC).replace(tzinfo=None)
-            return f"{at.isoformat(timespec='microseconds')}Z"
+            return f"{moment(value).isoformat(timespec='microseconds')[: -len('+00:00')]}Z"
         case Kind.BYTES | Kind.DIGEST:
             return value.hex()
         case _:
             return value
 
 
-def json_rows(columns: Columns, logged: Sequence[Logged]) -> Iterator[dict[str, object]]:
+def json_rows(columns: Columns, logged: Sequence[Logged]) -> Sequence[dict[str, object]]:
     """Events as JSON objects, null columns left out."""
+    rows: list[dict[str, object]] = [{} for _ in logged]
     values = columns.of(logged)
-    kinds = [(name, kind, values[name]) for name, kind in columns.kinds.items()]
-    for index in range(len(logged)):
-        yield {
-            name: json_value(kind, found)
-            for name, kind, of in kinds
-            if (found := of[index]) is not None
-        }
+    for name, kind in columns.kinds.items():
+        plain = kind not in _WRITTEN_OTHERWISE
+        for row, value in zip(rows, values[name], strict=True):
+            if value is not None:
+                row[name] = value if plain else json_value(kind, value)
+    return rows
 
 
 class JsonLinesTarget:
@@ -97,10 +98,7 @@ class JsonLinesTarget:
         assert self._file is not None, "the target is open"
         self._saved.check(steps)
         before = self._entry()
-        text = "".join(
-            f"{json.dumps(row, ensure_ascii=False, separators=(',', ':'))}\n"
-            for row in json_rows(self._columns, logged)
-        ).encode()
+        text = "".join(f"{_encode(row)}\n" for row in json_rows(self._columns, logged)).encode()
         with disk_errors(self._path):
             self._file.seek(before.bytes)
             self._file.write(text)

@@ -8,6 +8,7 @@ import amplification
 import audits
 import checked
 import exchanges
+import exported
 import histories
 import live
 import long_logs
@@ -33,6 +34,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "projection": projected.projection,
     "read_model": projected.read_model,
     "verify": audits.verify,
+    "export": exported.export,
     "round_trip": exchanges.round_trip,
     "fan_out": exchanges.fan_out,
     "streaming": exchanges.streaming,

@@ -314,6 +314,25 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         backends=OURS_DURABLE,
     ),
     Benchmark(
+        "export",
+        "a built log into each kind of sink",
+        "built",
+        _sizes((1_000, 100), (200, 50), (3, 3)),
+        tuple(
+            Figure(f"{kind}_events_per_s", f"{title}, events", "/s", more_is_better=True)
+            for kind, title in (
+                ("jsonl", "JSON Lines"),
+                ("parquet", "Parquet"),
+                ("duckdb", "DuckDB"),
+                ("postgres", "PostgreSQL"),
+                ("http", "CloudEvents, 100 a request"),
+            )
+        ),
+        case="export",
+        backends=("sqlite",),
+        repeats=1,
+    ),
+    Benchmark(
         "growth",
         "one step each, 1,000 at a time, the log grows",
         "live",

@@ -44,7 +44,7 @@ async def projection(job: Job) -> None:
     directory = tempfile.mkdtemp(prefix="refold-bench-views-")
     try:
         figures = {"sqlite_events_per_s": await _rate(log, directory)}
-        with _postgres() as url:
+        with postgres() as url:
             figures["postgresql_events_per_s"] = await _rate(log, url)
     finally:
         shutil.rmtree(directory)
@@ -52,7 +52,7 @@ async def projection(job: Job) -> None:
     tell(figures)
 
 
-def _postgres() -> AbstractContextManager[str]:
+def postgres() -> AbstractContextManager[str]:
     """A server as it comes: what is written is forced to the disk."""
     sys.path.append(str(TOOLS))  # children have the harness alone
     import postgres_server  # noqa: PLC0415 - found by way of the line above

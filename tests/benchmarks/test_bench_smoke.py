@@ -35,7 +35,7 @@ NOT_ON_KAFKA_HERE = {
     "hand-over",  # a worker that is killed is missed after six seconds; tests/processes kill them on Kafka as well
     *("whole-history", "open-work"),  # as history, but for the sizes
 }
-ON_SQLITE = {"sleepers", "read-model"}
+ON_SQLITE = {"sleepers", "read-model", "export"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
