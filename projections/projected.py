@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from refold.log.protocol import Log
+from refold.log.urls import open_log
 from refold.projections.places import store_for
 from refold.projections.projection import Projection
 from refold.projections.runner import Runner, RunnerSettings
@@ -30,6 +31,32 @@ class Projected:
     def name(self) -> str:
         """The projection's name."""
         return self.projection.name
+
+    def catch_up(self, url: str) -> int:
+        """Take in all that is in a log now.
+
+        Args:
+            url: The log.
+
+        Returns:
+            How many events were new to it.
+
+        Raises:
+            ProjectionFailed: The projection's code raised.
+            RefoldError: The log can't be read, or the tables not written.
+        """
+        return asyncio.run(self._catch_up(url))
+
+    async def _catch_up(self, url: str) -> int:
+        log = open_log(url)
+        try:
+            await log.open()
+            store = store_for(self.projection, log, self.to, schema=self.schema)
+            runner = Runner(log, store, caught_up=store.switch)
+            await runner.catch_up()
+        finally:
+            await log.close()
+        return runner.events
 
     async def follow(self, log: Log, stop: asyncio.Event) -> None:
         """See `Follower`."""

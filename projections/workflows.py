@@ -109,6 +109,11 @@ class Run:
 
 _ROW: "Final[Callable[[Run], tuple[Value, ...]]]" = attrgetter(*RUN_COLUMNS)
 
+_STANDING: "Final[Callable[[Run], tuple[Value, ...]]]" = attrgetter(
+    *(c for c in RUN_COLUMNS if c not in {"updated_at", "events", "open_timers"})
+)
+"""What does not change with every event."""
+
 UNKNOWN: Final = "?"
 """The workflow of a run whose first event can't be read; no workflow can be called so."""
 
@@ -145,6 +150,7 @@ class _Fold:
         self._runs = {row[0]: Run(*row) for row in self._rows.runs(ids)}
         self._before = Counter(run.tally for run in self._runs.values())
         self._tagged = {run.workflow_id: run.attributes for run in self._runs.values()}
+        self._stood = {run.workflow_id: _STANDING(run) for run in self._runs.values()}
         self._floors = self._rows.floors({logged.partition for logged in batch})
 
     def take(self, logged: Logged) -> None:
@@ -175,7 +181,15 @@ class _Fold:
         """Write what has changed."""
         after = Counter(run.tally for run in self._runs.values())
         after.subtract(self._before)
-        self._rows.save_runs([_ROW(run) for run in self._runs.values()])
+        whole: list[tuple[Value, ...]] = []
+        touched: list[tuple[int, int, int, str]] = []
+        for run in sorted(self._runs.values(), key=attrgetter("workflow_id")):
+            if self._stood.get(run.workflow_id) == _STANDING(run):
+                touched.append((run.updated_at, run.events, run.open_timers, run.workflow_id))
+            else:
+                whole.append(_ROW(run))
+        self._rows.save_runs(whole)
+        self._rows.touch_runs(touched)
         for run in self._runs.values():
             if self._tagged.get(run.workflow_id, "{}") != run.attributes:
                 self._rows.save_attributes(run.workflow_id, run.started_at, run.attributes)

@@ -5,7 +5,8 @@ continued or ends with timers running: then what was collected is written before
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from refold.log.events import (
@@ -38,6 +39,9 @@ _RUN: Final = (
     " ON CONFLICT (workflow_id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:])
 )
+_TOUCHED: Final = (
+    "UPDATE runs SET updated_at = ?, events = ?, open_timers = ? WHERE workflow_id = ?"
+)
 _STEP: Final = """INSERT INTO steps (workflow_id, step, name, status, attempts, started_at, ended_at, due_at, worker,
     error_type, error_message, undone_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)
     ON CONFLICT (workflow_id, step) DO UPDATE SET status = excluded.status, attempts = excluded.attempts,
@@ -65,6 +69,11 @@ _ATTRIBUTE: Final = "INSERT INTO attributes VALUES (?, ?, ?, ?, ?)"
 
 _ADDED: Final = (_STEP, _ATTEMPT, _MESSAGE, _TIMER)
 _CHANGED: Final = (_SETTLED, _FIRED)
+
+_KEYS: Final[Mapping[str, Callable[[Sequence[Value]], Any]]] = {
+    _STEP: itemgetter(0, 1),
+    _ATTEMPT: itemgetter(0, 1),
+}
 
 _OWN_TABLES: Final = ("attributes", "steps", "attempts", "messages", "timers")
 
@@ -104,6 +113,13 @@ class Rows:
     def save_runs(self, rows: Sequence[Sequence[Value]]) -> None:
         """Add or replace whole rows."""
         self._transaction.execute_many(_RUN, rows)
+
+    def touch_runs(self, rows: Sequence[tuple[int, int, int, str]]) -> None:
+        """Note a run's last event, number of events and timers that run; all else is as it was.
+
+        Most runs of a batch need no more, and whatever is set has its indexes written anew.
+        """
+        self._transaction.execute_many(_TOUCHED, rows)
 
     def save_attributes(self, workflow_id: str, started_at: int, attributes: str) -> None:
         """Replace a run's tags; `attributes` is the JSON object of them."""
@@ -264,10 +280,9 @@ class Rows:
         """Write what was collected so far."""
         for statement, rows in self._collected.items():
             if rows:
-                self._transaction.execute_many(statement, _taken(rows))
-
-
-def _taken(rows: list[Sequence[Value]]) -> Iterable[Sequence[Value]]:
-    taken = rows.copy()
-    rows.clear()
-    return taken
+                # By their keys, and those of one key in the order of events: neighbours share pages.
+                key = _KEYS.get(statement)
+                self._transaction.execute_many(
+                    statement, sorted(rows, key=key) if key is not None else rows.copy()
+                )
+                rows.clear()

@@ -18,6 +18,7 @@ patched publish random read_metrics receive receive_sync requests run_child run_
 send_sync set_attributes sleep sleep_sync sleep_until sleep_until_sync start_child start_child_sync step step_context
 stream tail tail_sync uuid4 what_if what_if_async workflow workflow_info
 Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
+Projected Projection ProjectionFailed Transaction
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]

@@ -99,6 +99,8 @@ from refold.projections.cursor import Cursor
 from refold.projections.feed import Logged
 from refold.projections.metric_reading import read_metrics
 from refold.projections.metrics import Metric, MetricContext, MetricFailed, metric
+from refold.projections.projected import Projected
+from refold.projections.projection import Projection, ProjectionFailed, Transaction
 from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 
 __all__ = [
@@ -131,6 +133,9 @@ __all__ = [
     "PayloadKeys",
     "PayloadTooLarge",
     "Personal",
+    "Projected",
+    "Projection",
+    "ProjectionFailed",
     "RecordTooLarge",
     "RefoldError",
     "Request",
@@ -149,6 +154,7 @@ __all__ = [
     "SyncTail",
     "Tail",
     "TopicsMissing",
+    "Transaction",
     "UnknownWorkflow",
     "UsageError",
     "WhatIf",

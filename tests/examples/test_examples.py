@@ -45,6 +45,10 @@ SAYS = {
     ),
     "endless.py": ("total 55", "begun afresh 3 times"),
     "messages.py": ("soup no. 1", "pie no. 2", "nobody washes up", "cooked 2"),
+    "projection.py": (
+        "True {'Ada': 340, 'Bob': 500}",
+        "{'Ada': 340, 'Bob': 500, 'Cleo': 900}",
+    ),
     "requests.py": (
         "balance 0",
         "after a coin 4",

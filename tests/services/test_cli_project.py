@@ -1,0 +1,157 @@
+"""`refold project`, and `refold list` from what it keeps."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from projection_samples import Stumbling, Tale, fill
+from refold import Engine, Projected, workflow
+from refold.log.sqlite import SqliteLog
+from refold.projections.workflows import Workflows
+from refold.services.cli import app
+from refold.services.exits import ExitCode
+
+PROJECTIONS = """
+from projection_samples import Stumbling, Tale
+class Mine(Tale):
+    name = "mine"
+stumbling = Stumbling("run-3/1/step.completed")
+nothing = 7
+"""
+
+
+@workflow
+async def fails(text: str) -> None:
+    """Fails."""
+    raise ValueError(text)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory with a log and some projections."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("REFOLD_URL", "REFOLD_VIEWS"):
+        monkeypatch.delenv(variable, raising=False)
+    Path("views.py").write_text(PROJECTIONS)
+    monkeypatch.delitem(sys.modules, "views", raising=False)
+    append(5)
+
+
+def append(runs: int, first: int = 0) -> None:
+    async def write() -> None:
+        log = SqliteLog("refold.db", 2)
+        await log.open()
+        await fill(log, runs, first=first)
+        await log.close()
+
+    asyncio.run(write())
+
+
+def refold(*words: str, code: ExitCode = ExitCode.OK) -> Result:
+    """Run a command in this process."""
+    done = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, list(words))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_a_list_from_the_read_model_is_that_from_the_log() -> None:
+    """Given a read model that has caught up, lists, pages, counts and groups are those of the fold."""
+    assert refold("project", "--once").stdout == "workflows: 27 events taken in, caught up\n"
+    for words in (
+        ("list", "--json", "--limit", "0"),
+        ("list", "--json", "--sort", "id", "--reverse", "--limit", "2", "--after", ",run-1"),
+        ("list", "--sort", "updated", "--limit", "2"),
+        ("list", "--status", "completed", "--count"),
+        ("list", "--by", "workflow"),
+        ("list", "--by", "day", "--json"),
+        ("list", "--parent", "nobody"),
+    ):
+        view, fold = refold(*words), refold(*words, "--from-log")
+        assert view.stdout == fold.stdout
+        assert view.stderr == ""
+    assert "5 in all" in refold("list", "--limit", "2").stdout
+
+
+def test_a_read_model_that_is_behind_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given events that it has not, the list says so and comes from the log."""
+    monkeypatch.setattr("refold.services.read_model.PATIENCE_S", 0.0)
+    refold("project", "--once")
+    append(1, first=5)
+    listed = refold("list", "--count")
+    assert listed.stdout == "6\n"
+    assert "7 records behind" in listed.stderr
+
+
+def test_what_only_the_read_model_knows_says_how_it_is_made() -> None:
+    """Given no read model, a search in errors is refused; with one, it finds the run."""
+    with Engine("sqlite:///refold.db", workflows=[fails]) as engine:
+        engine.start(fails, "card 12 declined", id="declined")
+        while str(engine.status("declined").status) != "failed":
+            pass
+    assert (
+        "`refold project` keeps one" in refold("list", "--error", "12", code=ExitCode.USAGE).stderr
+    )
+    refold("project", "--once")
+    (line,) = refold("list", "--error", "12 decl", "--json").stdout.splitlines()
+    assert json.loads(line)["workflow_id"] == "declined"
+    assert "ValueError" in refold("list", "--by", "error_type").stdout
+
+
+def test_own_projections_are_kept_and_one_that_raises_stops_alone() -> None:
+    """Given two projections of which one raises, the other is whole, and the error says where."""
+    done = refold("project", "views:Mine", "views:stumbling", "--once", code=ExitCode.FAILED)
+    assert "run-3/1/step.completed" in done.stderr
+    assert refold("project", "views:Mine", "--once").stdout.startswith("mine: 0 events")
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("views:nothing", "no projection: it has no name"),
+        ("views", "names no projection"),
+        ("views:missing", "has no 'missing'"),
+    ],
+)
+def test_what_is_no_projection_is_refused(named: str, said: str) -> None:
+    """Given a name of something else, the error says what is missing."""
+    assert said in refold("project", named, "--once", code=ExitCode.USAGE).stderr
+
+
+def test_a_log_elsewhere_needs_a_place(tmp_path: Path) -> None:
+    """Given a place that can't be one, it is refused."""
+    assert "no place" in refold("project", "--once", "--to", "ftp://x", code=ExitCode.USAGE).stderr
+
+
+@pytest.mark.slow
+def test_a_process_follows_until_sigterm_and_then_leaves_in_order() -> None:
+    """Given a running process, new events come in; told to stop, it ends with 0."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "refold", "project", "--log-json"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process.stderr as said:
+        while json.loads(said.readline())["message"] != "caught up":
+            pass
+        append(3, first=5)
+        assert refold("list", "--count").stdout == "8\n"  # waits for what is on its way
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert json.loads(said.readlines()[-1])["message"] == "stopped"
+
+
+def test_an_engine_keeps_projections_and_says_which_has_stopped() -> None:
+    """Given an engine with two projections, one of which raises, the other follows and the engine works on."""
+    stumbling = Stumbling("run-3/1/step.completed")
+    projections = [Projected(Workflows()), Projected(stumbling)]
+    with Engine("sqlite:///refold.db", workflows=[fails], projections=projections) as engine:
+        engine.start(fails, "x", id="one")
+        while not engine.stopped_projections or refold("list", "--count").stdout != "6\n":
+            pass
+        assert set(engine.stopped_projections) == {"tale"}
+    assert Projected(Tale()).catch_up("sqlite:///refold.db") > 0
