@@ -311,7 +311,7 @@ class Session:
             steps.cancel(workflow_id, step)
         handed_back, self._handed_back = self._handed_back, []
         effects = [*handed_back, *owner.take_effects()]
-        launches = [effect for effect in effects if effect.__class__ is Launch]
+        launches = [effect for effect in effects if isinstance(effect, Launch)]
         if any(launch.attempt > 1 for launch in launches):
             await self._probe(owner)
         if launches or any(isinstance(effect, Grant) for effect in effects):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import cast
 
 from refold.log.archived import ArchivedLog
 from refold.log.chain_walk import beginning
@@ -305,6 +306,6 @@ def _plain(value: object) -> str:
         case bytes():
             return value.hex()
         case tuple():
-            return " ".join(_plain(one) for one in value)
+            return " ".join(_plain(one) for one in cast("tuple[object, ...]", value))
         case _:
             return str(value)
