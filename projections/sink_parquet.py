@@ -139,8 +139,8 @@ class ParquetTarget:
             for file in self._saved.manifest.files:
                 if _day(file) == day and file.rows < WHOLE_ROWS:
                     classes[0 if any_size else _class(file.rows)].append(file)
-            chosen = next((found for files in classes.values() if (found := choose(files))), [])
-            if not chosen:
+            chosen = next((found for files in classes.values() if (found := choose(files))), None)
+            if chosen is None:
                 return
             before = self._saved.manifest
             merged = self._file(day, before.next, self._tables(chosen))

@@ -10,7 +10,7 @@ those that were asked for from payloads.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from refold.log.archive_rows import columns_of
 from refold.log.event_columns import EVENT_COLUMNS, Kind
@@ -113,11 +113,11 @@ def _payload_of(row: Mapping[str, Any]) -> object:
         return None
 
 
-def _member(value: Any, path: tuple[str, ...]) -> Any:
+def _member(value: object, path: tuple[str, ...]) -> object:
     for name in path:
         if not isinstance(value, dict):
             return None
-        value = value.get(name)
+        value = cast("dict[str, object]", value).get(name)
     return value
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from json import dumps
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -154,8 +154,9 @@ def _json(value: object) -> object:
         case bytes():
             return value.hex()
         case dict():
-            return {str(name): _json(member) for name, member in value.items()}
+            members = cast("dict[object, object]", value)
+            return {str(name): _json(member) for name, member in members.items()}
         case list() | tuple():
-            return [_json(member) for member in value]
+            return [_json(member) for member in cast("list[object]", value)]
         case _:
             return str(value)

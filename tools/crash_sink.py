@@ -188,7 +188,11 @@ def rows_of(kind: str, where: str) -> bytes:
             query = (
                 f"COPY (SELECT * FROM {schema}.events ORDER BY log_partition, log_offset) TO STDOUT"
             )
-            with psycopg.connect(address) as pg, pg.cursor() as cursor, cursor.copy(query) as copy:
+            with (
+                psycopg.connect(address) as pg,
+                pg.cursor() as cursor,
+                cursor.copy(query.encode()) as copy,
+            ):
                 return b"".join(bytes(piece) for piece in copy)
         case "duckdb":
             with duckdb.connect(where, read_only=True) as db:

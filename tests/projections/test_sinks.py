@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from crash_sink import TARGETS, drain, rows_of
 from refold.log.event_columns import EVENT_COLUMNS, Kind
@@ -100,8 +101,8 @@ def table(kind: str, where: str) -> list[dict[str, Any]]:
                 rows = db.sql("SELECT * FROM events").to_arrow_table().to_pylist()
         case _:
             address, _, schema = where.partition("#")
-            with psycopg.connect(address, row_factory=psycopg.rows.dict_row) as pg:
-                rows = pg.execute(f"SELECT * FROM {schema}.events").fetchall()
+            with psycopg.connect(address) as pg, pg.cursor(row_factory=dict_row) as cursor:
+                rows = cursor.execute(f"SELECT * FROM {schema}.events".encode()).fetchall()
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
@@ -228,7 +229,7 @@ def change_note(kind: str, where: str, old: str, new: str) -> None:
             address, _, schema = where.partition("#")
             with psycopg.connect(address) as pg:
                 pg.execute(
-                    f"UPDATE {schema}.refold_sink SET note = replace(note, %s, %s)",
+                    f"UPDATE {schema}.refold_sink SET note = replace(note, %s, %s)".encode(),
                     [old, new],
                 )
         case _:
