@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from random import Random
 from typing import Final
 
@@ -124,7 +125,7 @@ def check(
 
 @dataclass(slots=True)
 class _Working:
-    process: "multiprocessing.process.BaseProcess"
+    process: SpawnProcess
     unit: Unit
     heard_at: float
     found: int = 0

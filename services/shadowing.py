@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from refold.engine.recovery import recover
 from refold.engine.rehearsal import Finding, Verdict
@@ -69,13 +69,13 @@ class Shadowing:
             for partition in range(self._log.partitions)
         ]
         self.begun.set()
-        work: list[asyncio.Future[object]] = [
-            asyncio.ensure_future(
+        work: set[asyncio.Task[Any]] = {
+            asyncio.create_task(
                 self._take_all(partition, follow_batches(self._log, partition, position))
             )
             for partition, position in begun
-        ]
-        work += [asyncio.ensure_future(self._look()), asyncio.ensure_future(stop.wait())]
+        }
+        work |= {asyncio.create_task(self._look()), asyncio.create_task(stop.wait())}
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

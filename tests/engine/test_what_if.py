@@ -145,7 +145,11 @@ def test_stubs_stand_for_what_comes_after_the_history(
 ) -> None:
     """Given a value or a function in place of a step, the run goes on to its end."""
     run_to_its_end(backend, code, "pen")
-    for stub in (False, lambda item: item != "pen"):
+
+    def apologises(item: str) -> bool:
+        return item != "pen"
+
+    for stub in (False, apologises):
         found = what_if(backend.log(), "run", {1: 0}, stubs={"apologise": stub}, workflows=[code])
         assert found.supposed.result == '"sorry: False"'
         assert came(found.supposed)[2] == ("apologise", Came.STUBBED)
@@ -240,11 +244,15 @@ def test_timers_beyond_the_history_fire_and_code_that_never_ends_is_stopped(
     """Given a stub that says no for ever, the run is stopped after a while; one that says yes in time ends it."""
     run_to_its_end(backend, watch, "job")
     answers = iter([False, False, True])
+
+    def answer(_job: str) -> bool:
+        return next(answers)
+
     found = what_if(
         backend.log(),
         "run",
         {"poll": False},
-        stubs={"poll": lambda job: next(answers)},
+        stubs={"poll": answer},
         workflows=[watch],
     )
     assert found.supposed.result == "4"
@@ -311,7 +319,7 @@ def test_an_operation_keeps_its_outcome_when_those_before_it_change(backend: Log
 
     @workflow
     async def loop(items: list[str]) -> list[int]:
-        counts = []
+        counts: list[int] = []
         for item in items:
             counts.append(await stock.aio(item))
             if counts[-1] > 3:

@@ -84,3 +84,16 @@ def test_without_a_place_it_is_refused() -> None:
     refold("archive", code=ExitCode.USAGE)
     refold("archive", REFOLD_ARCHIVE="old")
     assert Path("old/manifest.json").exists()
+
+
+def test_runs_whose_beginning_is_archived_are_checked_with_it() -> None:
+    """Given a log that was trimmed, `check` draws ended runs from the archive as well, and replays them from there."""
+    refold("archive", "--to", "old", "--trim")
+    Path("repeats.py").write_text(
+        "from refold import workflow\n\n@workflow\nasync def echo(text: str) -> str:\n    return text * 30\n"
+    )
+    code = ("repeats", "--closed", str(RUNS), "--processes", "1", "--json")
+    alone = json.loads(refold("check", *code).stdout)
+    whole = json.loads(refold("check", *code, "--archive", "old").stdout)
+    assert alone["closed"] < RUNS
+    assert (whole["closed"], whole["checked"], whole["broken"]) == (RUNS, RUNS, 0)
