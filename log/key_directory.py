@@ -191,7 +191,11 @@ class DirectoryKeys:
 
     def _write_index(self, index: bytes) -> None:
         wrapped = to_text(self._master.wrap(index, _INDEX.encode()))
-        entry = {"format": FORMAT, "master": self._master.id, "index": wrapped}
+        entry: dict[str, object] = {
+            "format": FORMAT,
+            "master": self._master.id,
+            "index": wrapped,
+        }
         self._replace(self._directory / _INDEX, entry)
 
     def _write_ring(self, ring: KeyRing) -> None:

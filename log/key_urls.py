@@ -4,7 +4,7 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from refold.log.errors import UsageError
@@ -42,7 +42,7 @@ def open_keys(url: str, environment: Mapping[str, str] | None = None) -> Payload
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     scope = options.pop("encrypt", "subject")
-    if scope not in ("subject", "workflow"):
+    if scope != "subject" and scope != "workflow":  # noqa: PLR1714 - both type checkers understand it so
         raise _refused(url, f"encrypt={scope} is neither subject nor workflow")
     fields = tuple(name for name in options.pop("fields", "").split(",") if name)
     name = unquote(parts.path)
@@ -57,7 +57,7 @@ def open_keys(url: str, environment: Mapping[str, str] | None = None) -> Payload
             raise _refused(url, "it does not begin with file:///, env: or import:")
     if options:
         raise _refused(url, f"the option {min(options)!r} is unknown")
-    return PayloadKeys(provider, cast("Literal['subject', 'workflow']", scope), fields)
+    return PayloadKeys(provider, scope, fields)
 
 
 def keys_from(environment: Mapping[str, str] | None = None) -> PayloadKeys | None:
