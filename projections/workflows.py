@@ -107,9 +107,9 @@ class Run:
         return (self.partition, day, self.workflow, self.version, self.status)
 
 
-_ROW: "Final[Callable[[Run], tuple[Value, ...]]]" = attrgetter(*RUN_COLUMNS)
+_ROW: Callable[[Run], tuple[Value, ...]] = attrgetter(*RUN_COLUMNS)
 
-_STANDING: "Final[Callable[[Run], tuple[Value, ...]]]" = attrgetter(
+_STANDING: Callable[[Run], tuple[Value, ...]] = attrgetter(
     *(c for c in RUN_COLUMNS if c not in {"updated_at", "events", "open_timers"})
 )
 """What does not change with every event."""
@@ -121,8 +121,8 @@ UNKNOWN: Final = "?"
 class Workflows:
     """The read model, as a projection."""
 
-    name: Final = "workflows"
-    version: Final = 1
+    name = "workflows"
+    version = 1
 
     def tables(self, dialect: Dialect) -> Sequence[str]:
         """See `Projection`."""

@@ -131,6 +131,12 @@ class WorkflowsView:
         ((log,),) = self._query("SELECT log FROM refold_projection", ())
         return str(log)
 
+    @property
+    def version(self) -> int:
+        """Of which version its tables are."""
+        ((version,),) = self._query("SELECT version FROM refold_projection", ())
+        return int(version)
+
     def positions(self) -> Mapping[int, Position]:
         """How far each partition is in it."""
         query = "SELECT partition, next_offset, claim FROM refold_positions"
@@ -185,7 +191,7 @@ class WorkflowsView:
         runs = [_row(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return RunPage(runs, None)
-        last = dict(zip(RUN_COLUMNS, rows[limit - 1], strict=True))
+        last: dict[str, Any] = dict(zip(RUN_COLUMNS, rows[limit - 1], strict=True))
         return RunPage(runs, place_of(order, last[column], last["workflow_id"]))
 
     def count(self, where: RunFilter = ALL) -> int:
@@ -286,8 +292,8 @@ def open_view(
         # Imported when asked for: it needs a package that others can do without.
         from refold.projections.postgres_reading import reading  # noqa: PLC0415
 
-        with reading(place, Workflows.name, namespace=namespace, schema=schema) as query:
-            yield _checked(WorkflowsView(query, "postgresql"))
+        with reading(place, Workflows.name, namespace=namespace, schema=schema) as asked:
+            yield _checked(WorkflowsView(asked, "postgresql"))
         return
     link = ViewFiles(sqlite_directory(place), Workflows.name).link
     try:
@@ -308,11 +314,10 @@ def open_view(
 
 
 def _checked(view: WorkflowsView) -> WorkflowsView:
-    ((version,),) = view._query("SELECT version FROM refold_projection", ())
-    if version != Workflows.version:
+    if view.version != Workflows.version:
         raise TargetMismatch(
-            f"the workflows read model has version {version}, and this release reads version {Workflows.version}: run "
-            "`refold project` of this release"
+            f"the workflows read model has version {view.version}, and this release reads version {Workflows.version}: "
+            "run `refold project` of this release"
         )
     return view
 

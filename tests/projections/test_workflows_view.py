@@ -59,7 +59,11 @@ def events(random: Random) -> Iterator[Event]:
                 "note": random.choice([f"{LONG}a", f"{LONG}ab", f"{LONG}ac"]),
             },
         )
-        end = {**common, "position": 1, "recorded_at": at + random.randrange(10**11)}
+        end: dict[str, Any] = {
+            **common,
+            "position": 1,
+            "recorded_at": at + random.randrange(10**11),
+        }
         error = random.choice(["card 12 declined", 'the "bank" said no', "100%_off", "ÜBER limit"])
         match random.randrange(4):
             case 0:
