@@ -12,7 +12,7 @@ from refold.log.key_directory import DirectoryKeys
 from refold.log.key_environment import EnvironmentKeys
 from refold.log.key_master import VARIABLE as MASTER
 from refold.log.key_master import master_from
-from refold.log.keys import KeyProvider, Master, PayloadKeys
+from refold.log.keys import KeyProvider, Master, PayloadKeys, Scope
 
 VARIABLE: Final = "REFOLD_KEYS"
 
@@ -41,9 +41,10 @@ def open_keys(url: str, environment: Mapping[str, str] | None = None) -> Payload
     variables = os.environ if environment is None else environment
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    scope = options.pop("encrypt", "subject")
-    if scope != "subject" and scope != "workflow":  # noqa: PLR1714 - both type checkers understand it so
-        raise _refused(url, f"encrypt={scope} is neither subject nor workflow")
+    encrypted = options.pop("encrypt", "subject")
+    if encrypted not in {"subject", "workflow"}:
+        raise _refused(url, f"encrypt={encrypted} is neither subject nor workflow")
+    scope: Scope = "workflow" if encrypted == "workflow" else "subject"
     fields = tuple(name for name in options.pop("fields", "").split(",") if name)
     name = unquote(parts.path)
     match parts.scheme:
