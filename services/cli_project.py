@@ -21,6 +21,12 @@ from refold.services.loading import load_projections
 from refold.services.logs import say, set_up_logging
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.project_service import ProjectService, logger
+from refold.services.service_options import (
+    DEFAULT_METRICS_ADDRESS,
+    LogJson,
+    MetricsAddress,
+    MetricsPort,
+)
 from refold.services.terminal import to_person, to_reader
 
 LOOK_EVERY_S = 0.2
@@ -75,24 +81,9 @@ def project(  # noqa: PLR0913 - each an option of the command
         str | None,
         typer.Option("--name", help="This process's name in the group; host and pid if not given."),
     ] = None,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Log lines as JSON objects.")
-    ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port",
-            min=0,
-            max=65_535,
-            help="Serve metrics for Prometheus at this port, at /metrics; 0 takes any free one.",
-        ),
-    ] = None,
-    metrics_address: Annotated[
-        str,
-        typer.Option(
-            "--metrics-address", help="Where to serve them; 0.0.0.0 for other machines as well."
-        ),
-    ] = "127.0.0.1",
+    log_json: LogJson = False,
+    metrics_port: MetricsPort = None,
+    metrics_address: MetricsAddress = DEFAULT_METRICS_ADDRESS,
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:

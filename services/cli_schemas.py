@@ -18,6 +18,7 @@ from refold.log.urls import open_log, redacted
 from refold.services.exits import reported
 from refold.services.logs import set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, opened
+from refold.services.service_options import LogJson
 from refold.services.terminal import note, print_json, to_reader
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def serve_schemas(
     address: Annotated[
         str, typer.Option("--address", help="Where; 0.0.0.0 for other machines as well.")
     ] = "127.0.0.1",
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Log lines as JSON objects.")
-    ] = False,
+    log_json: LogJson = False,
     url: Url = DEFAULT_URL,
     debug: Debug = False,
 ) -> None:

@@ -14,6 +14,7 @@ from refold.services.exits import reported
 from refold.services.logs import say, set_up_logging
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.payload_columns import payload_columns
+from refold.services.service_options import LogJson
 from refold.services.sinks import SinkKind, SinkOrder, runner_of, stopping
 
 DEFAULT_EVERY_S = 1.0
@@ -84,9 +85,7 @@ def sink(  # noqa: PLR0913 - each an option
         float,
         typer.Option("--every-s", min=0, help="Write at most so often, in seconds."),
     ] = DEFAULT_EVERY_S,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Log lines as JSON objects.")
-    ] = False,
+    log_json: LogJson = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
     debug: Debug = False,

@@ -19,6 +19,12 @@ from refold.services.leftover import leave_steps_behind
 from refold.services.loading import AnyWorkflow, load_modules, load_workflows
 from refold.services.logs import say, set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, shared_log_at
+from refold.services.service_options import (
+    DEFAULT_METRICS_ADDRESS,
+    LogJson,
+    MetricsAddress,
+    MetricsPort,
+)
 from refold.services.worker_service import Duty, WorkerService
 
 DEFAULT_THREADS = 32
@@ -27,7 +33,6 @@ DEFAULT_RUNS = 20_000
 DEFAULT_DEDUP_DAYS = 7.0
 DAY_S = 24 * 3600.0
 MEGABYTE = 1_000_000
-DEFAULT_METRICS_ADDRESS = "127.0.0.1"
 """Numbers tell what a business does: other machines see them only where somebody wants that."""
 
 
@@ -91,24 +96,9 @@ def worker(  # noqa: PLR0913 - each an option of the command
             help="How long the id of a run that has ended is known, and can't be used again.",
         ),
     ] = DEFAULT_DEDUP_DAYS,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Log lines as JSON objects.")
-    ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            "--metrics-port",
-            min=0,
-            max=65_535,
-            help="Serve metrics for Prometheus at this port, at /metrics; 0 takes any free one.",
-        ),
-    ] = None,
-    metrics_address: Annotated[
-        str,
-        typer.Option(
-            "--metrics-address", help="Where to serve them; 0.0.0.0 for other machines as well."
-        ),
-    ] = DEFAULT_METRICS_ADDRESS,
+    log_json: LogJson = False,
+    metrics_port: MetricsPort = None,
+    metrics_address: MetricsAddress = DEFAULT_METRICS_ADDRESS,
     debug: Debug = False,
 ) -> None:
     """Run workflows until SIGTERM or Ctrl-C, sharing the log's partitions with all its other workers.

@@ -17,7 +17,7 @@ from refold.projections.metrics import Metric
 from refold.services.metric_view import Series, series_of
 
 try:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -25,6 +25,8 @@ try:
     )
     from prometheus_client.core import Metric as Family
     from prometheus_client.registry import Collector
+
+    from refold.services.exposition import exposed
 except ImportError as error:
     raise UsageError(
         "--port needs prometheus-client, which is not installed: pip install 'refold[metrics]'"
@@ -118,17 +120,6 @@ def served(
         UsageError: The port can't be listened at.
     """
     registry = CollectorRegistry()
-    try:
-        server, thread = start_http_server(port, address, registry)
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"metrics can't be served at {address}:{port}: {error}. Choose another --port, or another --address of "
-            "this machine"
-        ) from error
     registry.register(HistoryCollector(metrics, cells))
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with exposed(registry, address, port, "--") as port_taken:
+        yield port_taken

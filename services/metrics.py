@@ -22,9 +22,11 @@ from refold.log.errors import EngineClosed, UsageError
 from refold.services.project_service import Report
 
 try:
-    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+    from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
+
+    from refold.services.exposition import exposed
 except ImportError as error:
     raise UsageError(
         "--metrics-port needs prometheus-client, which is not installed: pip install 'refold[metrics]'"
@@ -139,19 +141,8 @@ def serving(collector: Collector, address: str, port: int) -> Generator[int, Non
         UsageError: The port can't be listened at.
     """
     registry = CollectorRegistry()
-    try:
-        server, thread = start_http_server(port, address, registry)
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"metrics can't be served at {address}:{port}: {error}. Choose another --metrics-port, or another "
-            "--metrics-address of this machine"
-        ) from error
     ProcessCollector(registry=registry)
     # Not asked when it is registered: the worker is not open yet, and would be asked from its own thread.
     registry.register(collector)
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with exposed(registry, address, port, "--metrics-") as port_taken:
+        yield port_taken
