@@ -15,7 +15,7 @@ from refold.log.events import (
 )
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log
-from refold.projections.feed import Logged
+from refold.projections.feed import NOBODY, Logged
 from refold.projections.projection import Dialect, Transaction
 
 BATCH: Final = 500
@@ -111,7 +111,7 @@ class _Owner:
 async def _claimed(log: Log, partition: int) -> _Owner:
     """The next owner of a partition."""
     accepted = Accepted()
-    async for batch in log.read(Channel.EVENTS, partition, 0):
+    async for batch in log.read(Channel.EVENTS, partition, 0, key=NOBODY):
         for record in batch:
             accepted.take(record)
     owner = _Owner(log, partition, accepted.claim)

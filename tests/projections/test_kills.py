@@ -29,28 +29,32 @@ def seed() -> int:
     return chosen
 
 
-async def write(log: Log, runs: int) -> None:
-    await log.open()
-    await fill(log, runs, STEPS)
-    await log.close()
+def kill(log: Log, runs: int, url: str, to: str, kills: int, together: int = 1) -> None:
+    """Kill followers of a log that begins with so many runs and grows meanwhile, then finish what they left."""
 
+    async def kill_while_it_grows() -> str:
+        await log.open()
+        await fill(log, runs, STEPS)
+        killing = asyncio.create_task(asyncio.to_thread(killed, url, to, kills, seed(), together))
+        first = runs
+        while not killing.done():
+            await fill(log, RUNS_AT_ONCE, STEPS, first=first)
+            first += RUNS_AT_ONCE
+            await asyncio.wait([killing], timeout=0.1)  # a log that grows, not one that is full
+        await log.close()
+        return await killing
 
-def check(url: str, crashed: str, clean: str, kills: int, together: int = 1) -> None:
-    """Kill, finish, and compare with a clean fold."""
-    print(killed(url, crashed, kills, seed(), together))
-    left = asyncio.run(catch_up(url, crashed))
-    print(f"{left} events were left")
-    assert left > 0, "the log was too short: the last kills met nobody at work"
-    asyncio.run(catch_up(url, clean))
-    assert rows_of(url, crashed) == rows_of(url, clean)
+    print(asyncio.run(kill_while_it_grows()))
+    print(f"{asyncio.run(catch_up(url, to))} events were left")
 
 
 def test_a_projection_in_sqlite_killed_again_and_again_has_every_row_once(tmp_path: Path) -> None:
     """Given followers of which 50 are killed, the rows are those of a clean fold."""
     url = f"sqlite:///{tmp_path}/log.db?partitions=2"
-    asyncio.run(write(open_log(url), 7_000))
-    kills = int(os.environ.get("REFOLD_KILLS", "50"))
-    check(url, str(tmp_path / "crashed"), str(tmp_path / "clean"), kills)
+    crashed, clean = str(tmp_path / "crashed"), str(tmp_path / "clean")
+    kill(open_log(url), 5_000, url, crashed, int(os.environ.get("REFOLD_KILLS", "50")))
+    asyncio.run(catch_up(url, clean))
+    assert rows_of(url, crashed) == rows_of(url, clean)
 
 
 def test_two_processes_that_share_a_projection_and_are_killed_in_turn_have_every_row_once(
@@ -58,8 +62,10 @@ def test_two_processes_that_share_a_projection_and_are_killed_in_turn_have_every
 ) -> None:
     """Given two followers at any time, of which one after the other is killed, the same holds."""
     url = f"sqlite:///{tmp_path}/log.db?partitions=4"
-    asyncio.run(write(open_log(url), 4_000))
-    check(url, str(tmp_path / "crashed"), str(tmp_path / "clean"), 15, together=2)
+    crashed, clean = str(tmp_path / "crashed"), str(tmp_path / "clean")
+    kill(open_log(url), 3_000, url, crashed, 15, together=2)
+    asyncio.run(catch_up(url, clean))
+    assert rows_of(url, crashed) == rows_of(url, clean)
 
 
 def test_a_projection_in_postgresql_killed_again_and_again_has_every_row_once(
@@ -68,10 +74,8 @@ def test_a_projection_in_postgresql_killed_again_and_again_has_every_row_once(
     """Given followers of which 15 are killed, the rows in PostgreSQL are those of a clean fold."""
     stem = f"t{uuid4().hex[:8]}"
     url = f"sqlite:///{tmp_path}/{stem}.db?partitions=2"
-    asyncio.run(write(open_log(url), 2_000))
     try:
-        print(killed(url, postgres, 15, seed()))
-        assert asyncio.run(catch_up(url, postgres)) > 0
+        kill(open_log(url), 2_000, url, postgres, 15)
         crashed = rows_of(url, postgres)
         _drop(postgres, stem)
         asyncio.run(catch_up(url, postgres))
@@ -90,27 +94,11 @@ def _drop(url: str, stem: str) -> None:
 def test_processes_that_share_a_projection_of_kafka_and_are_killed_have_every_row_once(
     kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given a consumer group of two, of which four are killed in turn while events come in, the rows are those of a
-    clean fold.
-    """
+    """Given a consumer group of two, of which four are killed in turn, the rows are those of a clean fold."""
     monkeypatch.setenv("REFOLD_KAFKA_SESSION_TIMEOUT_MS", "3000")
     backend = KafkaBackend(kafka_bootstrap)
     url = f"kafka://{kafka_bootstrap}/{backend.namespace}"
     crashed, clean = str(tmp_path / "crashed"), str(tmp_path / "clean")
-
-    async def kill_while_it_grows() -> str:
-        log = backend.log()
-        await log.open()
-        killing = asyncio.create_task(asyncio.to_thread(killed, url, crashed, 4, seed(), 2))
-        first = 0
-        while not killing.done():
-            await fill(log, RUNS_AT_ONCE, STEPS, first=first)
-            first += RUNS_AT_ONCE
-            await asyncio.wait([killing], timeout=0.2)  # a log that grows, not one that is full
-        await log.close()
-        return await killing
-
-    print(asyncio.run(kill_while_it_grows()))
-    assert asyncio.run(catch_up(url, crashed)) > 0
+    kill(backend.log(), 100, url, crashed, 4, together=2)
     asyncio.run(catch_up(url, clean))
     assert rows_of(url, crashed) == rows_of(url, clean)
