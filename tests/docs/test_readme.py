@@ -43,7 +43,7 @@ def test_every_program_and_command_of_the_readme_runs(tmp_path: Path) -> None:
     assert "total=Decimal('9.00')" in outputs["orders.py"]
     assert "another input" in outputs["client.py"]
     assert "0 workflow.started" in outputs["client.py"]
-    assert sum("refold" in command for command in outputs) == 7
+    assert sum("refold" in command for command in outputs) == 12
 
 
 def test_a_second_run_of_the_first_program_charges_nothing(tmp_path: Path) -> None:
