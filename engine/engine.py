@@ -23,7 +23,7 @@ from refold.engine.client import Client
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.erasing import Erased, erase
 from refold.engine.followers import Followers
-from refold.engine.guard import GuardMode
+from refold.engine.guard import GuardMode, check_mode
 from refold.engine.handle import Handle
 from refold.engine.names import check_id
 from refold.engine.operator import Operator
@@ -137,7 +137,7 @@ class Engine(Starts, BulkOrders):
         self._pools = tuple(dict.fromkeys(pools))
         of_workflows = {definition.pool for definition in catalogue.definitions()}
         self._pool_steps = steps_of(self._pools, declared(), of_workflows)
-        self._guard: GuardMode = guard
+        self._guard = check_mode(guard)
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._clock = clock
         self._with_worker = worker
@@ -311,6 +311,7 @@ class Engine(Starts, BulkOrders):
 
     async def status_async(self, id: str) -> WorkflowInfo:
         """`status` for async code."""
+        check_id(id)
         return await self._bridge.run(read_status(self._log, id))
 
     def history(self, id: str) -> Sequence[Event | Unreadable]:
@@ -323,6 +324,7 @@ class Engine(Starts, BulkOrders):
 
     async def history_async(self, id: str) -> Sequence[Event | Unreadable]:
         """`history` for async code."""
+        check_id(id)
         return await self._bridge.run(read_history(self._log, id))
 
     def list(self, where: Runs | None = None) -> Sequence[WorkflowInfo]:

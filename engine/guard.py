@@ -24,10 +24,10 @@ import zoneinfo
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from refold.engine.callsite import is_boundary, own_source
-from refold.log.errors import SideEffectError
+from refold.log.errors import SideEffectError, UsageError
 
 GuardMode = Literal["raise", "warn", "off"]
 
@@ -144,6 +144,17 @@ _LET_THROUGH_PARTS: Final = (
     "/_pydevd_bundle/",
     "/debugpy/",
 )
+
+
+def check_mode(mode: GuardMode) -> GuardMode:
+    """`mode` if it is one.
+
+    Raises:
+        UsageError: It is none. A slip must not weaken the guard.
+    """
+    if mode not in get_args(GuardMode):
+        raise UsageError(f"guard={mode!r} can't be: it is one of {get_args(GuardMode)}")
+    return mode
 
 
 class Guard:

@@ -13,8 +13,11 @@ def check_id(workflow_id: str) -> None:
     """Refuse ids that can't be keys.
 
     Raises:
-        UsageError: The id is empty, too long, or holds characters that can't be printed.
+        UsageError: The id is empty, too long, holds characters that can't be printed, or is no string.
     """
+    # Not every caller has a type checker.
+    if not isinstance(workflow_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"a workflow id is a string, not {workflow_id!r}")
     if not workflow_id:
         raise UsageError("a workflow id must not be empty: give a name that means this one run")
     if len(workflow_id) > MAX_CHARS:

@@ -350,8 +350,10 @@ def microseconds_of(when: datetime, what: str) -> int:
         what: What it is for, for messages.
 
     Raises:
-        UsageError: It has no time zone, or is too late for a timer.
+        UsageError: It is no time, has no time zone, or is too late for a timer.
     """
+    if not isinstance(when, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"can't {what} {when!r}: give a datetime with a time zone")
     if when.utcoffset() is None:
         raise UsageError(
             f"can't {what} {when!r}: it has no time zone, so it means another time on each machine; give it one, such"

@@ -39,7 +39,8 @@ def patched(name: str) -> bool:
 def continue_as_new(*args: object, **kwargs: object) -> NoReturn:
     """End this execution and begin afresh under the same id, with a new input and no history.
 
-    For workflows without end: `workflow_info().continue_suggested` says when. Messages not yet received are kept.
+    For workflows without end: `workflow_info().continue_suggested` says when. A history of 50,000 entries is warned of;
+    one of 200,000 is parked, and each `resume` gives it as many again. Messages not yet received are kept.
     It raises a `BaseException` that has to reach the caller of the workflow function: call it from the function's own
     task, and let it pass.
 

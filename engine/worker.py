@@ -29,7 +29,7 @@ from refold.engine.state import PartitionState
 from refold.engine.stats import Tally
 from refold.log.codec import encode_reply
 from refold.log.commands import Command, Reply
-from refold.log.errors import LogError
+from refold.log.errors import LogError, UsageError
 from refold.log.health import CHECK_EVERY_S, Checked, watch
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Log, Membership, Record
@@ -66,6 +66,9 @@ class WorkerSettings:
         checkpoints: When checkpoints are written and what they forget.
         pool_lease_s: How long a pool's worker may go on with a step without a word, in seconds.
         serves: The pools of workflows whose partitions it takes; None is for those that are no pool's.
+
+    Raises:
+        UsageError: A limit can't be.
     """
 
     name: str
@@ -78,6 +81,14 @@ class WorkerSettings:
     checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
     pool_lease_s: float = DEFAULT_LEASE_S
     serves: tuple[str | None, ...] = (None,)
+
+    def __post_init__(self) -> None:
+        for limit in ("threads", "max_payload_bytes", "max_steps", "max_runs", "max_memory_bytes"):
+            value = getattr(self, limit)
+            if value is not None and not value >= 1:
+                raise UsageError(f"{limit}={value!r} can't be: give 1 or more")
+        if not self.drain_s >= 0:
+            raise UsageError(f"drain_s={self.drain_s!r} can't be: give seconds, 0 or more")
 
 
 class Worker:

@@ -54,4 +54,7 @@ if __name__ == "__main__":
         # Numbers are never used twice: the second try at the ticket is step 2.
         copy = selling.fork(step=2, id="sale-7-copy")
         print("forked:", copy.result())
+
+        selling.rewind(2, reason="the ticket is lost")  # in place, to before that step
+        print("rewound:", selling.result())
     PRINTER.unlink()

@@ -59,7 +59,7 @@ def refuse_reserved(tags: Iterable[str]) -> None:
         PayloadError: One begins with `refold.`.
     """
     for name in tags:
-        if name.startswith(RESERVED):
+        if str(name).startswith(RESERVED):  # what is no string is refused when it is encoded
             raise PayloadError(
                 f"the attribute name {name!r} begins with {RESERVED!r}, which is for refold itself: give it another"
             )

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -304,6 +305,7 @@ def test_a_sleep_until_a_time_may_be_cancelled() -> None:
     [
         (datetime(2030, 1, 1), "has no time zone"),  # noqa: DTZ001 - that is the mistake
         (datetime.max.replace(tzinfo=UTC), "very end of the year 9999"),
+        (cast(Any, "2030-01-01"), "give a datetime"),
     ],
 )
 def test_a_time_that_can_not_be_is_refused(when: datetime, told: str) -> None:

@@ -15,6 +15,7 @@ SAYS = {
         "to be resumed: ['sale-7']",
         "resumed: ticket for card 7 charged 1 time",
         "forked: ticket for card 7 charged 1 time",
+        "rewound: ticket for card 7 charged 1 time",
     ),
     "audit.py": (
         "charged 500, sent by post",
@@ -45,6 +46,12 @@ SAYS = {
     ),
     "endless.py": ("total 55", "begun afresh 3 times"),
     "messages.py": ("soup no. 1", "pie no. 2", "nobody washes up", "cooked 2"),
+    "parked.py": (
+        "brewing assam",
+        "parked: workflow 'assam' is parked: the code no longer matches the history: step 0 was step 'brew'",
+        "to go on: ['assam', 'sencha']",
+        "served: warm pot of assam for Ada",
+    ),
     "projection.py": (
         "True {'Ada': 340, 'Bob': 500}",
         "{'Ada': 340, 'Bob': 500, 'Cleo': 900}",

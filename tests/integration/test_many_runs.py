@@ -249,6 +249,8 @@ class TestStartOptions:
             before = written(backend)
             with pytest.raises(PayloadError, match="'bad'"):
                 engine.start(waits, attributes={"bad": cast(Any, [1])})
+            with pytest.raises(PayloadError, match="not a string"):
+                engine.start(waits, attributes=cast(Any, {5: 1}))
             with pytest.raises(PayloadError, match="message for workflow 'waits' on 'in'"):
                 engine.start(waits, message=("in", object()))
             with pytest.raises(UsageError, match="topic"):

@@ -127,20 +127,45 @@ def test_ids_are_generated_where_none_is_given(backend: LogBackend) -> None:
 
 @pytest.mark.parametrize(
     ("bad_id", "says"),
-    [("", "empty"), ("x" * 256, "at most 255"), ("a\nb", "printed"), ("\ud800", "printed")],
+    [
+        ("", "empty"),
+        ("x" * 256, "at most 255"),
+        ("a\nb", "printed"),
+        ("\ud800", "printed"),
+        (cast(Any, 5), "string, not 5"),
+    ],
 )
 def test_ids_that_can_not_be_keys_are_refused(backend: LogBackend, bad_id: str, says: str) -> None:
-    """Given an id that is empty, too long or unprintable, start, attach and resume say so; nothing is written."""
+    """Given an id that is empty, too long, unprintable or no string, every call says so; nothing is written."""
     with engine_on(backend, doubled) as engine:
         before = written(backend)
         for ask in (
             lambda: engine.start(doubled, 1, id=bad_id),
             lambda: engine.handle(bad_id),
             lambda: engine.resume(bad_id),
+            lambda: engine.status(bad_id),
+            lambda: engine.history(bad_id),
         ):
             with pytest.raises(UsageError, match=says):
                 ask()
         assert written(backend) == before
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"guard": "rasie"},
+        {"threads": 0},
+        {"max_steps": 0},
+        {"max_runs": -1},
+        {"max_payload_bytes": 0},
+        {"drain_s": -1},
+    ],
+)
+def test_settings_that_can_not_be_are_refused(setting: dict[str, Any]) -> None:
+    """Given a setting that can't be, no engine is made, and the error names it."""
+    with pytest.raises(UsageError, match=f"{next(iter(setting))}="):
+        Engine("memory://", workflows=[doubled], **setting)
 
 
 def start_with_wrong_type(engine: Engine) -> object:
