@@ -130,14 +130,17 @@ class Workflow(Generic[P, R]):
         scope = current()
         if scope is None:
             return
-        inside = (
-            f"step {scope.step} of workflow"
-            if isinstance(scope, StepContext)
-            else "the code of workflow"
-        )
+        if isinstance(scope, StepContext):
+            inside, instead = (
+                f"step {scope.step}",
+                "return to the workflow, and start it from there:",
+            )
+        else:
+            inside, instead = "the code", "to have it run as a child, write"
         raise UsageError(
-            f"Workflow {self.name!r} was called in {inside} {scope.workflow_id!r}, where it can't be started. To run "
-            f"its code as a part of the caller, take what they share into a function of its own."
+            f"Workflow {self.name!r} was called in {inside} of workflow {scope.workflow_id!r}, where a plain call "
+            f"would leave no record: {instead} `await run_child(...)`, or `run_child_sync` in a `def` "
+            "workflow. To run its code as a part of the caller, take what they share into a function of its own."
         )
 
 

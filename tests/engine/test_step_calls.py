@@ -488,7 +488,7 @@ def test_a_workflow_outside_of_any_engine_is_a_plain_call() -> None:
 
 
 def test_a_workflow_in_a_workflow_or_a_step_is_refused() -> None:
-    """Given a call that would run with no record of its own, the error says so."""
+    """Given a call that would run with no record of its own, the error says so, and names the right spelling."""
 
     @workflow
     def inner() -> int:
@@ -506,14 +506,10 @@ def test_a_workflow_in_a_workflow_or_a_step_is_refused() -> None:
     def outer_by_step() -> int:
         return starts()
 
-    assert (
-        "Workflow 'inner' was called in the code of workflow 'w'"
-        in drive(outer).error.error_message
-    )
-    assert (
-        "Workflow 'inner' was called in step 0 of workflow 'w'"
-        in drive(outer_by_step).error.error_message
-    )
+    for caller, where in ((outer, "the code"), (outer_by_step, "step 0")):
+        said = drive(caller).error.error_message
+        assert f"Workflow 'inner' was called in {where} of workflow 'w'" in said
+        assert "`await run_child(...)`, or `run_child_sync`" in said
 
 
 def test_run_step_names_what_it_can() -> None:
