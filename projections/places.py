@@ -36,18 +36,35 @@ def store_for(
         UsageError: It is no such place, or none is given and the log is not in a file.
     """
     identity = Identity(log.namespace, identity_of(log), log.partitions)
-    place = place or default_place(log)
-    if place is None:
-        raise UsageError(
-            f"say where the projection {projection.name!r} is to be kept, with --to: sqlite:///DIRECTORY or "
-            "postgresql://USER@HOST/DATABASE (beside a log in a file it would be)"
-        )
+    place = place_of(projection.name, log, place)
     if place.startswith(POSTGRESQL):
         # Imported when asked for: it needs a package that others can do without.
         from refold.projections.postgres_store import PostgresStore  # noqa: PLC0415
 
         return PostgresStore(projection, identity, place, schema=schema, rebuild=rebuild)
     return SqliteStore(projection, identity, sqlite_directory(place), rebuild=rebuild)
+
+
+def place_of(name: str, log: Log, place: str | None) -> str:
+    """Where a projection is kept: the place that is given, else the one beside the log.
+
+    Args:
+        name: The projection's, for the error.
+        log: The log that it is of; it need not be open.
+        place: As for `store_for`.
+
+    Raises:
+        UsageError: It is no such place, or none is given and the log is not in a file.
+    """
+    place = place or default_place(log)
+    if place is None:
+        raise UsageError(
+            f"say where the projection {name!r} is to be kept, with --to (of a worker: --project-to): "
+            "sqlite:///DIRECTORY or postgresql://USER@HOST/DATABASE (beside a log in a file it would be)"
+        )
+    if not place.startswith(POSTGRESQL):
+        sqlite_directory(place)
+    return place
 
 
 def default_place(log: Log) -> str | None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from refold.engine.worker import wall_clock
 from refold.log.archive import identity_of
-from refold.log.errors import LogUnavailable
+from refold.log.errors import LogUnavailable, UsageError
 from refold.log.protocol import Channel, Log
 from refold.log.urls import with_archive
 from refold.projections.metric_fold import MONDAY, Cells, MetricFold
@@ -117,6 +117,7 @@ def metrics(  # noqa: PLR0913 - each an option of the command
         if port is not None:
             asyncio.run(_serve(whole, fold, keep, address, port))
             return
+        _refuse_no_window(first, now if last is None else last, span, every)
         cells = asyncio.run(_folded(whole, fold, keep))
         if json:
             for one in fold.metrics:
@@ -126,14 +127,23 @@ def metrics(  # noqa: PLR0913 - each an option of the command
         _print(fold.metrics, cells, _period(cells, span, first, last))
 
 
+def _refuse_no_window(since: int | None, until: int, every: int, said: str) -> None:
+    if since is not None and since < until <= _next_window(since, every):
+        raise UsageError(
+            f"no window of {said} begins in that period, so that nothing would be in it: give a shorter one, as in "
+            "--every 5m, or an earlier --since"
+        )
+
+
+def _next_window(at: int, every: int) -> int:
+    """Where the first window begins that does not begin before a time."""
+    return -(-(at - MONDAY) // every) * every + MONDAY
+
+
 def _period(cells: Cells, every: int, since: int | None, until: int | None) -> Period:
     """Where the period is open, it begins and ends with what was measured."""
     times = [key.at for key in cells]
-    first = (
-        min(times, default=MONDAY)
-        if since is None
-        else -(-(since - MONDAY) // every) * every + MONDAY
-    )
+    first = min(times, default=MONDAY) if since is None else _next_window(since, every)
     last = max(times, default=MONDAY) + every if until is None else until
     return Period(first, max(last, first + every), every)
 

@@ -26,6 +26,7 @@ from refold.services.service_options import (
     LogJson,
     MetricsAddress,
     MetricsPort,
+    without_password,
 )
 from refold.services.terminal import to_person, to_reader
 
@@ -48,6 +49,7 @@ def project(  # noqa: PLR0913 - each an option of the command
         typer.Option(
             "--to",
             envvar="REFOLD_VIEWS",
+            callback=without_password,
             metavar="PLACE",
             help="Where the tables are kept: sqlite:///DIRECTORY or postgresql://USER@HOST/DATABASE; beside a log in a "
             "file if not given.",

@@ -13,10 +13,17 @@ from refold.engine.definitions import Catalogue
 from refold.engine.engine import Engine
 from refold.engine.pools import DEFAULT_LEASE_S, MIN_LEASE_S
 from refold.log.urls import redacted
+from refold.projections.places import place_of
+from refold.projections.projected import Projected
 from refold.services.exits import reported
 from refold.services.garbage import settle_garbage_collector
 from refold.services.leftover import leave_steps_behind
-from refold.services.loading import AnyWorkflow, load_modules, load_workflows
+from refold.services.loading import (
+    AnyWorkflow,
+    load_modules,
+    load_projections,
+    load_workflows,
+)
 from refold.services.logs import say, set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, shared_log_at
 from refold.services.service_options import (
@@ -24,6 +31,7 @@ from refold.services.service_options import (
     LogJson,
     MetricsAddress,
     MetricsPort,
+    without_password,
 )
 from refold.services.worker_service import Duty, WorkerService
 
@@ -96,6 +104,26 @@ def worker(  # noqa: PLR0913 - each an option of the command
             help="How long the id of a run that has ended is known, and can't be used again.",
         ),
     ] = DEFAULT_DEDUP_DAYS,
+    project: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--project",
+            metavar="NAME",
+            help="Keep this projection as well, as `refold project` does: `workflows`, or MODULE:PROJECTION; can be "
+            "given several times.",
+        ),
+    ] = None,
+    project_to: Annotated[
+        str | None,
+        typer.Option(
+            "--project-to",
+            envvar="REFOLD_VIEWS",
+            callback=without_password,
+            metavar="PLACE",
+            help="Where those tables are kept: sqlite:///DIRECTORY or postgresql://USER@HOST/DATABASE; beside a log in "
+            "a file if not given.",
+        ),
+    ] = None,
     log_json: LogJson = False,
     metrics_port: MetricsPort = None,
     metrics_address: MetricsAddress = DEFAULT_METRICS_ADDRESS,
@@ -114,6 +142,9 @@ def worker(  # noqa: PLR0913 - each an option of the command
         else:
             workflows = load_workflows(modules)
         log = shared_log_at(url, may_make=not pool)
+        wanted = load_projections(project or ())
+        for one in wanted:
+            place_of(one.name, log, project_to)  # refused here, not when workflows run already
         set_up_logging(as_json=log_json)
         engine = Engine(
             log,
@@ -128,6 +159,7 @@ def worker(  # noqa: PLR0913 - each an option of the command
             max_runs=max_runs,
             max_memory_bytes=None if max_memory_mb is None else max_memory_mb * MEGABYTE,
             checkpoints=CheckpointSettings(dedup_window_s=dedup_days * DAY_S),
+            projections=[Projected(one, project_to) for one in wanted],
         )
         duty = Duty(
             redacted(url), tuple(map(_with_version, workflows)), tuple(engine.pool_steps), drain_s

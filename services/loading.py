@@ -89,12 +89,13 @@ def _projection(target: str) -> Projection:
             f"{target!r} names no projection: write MODULE:PROJECTION, as in orders:Revenue, or {Workflows.name}"
         )
     found = _attribute(module, attribute, {})
-    if isinstance(found, type):
+    if isinstance(found, type) and hasattr(found, "apply"):
         try:
             found = found()
-        except TypeError as error:
+        except Exception as error:  # whatever the user's own code raises
             raise UsageError(
-                f"{target} is a class that can't be made without arguments ({error}): name an object of it"
+                f"{target} is a class of which no object can be made without arguments ({type(error).__name__}: "
+                f"{error}): name an object of it"
             ) from error
     missing = [part for part in _PARTS if not hasattr(found, part)]
     if missing:

@@ -41,6 +41,14 @@ def test_ready_metrics_are_shown_and_told_as_json(refold: CommandLine) -> None:
     assert refold("metrics", "--since", "2999-01-01T00:00Z", "--json").stdout == ""
 
 
+def test_a_period_in_which_no_window_begins_is_refused_with_advice(refold: CommandLine) -> None:
+    """Given an hour and windows of a day, the answer is not that nothing was measured, but what to ask for."""
+    hour = ("--since", "2026-01-01T10:00Z", "--until", "2026-01-01T11:00Z")
+    assert "give a shorter one" in refold("metrics", *hour, code=2).stderr
+    refold("run", "shop:checkout", "42", "--id", "order-42")
+    assert "nothing was measured" in refold("metrics", *hour, "--every", "5m").stdout
+
+
 def test_metrics_of_a_module_are_kept_and_gone_on_with(refold: CommandLine) -> None:
     """Given a module of one's own, its metric has values for what was before it; what is kept is gone on with."""
     refold("run", "shop:checkout", "42", "--id", "order-42")

@@ -21,6 +21,11 @@ PROJECTIONS = """
 from projection_samples import Stumbling, Tale
 class Mine(Tale):
     name = "mine"
+class Needy(Tale):
+    def __init__(self) -> None:
+        raise ValueError("no city")
+class Order:
+    def __init__(self, sku: str) -> None: ...
 stumbling = Stumbling("run-3/1/step.completed")
 nothing = 7
 """
@@ -114,6 +119,8 @@ def test_own_projections_are_kept_and_one_that_raises_stops_alone() -> None:
     ("named", "said"),
     [
         ("views:nothing", "no projection: it has no name"),
+        ("views:Needy", "can be made without arguments (ValueError: no city)"),
+        ("views:Order", "no projection: it has no name"),
         ("views", "names no projection"),
         ("views:missing", "has no 'missing'"),
     ],
@@ -126,6 +133,14 @@ def test_what_is_no_projection_is_refused(named: str, said: str) -> None:
 def test_a_log_elsewhere_needs_a_place(tmp_path: Path) -> None:
     """Given a place that can't be one, it is refused."""
     assert "no place" in refold("project", "--once", "--to", "ftp://x", code=ExitCode.USAGE).stderr
+
+
+def test_a_password_on_the_command_line_is_refused() -> None:
+    """Given a database's URL with a password, where it belongs is said."""
+    place = "postgresql://refold:secret@db/shop"
+    refused = refold("project", "--once", "--to", place, code=ExitCode.USAGE)
+    assert "PGPASSFILE" in refused.stderr
+    assert "secret" not in refused.stderr
 
 
 @pytest.mark.slow

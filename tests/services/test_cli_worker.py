@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
-from cli_process import CommandLine, Gate
+from cli_process import PATIENCE_S, CommandLine, Gate
 
 
 def executions(shop: Path, what: str) -> int:
@@ -48,6 +49,28 @@ def test_a_worker_runs_what_clients_start_and_readers_see_it(refold: CommandLine
         assert events[0]["kind"] == "workflow.started"
         assert events[-1]["kind"] == "workflow.completed"
         assert worker.stopped(signal.SIGTERM) == 0
+
+
+def test_a_worker_keeps_projections_beside_its_workflows(refold: CommandLine, shop: Path) -> None:
+    """Given --project, what the worker runs is in the read model, with no other process."""
+    kept = shop / "shop.db.views" / "workflows.db"
+    with refold.begin("worker", "shop", "--project", "workflows") as worker:
+        worker.until("owned=0")
+        refold("run", "shop:checkout", "42", "--id", "order-42")
+        deadline = time.monotonic() + PATIENCE_S
+        while not kept.exists() or refold("list").stderr:  # it says where it reads the log instead
+            assert time.monotonic() < deadline
+        assert worker.stopped(signal.SIGTERM) == 0
+    with closing(sqlite3.connect(kept)) as tables:
+        assert tables.execute("SELECT workflow_id, status FROM runs").fetchall() == [
+            ("order-42", "completed")
+        ]
+
+
+def test_a_worker_begins_nothing_where_its_projections_have_no_place(refold: CommandLine) -> None:
+    """Given a place that can't be one, the worker ends at once, with what may be given."""
+    refused = refold("worker", "shop", "--project", "workflows", "--project-to", "ftp://x", code=2)
+    assert "no place for projections" in refused.stderr
 
 
 def test_a_start_need_not_find_a_worker(refold: CommandLine) -> None:
