@@ -11,7 +11,7 @@ Only what a query names is loaded. Needs duckdb and pyarrow: the extra `sql`.
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import duckdb
 
@@ -114,6 +114,8 @@ class LogTables:
             self._db.execute("SET lock_configuration = true")
         try:
             result = self._db.execute(query)
+            if cast("object", result) is None:  # of an empty query, which the types do not say
+                raise _refused("there is no statement in it")
             names = [column[0] for column in result.description or ()]
             return names, _rows(result)
         except duckdb.Error as error:
@@ -173,7 +175,7 @@ def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[Row]:
         raise _refused(error) from error
 
 
-def _refused(error: duckdb.Error) -> UsageError:
+def _refused(error: duckdb.Error | str) -> UsageError:
     return UsageError(
         f'the query failed: {error}\nThe tables are events, workflows, steps and attempts; `refold sql "DESCRIBE '
         'events"` shows their columns'

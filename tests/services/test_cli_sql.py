@@ -104,6 +104,7 @@ def test_a_rewound_step_does_not_count(tmp_path: Path) -> None:
     ("query", "says"),
     [
         ("SELEC 1", "syntax error"),
+        ("/* nothing */", "no statement"),
         ("SELECT nothing FROM events", "nothing"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
         ("SET enable_external_access = true", "locked"),
