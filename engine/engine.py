@@ -137,7 +137,7 @@ class Engine(Starts, BulkOrders):
         self._pools = tuple(dict.fromkeys(pools))
         of_workflows = {definition.pool for definition in catalogue.definitions()}
         self._pool_steps = steps_of(self._pools, declared(), of_workflows)
-        self._guard = check_mode(guard)
+        self._guard: GuardMode = check_mode(guard)
         self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
         self._clock = clock
         self._with_worker = worker
