@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 import postgres_server
 from browser import BrowserUnavailableError, Chromium, Tab, chromium
@@ -21,6 +22,9 @@ from kafka_secure import SecureBroker
 from postgres_server import PostgresUnavailableError
 
 T = TypeVar("T")
+
+settings.register_profile("refold", deadline=None)  # a busy machine is no failure
+settings.load_profile("refold")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores SIGINT, and so would all that the tests start.
