@@ -15,6 +15,7 @@ from crash_exchange import between_partitions
 from crash_load import WINDOW, Load, digests, digests_elsewhere, problems_of
 from crash_nursery import Nursery
 from crash_shapes import SHAPES, Shape
+from log_backend import PATIENCE_S
 from refold import Engine
 
 MOST_ATTEMPTS = 200
@@ -47,7 +48,7 @@ def test_a_worker_killed_again_and_again_loses_and_repeats_nothing(
     async def scenario() -> None:
         productive = 0
         with Nursery(url, journal.path) as nursery:
-            async with Engine(url, worker=False) as client:
+            async with Engine(url, worker=False, start_timeout_s=PATIENCE_S) as client:
                 load = Load(client, journal, chance, shapes, window)
                 for _ in range(rounds):
                     worker = nursery.start()
