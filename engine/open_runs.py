@@ -1,18 +1,15 @@
-"""The open runs of an owned partition: their code, their steps under way, their timers, and how they end.
+"""The open runs of an owned partition: their code, what it asks for, and how they are halted and go on.
 
-Rules:
+Rules (those for their steps and timers: `engine/outside_work.py`):
 
 1. Workflow code runs on as soon as an outcome is recorded (write-behind); what it asks for is held by the ledger.
-2. An outcome counts only for the attempt that is under way; anything later, repeated or cancelled is dropped.
-3. A replay is silent: requests that its history answers are answered from there, and only what is left open when
-   the history ends is carried out, each with the attempts and the due time that are recorded for it.
-4. A run that can't go on (diverged, stuck, attempts used up where asked) is parked; nothing else stops. Steps of
-   it that are under way are recorded when they are done, so that they need not run again.
-5. A run that only waits may be dropped from memory (`engine/residents.py`); what comes for it brings it back.
-6. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
+2. A replay is silent: requests that its history answers are answered from there, and only what is left open when
+   the history ends is carried out.
+3. A run that can't go on (diverged, stuck, attempts used up where asked) is parked; nothing else stops.
+4. A run that only waits may be dropped from memory (`engine/residents.py`); what comes for it brings it back.
+5. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
    recorded again.
-7. A step that goes on at a former owner, which handed the partition over, is waited for (`engine/handover.py`).
-8. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
+6. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
 """
 
 import json
@@ -21,14 +18,12 @@ from collections.abc import Callable, Iterator, Set
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from refold.engine.active import Active, Detail, Items, OwnerSettings, Runs, facts_of, next_look
+from refold.engine.active import Active, Detail, OwnerSettings, Runs, facts_of, next_look
 from refold.engine.alarms import Alarms
-from refold.engine.attempts import failed_attempt, next_attempt
 from refold.engine.books import Books
-from refold.engine.effects import Answer, AttemptFailed, Launch, StepResult
+from refold.engine.effects import Answer
 from refold.engine.endings import Endings
 from refold.engine.failures import capture
-from refold.engine.handover import read_report
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
     CallRequest,
@@ -39,13 +34,13 @@ from refold.engine.operations import (
     StepRequest,
     TimerRequest,
 )
+from refold.engine.outside_work import OutsideWork
 from refold.engine.pools import Pools
 from refold.engine.requests import disagreement, emitted, sent
 from refold.engine.residents import Residents
 from refold.engine.room import LOOK_EVERY_US, Room
 from refold.engine.state import PartitionState, Status
 from refold.engine.watchers import Watchers
-from refold.log.commands import ReportStep
 from refold.log.errors import (
     EnvelopeCorrupt,
     KeyMissing,
@@ -60,9 +55,7 @@ from refold.log.events import (
     PatchApplied,
     StepCompleted,
     StepFailed,
-    StreamWritten,
     TimerFired,
-    TimerStarted,
     ValuePublished,
     WorkflowCancelRequested,
     WorkflowPaused,
@@ -97,6 +90,9 @@ class OpenRuns:
         elapsed: A clock that only goes forward, in microseconds (`engine/alarms.py`).
         room: For how many runs there is memory.
         pools: Who carries out the steps that are for pools.
+
+    Attributes:
+        work: Their steps and timers.
     """
 
     def __init__(  # noqa: PLR0913 - each a plain part of it
@@ -118,15 +114,8 @@ class OpenRuns:
         self._watchers = watchers
         self._settings = settings
         self._runs = runs
-        self._random = random
         self._active: dict[str, Active] = {}
-        self._pools = pools
         self._alarms = Alarms(elapsed)
-        self._elsewhere: dict[tuple[str, int], Launch] = {}  # steps that go on at a former owner
-        self._overdue: list[tuple[str, int]] = []  # of those, not heard of in time
-        self._heard_at = (
-            0  # offset of the command by which their reports, if there are any, have come
-        )
         self._elapsed = elapsed
         self._books = Books(ledger, pools)
         self._residents = Residents(room, settings)
@@ -139,6 +128,17 @@ class OpenRuns:
             settings=settings,
             runs=runs,
         )
+        self.work = OutsideWork(
+            state=state,
+            active=self._active,
+            ledger=ledger,
+            books=self._books,
+            alarms=self._alarms,
+            pools=pools,
+            endings=self._endings,
+            random=random,
+            tell=self._tell,
+        )
 
     def find(self, workflow_id: str) -> Active | None:
         """The open run of that id."""
@@ -147,11 +147,6 @@ class OpenRuns:
     def take_cancels(self) -> list[tuple[str, int]]:
         """Steps under way (workflow id, step) that nobody waits for any more."""
         return self._books.take_cancels()
-
-    def wants(self, launch: Launch) -> bool:
-        """Whether an attempt that was asked for is still waited for."""
-        active = self._active.get(launch.workflow_id)
-        return active is not None and active.in_flight.get(launch.step) == launch.attempt
 
     def wake_at(self) -> int | None:
         """When `tick` has something to do next, by the clock that only goes forward; None for never."""
@@ -165,7 +160,7 @@ class OpenRuns:
 
     def recover(self, now: int, commands_end: int) -> Iterator[None]:
         """Bring back every open run; yields after each so that the shell can let others work."""
-        self._heard_at = commands_end - 1
+        self.work.recover(commands_end)
         for workflow_id, state in list(self._state.open.items()):
             active = Active(workflow_id, state)
             self._active[workflow_id] = active
@@ -307,84 +302,6 @@ class OpenRuns:
             return text
         return privacy.protect(text, key, "error", active.workflow_id)
 
-    def wrote(self, launch: Launch, items: Items, now: int) -> None:
-        """Record what a step under way has written to a stream."""
-        active = self._active.get(launch.workflow_id)
-        if active is None or not self.wants(launch):
-            return
-        self._books.record(
-            active,
-            StreamWritten(
-                **self._books.header(active, now),
-                step=launch.step,
-                name=items.stream,
-                index=active.state.exchange.streams.get(items.stream, 0),
-                count=items.count,
-                payload=items.payload,
-                attempt=launch.attempt,
-            ),
-        )
-
-    def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
-        """Record what became of an attempt; one that nobody waits for any more is dropped."""
-        active = self._active.get(launch.workflow_id)
-        if active is None or not self.wants(launch):
-            return
-        del active.in_flight[launch.step]
-        if isinstance(result, AttemptFailed):
-            self._attempt_failed(launch, active, result, now)
-            return
-        self._tell(
-            active,
-            StepCompleted(
-                **self._books.header(active, now),
-                step=launch.step,
-                name=launch.call.name,
-                payload=result.payload,
-                attempt=launch.attempt,
-                started_at=result.started_at,
-            ),
-            now,
-        )
-
-    def reported(self, command: ReportStep, now: int) -> None:
-        """Take what became of a step that another worker carried out; what nobody waits for is dropped."""
-        key = command.workflow_id, command.step
-        launch = self._elsewhere.get(key) or self._pools.reported(command)
-        if launch is None or launch.attempt != command.attempt:
-            return
-        result, items = read_report(command)
-        self._elsewhere.pop(key, None)
-        active = self._active.get(command.workflow_id)
-        if active is None or not self.wants(launch):
-            return
-        self._ledger.command -= (
-            1  # the last of the command's events alone says that it was consumed
-        )
-        for written in items:
-            self.wrote(launch, written, now)
-        self._ledger.command += 1
-        if result is not None:
-            self.step_done(launch, result, now)
-            return
-        if launch.call.options.pool is not None:
-            self._pools.expect(launch, is_inherited=False)
-        self._ledger.hold(active.last_sequence, launch)
-
-    def begin_overdue(self) -> None:
-        """Begin steps again that a former owner was to report and has not, now that all its reports were consumed."""
-        if self._overdue and self._ledger.command >= self._heard_at:
-            overdue, self._overdue = self._overdue, []
-            for workflow_id, step in overdue:
-                launch = self._elsewhere.pop((workflow_id, step), None)
-                active = self._active.get(workflow_id)
-                if active is None or launch is None or not self.wants(launch):
-                    continue
-                if active.state.status is Status.RUNNING:
-                    self._ledger.hold(active.last_sequence, launch)
-                else:  # it is asked for again when it goes on
-                    del active.in_flight[step]
-
     def tick(self, now: int) -> None:
         """Fire what is due: timers, retries whose wait is over, deadlines."""
         for _ in range(len(self._endings.again)):
@@ -399,7 +316,7 @@ class OpenRuns:
             rings_for = self._active.get(workflow_id)
             if rings_for is not None:
                 self._rung(rings_for, step, due_at, now)
-        self.begin_overdue()
+        self.work.begin_overdue()
         self._let_in(now)
 
     def _let_in(self, now: int) -> None:
@@ -412,15 +329,15 @@ class OpenRuns:
     def _rung(self, active: Active, step: int, due_at: int, now: int) -> None:
         if step == DEADLINE:
             self._deadline_passed(active, due_at, now)
-        elif (active.workflow_id, step) in self._elsewhere:
-            self._overdue.append((active.workflow_id, step))
+        elif self.work.is_overdue(active.workflow_id, step):
+            return
         elif not active.expects(step, due_at):
             return  # cancelled meanwhile
         elif active.run is None:  # its code knows whether it still waits: then it rings again
             self._revive(active, now)
         else:
             active.armed.pop(step, None)
-            self._due(active, step, now)
+            self.work.due(active, step, now)
 
     def close(self) -> None:
         """Drop all runs, with nothing recorded."""
@@ -563,7 +480,7 @@ class OpenRuns:
                 self._endings.diverged(active, problem, now)
                 return
             if isinstance(request, StepRequest):
-                self._request_step(active, request, now)
+                self.work.request_step(active, request, now)
             else:
                 self._request(active, request, now)
             if active.run is None:  # parked on the way
@@ -575,7 +492,7 @@ class OpenRuns:
 
     def _request(self, active: Active, request: TimerRequest | CallRequest, now: int) -> None:
         if isinstance(request, TimerRequest):
-            self._request_timer(active, request, now)
+            self.work.request_timer(active, request, now)
         elif request.step not in active.state.exchange.requests:
             self._books.record(active, sent(request, self._books.header(active, now)))
 
@@ -616,43 +533,6 @@ class OpenRuns:
         )
         self._books.record(active, warned)
 
-    def _request_step(self, active: Active, request: StepRequest, now: int) -> None:
-        step = request.step
-        if step in active.in_flight:  # it was under way when the run was parked, and still is
-            return
-        attempts = active.state.attempts.get(step)
-        if attempts is None:
-            self._launch(active, request, 1, None, now)
-        elif attempts.due_at is not None:
-            self._arm(active, step, attempts.due_at, now)
-        else:  # used up: the owner before us died between that event and the next
-            self._endings.used_up(active, step, request.name, "see the last attempt", now)
-
-    def _request_timer(self, active: Active, request: TimerRequest, now: int) -> None:
-        timer = active.state.timers.get(request.step)
-        if timer is None:
-            timer = TimerStarted(
-                **self._books.header(active, now),
-                step=request.step,
-                name=request.name,
-                due_at=request.due_at,
-            )
-            self._books.record(active, timer)
-        self._arm(active, request.step, timer.due_at, now)
-
-    def _arm(self, active: Active, step: int, due_at: int, now: int) -> None:
-        active.armed[step] = due_at
-        self._alarms.set(due_at, now, active.workflow_id, step)
-
-    def _due(self, active: Active, step: int, now: int) -> None:
-        """The time of a timer or a retry has come."""
-        timer = active.state.timers.get(step)
-        if timer is None:
-            self._retry(active, step, now)
-        elif active.state.status is Status.RUNNING:
-            fired = TimerFired(**self._books.header(active, now), step=step, name=timer.name)
-            self._tell(active, fired, now)
-
     def _set_deadline(self, active: Active, now: int) -> None:
         started = active.state.started
         copying = active.state.status is Status.COPYING
@@ -687,57 +567,6 @@ class OpenRuns:
             parent_step=parent_step,
         )
         return self.tell(active, event, now)
-
-    def _launch(
-        self,
-        active: Active,
-        request: StepRequest,
-        attempt: int,
-        first_started_at: int | None,
-        now: int,
-    ) -> None:
-        started = active.state.started
-        workflow_id, step = active.workflow_id, request.step
-        active.in_flight[step] = attempt
-        launch = Launch(
-            workflow_id,
-            started.workflow if started is not None else "?",
-            step,
-            attempt,
-            request.call,
-            first_started_at,
-            self._ledger.key_of(active.state),
-        )
-        if request.call.options.pool is not None:
-            earlier = started is None or started.claim != self._state.claim
-            self._pools.expect(launch, is_inherited=earlier)
-        handed = self._state.handed.get((workflow_id, step)) if self._state.handed else None
-        if handed is None or handed.attempt != attempt:
-            self._ledger.hold(active.last_sequence, launch)
-        else:
-            self._elsewhere[workflow_id, step] = launch
-            self._alarms.set(handed.due_at, now, workflow_id, step)
-
-    def _retry(self, active: Active, step: int, now: int) -> None:
-        attempts = active.state.attempts.get(step)
-        request = active.run.pending.get(step) if active.run is not None else None
-        if attempts is not None and isinstance(request, StepRequest):
-            self._launch(active, request, attempts.failed + 1, attempts.started_at, now)
-
-    def _attempt_failed(
-        self, launch: Launch, active: Active, result: AttemptFailed, now: int
-    ) -> None:
-        due_at = next_attempt(launch, result, now, self._random)
-        event = failed_attempt(launch, result, due_at, self._books.header(active, now))
-        if isinstance(event, StepFailed):
-            self._tell(active, event, now)
-            return
-        event = self._books.record(active, event)  # where it is encrypted, so is what quotes it
-        if due_at is not None:
-            self._arm(active, launch.step, due_at, now)
-        elif active.state.status is Status.RUNNING:
-            error = f"{event.error_type}: {event.error_message}"
-            self._endings.used_up(active, launch.step, launch.call.name, error, now)
 
 
 def _who_and_why(what: str, detail: Detail) -> str:

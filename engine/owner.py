@@ -165,7 +165,7 @@ class Owner:
 
     def wants(self, launch: Launch) -> bool:
         """Whether an attempt that was asked for is still waited for: its workflow may have gone on without it."""
-        return self._open.wants(launch)
+        return self._open.work.wants(launch)
 
     @property
     def lost_to(self) -> str | None:
@@ -211,7 +211,7 @@ class Owner:
         self._ledger.command = offset
         if self._ledger.privacy is None or not self._is_misplaced(command, now):
             self._consume(offset, command, now)
-        self._open.begin_overdue()
+        self._open.work.begin_overdue()
 
     def _is_misplaced(self, command: Command | Unreadable, now: int) -> bool:
         """Whether a command's payload is none of its own; then it is refused."""
@@ -246,7 +246,7 @@ class Owner:
                 self._exchanges.cancel(command, now)
             case ReportStep():
                 if not self.pools.puts_off(command):
-                    self._open.reported(command, now)
+                    self._open.work.reported(command, now)
             case OfferWork():
                 self.pools.offered(command)
             case BeginStep():
@@ -295,11 +295,11 @@ class Owner:
 
     def step_done(self, launch: Launch, result: StepResult, now: int) -> None:
         """Record what became of an attempt; one that nobody waits for any more is dropped."""
-        self._open.step_done(launch, result, now)
+        self._open.work.step_done(launch, result, now)
 
     def wrote(self, launch: Launch, items: Items, now: int) -> None:
         """Record what a step under way has written to a stream."""
-        self._open.wrote(launch, items, now)
+        self._open.work.wrote(launch, items, now)
 
     def posted(self, number: int) -> None:
         """Take note that the command with this number, and so all before it, have been posted."""
@@ -309,7 +309,7 @@ class Owner:
         """Fire what is due: timers, retries whose wait is over, the next part of a checkpoint."""
         self._open.tick(now)
         for report in self.pools.take_put_off():
-            self._open.reported(report, now)
+            self._open.work.reported(report, now)
         self.pools.tick()
         if self._checkpoints.step(now):
             self._watchers.forget_all_but(self.state.closed)
