@@ -38,7 +38,15 @@
     ├── StepTimeout                an attempt, or all of them together, took too long
     ├── ResultTimeout              the run had not ended when the caller's patience did
     ├── NoThreadFree               every thread for `def` workflows is lost to code that never came back
-    └── EngineClosed               the engine was closed before or during the call
+    ├── EngineClosed               the engine was closed before or during the call
+    ├── ProjectionFailed           a projection's own code raised on an event
+    ├── MetricFailed               a metric's own code raised, or gave what is no number
+    ├── TargetError                where a projection or a sink keeps what it has could not do what was asked
+    │   ├── TargetUnavailable      it can't be reached or written now
+    │   ├── TargetMismatch         it is another projection's or namespace's, of a newer release, or damaged
+    │   └── TargetRefused          a receiver over HTTP does not take an event
+    ├── PositionMoved              another process has written to the target meanwhile
+    └── CheckFailed                `refold check` could not be carried out
 
 Every message says what happened, to which workflow and step, and what to do next.
 """

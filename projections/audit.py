@@ -1,25 +1,31 @@
 """Verifying a namespace: every partition is walked, over log and archive, and held against the seals.
 
-A seal that does not fit is told with the range in which the difference lies: from the last seal that fits to this one.
+A history that is not the one that was sealed is told with the range in which the two part: from the last mark of a
+seal that fits (`seal.py`) to the first that does not.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import Final, NamedTuple, cast
 
 from refold.log.archived import ArchivedLog
 from refold.log.chain_walk import beginning
 from refold.log.errors import LogCorrupt, LogMismatch, LogTrimmed
 from refold.log.protocol import Channel, Log, Record
-from refold.projections.audit_tree import Tree
-from refold.projections.audit_walk import Finding, Standing, Walk
-from refold.projections.seal import Seal
+from refold.projections.audit_tree import Tree, mark_of
+from refold.projections.audit_walk import Finding, Standing, Walk, said_id
+from refold.projections.seal import Seal, next_mark
 
 Told = Callable[[int], None]
 """Told how many more records have been looked at."""
+
+MARK_EVERY: Final = 16
+"""Events between two marks of a seal, where nobody says otherwise: a byte and a third for each event."""
+_NEVER: Final = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +47,40 @@ class PartitionReport:
     findings: Sequence[Finding] = ()
 
 
+class Stood(NamedTuple):
+    """How a partition stands, to be sealed.
+
+    Args:
+        standing: How it stands.
+        findings: What was found on the way that does not break the chain.
+        marks: Of its tree, one after each so many events since it was sealed last.
+    """
+
+    standing: Standing
+    findings: Sequence[Finding]
+    marks: bytes
+
+
 @dataclass(slots=True)
 class _Auditor:
     """A walk, and the seals that it has yet to come to."""
 
     walk: Walk
-    seals: list[tuple[int, Standing]] = field(default_factory=list[tuple[int, Standing]])
+    seals: list[Seal] = field(default_factory=list[Seal])
     sealed: int = 0
     adopts: bool = (
         False  # the beginning was trimmed: counts and tree are taken from the first seal met
     )
+    every: int = 0  # marks are made, and none compared
+    made: bytearray = field(default_factory=bytearray)
+    _fits: tuple[int, int] = (0, 0)  # offset and events up to which it is what was sealed
+    _grew: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
+    _due: int = _NEVER  # after so many events the next mark is made or compared
+    _mark: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._fits = self.walk.end, self.walk.events
+        self._expect()
 
     def take(self, records: Sequence[Record]) -> bool:
         """Take records in turn; seals are looked at where they stand. Returns whether the walk goes on."""
@@ -59,23 +89,66 @@ class _Auditor:
             self.pass_seals()
             upto = len(records)
             if self.seals:
-                upto = min(upto, at + max(1, self.seals[0][1].end - walk.end))
+                upto = min(upto, at + max(1, self._next().end - walk.end))
             for record in records[at:upto]:
-                walk.take(record)
+                if walk.take(record) and walk.events >= self._due:
+                    self._pass_mark(record)
             at = upto
         return not walk.broken
 
     def pass_seals(self) -> None:
         """Compare with the seals of just this offset."""
         walk = self.walk
-        while self.seals and not walk.broken and self.seals[0][1].end <= walk.end:
-            sealed_at, sealed = self.seals.pop(0)
-            if sealed.end < walk.end:
-                continue  # before the beginning of what is left
-            self._compare(sealed_at, sealed)
+        while self.seals and not walk.broken and self._next().end <= walk.end:
+            if self._next().end == walk.end:  # else before the beginning of what is left
+                self._compare()
+            self.seals.pop(0)
+            self._expect()
 
-    def _compare(self, sealed_at: int, sealed: Standing) -> None:
+    def _next(self) -> Standing:
+        return self.seals[0].partitions[self.walk.partition]
+
+    def _expect(self) -> None:
+        """Look out for the marks up to the next seal."""
         walk = self.walk
+        if self.every:
+            self._due = next_mark(walk.events, self.every)
+            return
+        known = self.seals and not self.adopts
+        self._grew = self.seals[0].grew(walk.partition, walk.events) if known else iter(())
+        self._due, self._mark = next(self._grew, (_NEVER, b""))
+
+    def _pass_mark(self, record: Record) -> None:
+        """Make or compare the mark that is due after an event."""
+        walk = self.walk
+        mark = mark_of(walk.tree.peaks if walk.tree else ())
+        if self.every:
+            self.made += mark
+            self._due += self.every
+            return
+        if mark != self._mark:
+            self._differs(record, mark)
+            return
+        self._fits = walk.end, walk.events
+        while self._due <= walk.events:
+            self._due, self._mark = next(self._grew, (_NEVER, b""))
+
+    def _differs(self, record: Record, mark: bytes) -> None:
+        """Some event since the last mark that fits is not the one that was sealed."""
+        walk, (start, events) = self.walk, self._fits
+        sealed_at = f"what was sealed at {_time(self.seals[0].sealed_at)}"
+        anew = "the chain holds, so history was written anew from there on, or is another log's"
+        expected, found = f"mark {self._mark.hex()}", f"mark {mark.hex()}"
+        if walk.events == events + 1:
+            told = f"it is not {sealed_at}: {anew}"
+            at, event_id = record.offset, said_id(record)
+        else:
+            told = f"of offsets {start} to {record.offset}, some are not {sealed_at}: {anew}"
+            at, event_id = start, None
+        walk.stop(Finding("seal", at, event_id, told, expected, found))
+
+    def _compare(self) -> None:
+        walk, seal, sealed = self.walk, self.seals[0], self._next()
         stands = walk.standing()
         if self.adopts:
             self.adopts = False
@@ -85,18 +158,21 @@ class _Auditor:
             walk.chain = stands.chain
         if stands == sealed:
             self.sealed = sealed.end
+            self._fits = sealed.end, sealed.events
             if sealed.foreign:  # whoever sealed it was told of them
                 walk.findings = [one for one in walk.findings if one.kind != "foreign"]
             return
+        # Where the tree is the same, a record differs that does not count: it may be anywhere since the last seal.
+        start = self.sealed if stands.peaks == sealed.peaks else self._fits[0]
         ours, theirs = stands._asdict(), sealed._asdict()
         names = [name for name in ours if ours[name] != theirs[name]]
         walk.stop(
             Finding(
                 "seal",
-                self.sealed,
+                start,
                 None,
-                f"history between offsets {self.sealed} and {sealed.end - 1} is not what was sealed at "
-                f"{_time(sealed_at)}: it hangs together, so it was written anew, or is another log's",
+                f"history between offsets {start} and {sealed.end - 1} is not what was sealed at "
+                f"{_time(seal.sealed_at)}: it hangs together, so it was written anew, or is another log's",
                 _told(theirs, names),
                 _told(ours, names),
             )
@@ -107,7 +183,7 @@ class _Auditor:
         self.pass_seals()
         if self.walk.broken or not self.seals:
             return
-        sealed_at, sealed = self.seals[0]
+        seal, sealed = self.seals[0], self._next()
         end = self.walk.end
         self.walk.stop(
             Finding(
@@ -115,7 +191,7 @@ class _Auditor:
                 end,
                 None,
                 f"the log was cut off: it ends before offset {end}, and was sealed up to {sealed.end - 1} at "
-                f"{_time(sealed_at)}",
+                f"{_time(seal.sealed_at)}; up to offset {self._fits[0] - 1} it is what was sealed",
                 f"offset {sealed.end - 1}",
                 "nothing",
             )
@@ -134,14 +210,18 @@ async def verify_partition(
         told: Told how far it has come.
 
     Raises:
-        LogCorrupt: The beginning is gone, and there is no checkpoint to begin with.
         LogError: The log can't be read.
     """
-    there = await beginning(log, partition)
+    try:
+        there = await beginning(log, partition)
+    except LogCorrupt as error:  # it is gone, and there is no checkpoint to begin with
+        first = (await log.bounds(Channel.EVENTS, partition)).start
+        gone = Finding("missing", 0, None, str(error), "offset 0", f"offset {first}")
+        return PartitionReport(partition, first, Standing(first), 0, [gone])
     start = Standing(there.offset, there.claim, there.chain)
     auditor = _Auditor(
         Walk(partition, start, Tree() if seals else None),
-        [(seal.sealed_at, seal.partitions[partition]) for seal in seals],
+        list(seals),
         adopts=bool(seals) and there.offset > 0,
     )
     await _walk(log, auditor, told)
@@ -152,8 +232,12 @@ async def verify_partition(
 
 
 async def stand_of(
-    log: Log, partition: int, start: Standing, told: Told = lambda _: None
-) -> tuple[Standing, Sequence[Finding]]:
+    log: Log,
+    partition: int,
+    start: Standing,
+    told: Told = lambda _: None,
+    every: int = MARK_EVERY,
+) -> Stood:
     """How a partition stands now, to be sealed; walked from where it was sealed last.
 
     Args:
@@ -161,9 +245,7 @@ async def stand_of(
         partition: Which one.
         start: How it was sealed last, from where it is walked.
         told: Told how far it has come.
-
-    Returns:
-        How it stands, and what was found on the way that does not break the chain.
+        every: Events between two marks.
 
     Raises:
         LogCorrupt: It is not what was written: there is nothing to be sealed.
@@ -181,16 +263,16 @@ async def stand_of(
             f"partition {partition} of {log.namespace!r} ends before offset {bounds.end} and was sealed up to "
             f"{start.end}: it was cut off. Nothing was sealed; verify it with `refold audit verify --seals`"
         )
-    auditor = _Auditor(Walk(partition, start, Tree(start.events, start.peaks)))
+    walk = Walk(partition, start, Tree(start.events, start.peaks))
+    auditor = _Auditor(walk, every=every)
     await _walk(log, auditor, told)
-    walk = auditor.walk
     if walk.broken:
         found = walk.findings[0]
         raise LogCorrupt(
             f"partition {partition} of {log.namespace!r} is not what was written, at offset {found.offset} "
             f"({found.event_id or 'no event'}): {found.told}. Nothing was sealed"
         )
-    return walk.standing(), walk.findings
+    return Stood(walk.standing(), walk.findings, bytes(auditor.made))
 
 
 def check_are_of(seals: Sequence[Seal], log: Log, identity: str) -> None:

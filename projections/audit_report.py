@@ -220,7 +220,7 @@ async def make_report(
         partition=partition,
         made_at=made_at,
         events=tuple(found.events),
-        seal=None if seal is None else seal[0].line,
+        seal=None if seal is None else seal[0].statement,
         public_key=None if seal is None else seal[1].raw.hex(),
         proof=found.proof,
     )

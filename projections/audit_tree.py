@@ -10,6 +10,9 @@ described it; leaf and node are told apart by their first byte, as in RFC 6962.)
     node   BLAKE2b-256(0x01 || left || right)
 
 Offset and time are 64-bit big-endian integers, the time in microseconds since 1970-01-01 UTC.
+
+A mark says how the tree stood after some number of leaves, in 16 bytes: BLAKE2b-128(0x02 || peaks). By marks taken
+along the way, whoever has another tree finds between which of them the two part.
 """
 
 from bisect import bisect_left
@@ -22,6 +25,8 @@ from refold.log.event_head import BODY
 from refold.log.protocol import Record
 
 HASH_BYTES: Final = 32
+MARK_BYTES: Final = 16
+"""Enough that nobody finds another tree with the same mark, and half as long as a hash: a seal may have very many."""
 _LEAF: Final = Struct(">xqq")  # x: the zero byte
 
 
@@ -34,6 +39,11 @@ def leaf(record: Record) -> bytes:
 def node(left: bytes, right: bytes) -> bytes:
     """The hash of what stands over two others."""
     return blake2b(b"\x01" + left + right, digest_size=HASH_BYTES).digest()
+
+
+def mark_of(peaks: Sequence[bytes]) -> bytes:
+    """The mark of a tree."""
+    return blake2b(b"\x02" + b"".join(peaks), digest_size=MARK_BYTES).digest()
 
 
 def trees(count: int) -> list[tuple[int, int]]:

@@ -8,19 +8,24 @@ that workers don't have. Every later log has to contain just that.
 A file of seals has a line of JSON for each, and a seal names the digest of the line before it. So none can be left out
 but the last ones, and those whoever has a later copy of the file will miss.
 
-    {"seal": TEXT, "signature": HEX}
+    {"seal": TEXT, "signature": HEX, "marks": [BASE64, ...]}
 
 TEXT is JSON itself; what is signed is `SIGNED_PREFIX` and the UTF-8 of TEXT, so that nobody has to agree on how JSON is
-written.
+written. Marks (`audit_tree.py`) are of each partition, one after each so many events since the seal before. They show
+where a history that was written anew begins. TEXT has their digest, so that a seal can be handed on without them; seals
+of early releases have none.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import merge
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from refold.log.errors import LogCorrupt, LogMismatch, UsageError
+from refold.projections.audit_tree import MARK_BYTES, mark_of, trees
 from refold.projections.audit_walk import Standing
 
 if TYPE_CHECKING:
@@ -48,6 +53,8 @@ class Seal:
         key_id: The key that signed it.
         partitions: How each partition stood, in order.
         line: The line that says so.
+        every: Events between two marks; 0 for no marks.
+        marks: Those of each partition, one behind the other.
     """
 
     namespace: str
@@ -57,11 +64,50 @@ class Seal:
     key_id: str
     partitions: tuple[Standing, ...]
     line: str
+    every: int = 0
+    marks: tuple[bytes, ...] = ()
 
     @property
     def digest(self) -> str:
         """What the next seal names it by: BLAKE2b-256 of its line, in hex."""
         return blake2b(self.line.encode(), digest_size=32).hexdigest()
+
+    @property
+    def statement(self) -> str:
+        """The line without its marks: all that is signed."""
+        told = json.loads(self.line)
+        told.pop("marks", None)
+        return json.dumps(told)
+
+    def grew(self, partition: int, before: int) -> Iterator[tuple[int, bytes]]:
+        """How a partition's tree stood on its way to what was sealed.
+
+        Args:
+            partition: Which one.
+            before: How many events the seal before it had.
+
+        Yields:
+            So many events, and the tree's mark then, in order: the marks, and what the peaks tell besides.
+        """
+        sealed = self.partitions[partition]
+        peaks = (
+            (first + (1 << height), mark_of(sealed.peaks[:number]))
+            for number, (first, height) in enumerate(trees(sealed.events), start=1)
+        )
+        marked: Iterator[tuple[int, bytes]] = iter(())
+        if self.marks:
+            marks = self.marks[partition]
+            counts = range(next_mark(before, self.every), sealed.events + 1, self.every)
+            marked = (
+                (count, marks[at : at + MARK_BYTES])
+                for count, at in zip(counts, range(0, len(marks), MARK_BYTES), strict=False)
+            )
+        return (one for one in merge(peaks, marked) if one[0] > before)
+
+
+def next_mark(events: int, every: int) -> int:
+    """After how many events the first mark is that comes after so many."""
+    return events // every * every + every
 
 
 class PublicKey:
@@ -139,8 +185,11 @@ class SealKey:
         sealed_at: int,
         partitions: Sequence[Standing],
         previous: Seal | None,
+        *,
+        every: int = 0,
+        marks: Sequence[bytes] = (),
     ) -> Seal:
-        """Sign how partitions stand."""
+        """Sign how partitions stand, and how their trees grew (`Seal`)."""
         before = "" if previous is None else previous.digest
         told = {
             "format": FORMAT,
@@ -151,10 +200,24 @@ class SealKey:
             "key": self.public.id,
             "partitions": [_standing_json(one) for one in partitions],
         }
+        beside: dict[str, object] = {}
+        if every:
+            texts = [b64encode(one).decode() for one in marks]
+            told["marks"] = {"every": every, "digest": _digest(texts)}
+            beside["marks"] = texts
         text = json.dumps(told, separators=(",", ":"))
         signature = self._key.sign(SIGNED_PREFIX + text.encode()).hex()
-        line = json.dumps({"seal": text, "signature": signature})
-        return Seal(namespace, identity, sealed_at, before, self.public.id, tuple(partitions), line)
+        return Seal(
+            namespace,
+            identity,
+            sealed_at,
+            before,
+            self.public.id,
+            tuple(partitions),
+            json.dumps({"seal": text, "signature": signature, **beside}),
+            every,
+            tuple(marks),
+        )
 
 
 def read_key(pem: bytes, where: str) -> SealKey:
@@ -222,6 +285,9 @@ def read_seal(line: str, keys: Iterable[PublicKey], where: str) -> Seal:
             raise LogMismatch(
                 f"{where} has a format that this release does not know: upgrade refold"
             )
+        texts = [str(one) for one in outer.get("marks", ())]
+        every = int(told["marks"]["every"]) if texts else 0
+        fits = not texts or (every > 0 and told["marks"]["digest"] == _digest(texts))
         seal = Seal(
             namespace=str(told["namespace"]),
             identity=str(told["identity"]),
@@ -230,6 +296,8 @@ def read_seal(line: str, keys: Iterable[PublicKey], where: str) -> Seal:
             key_id=str(told["key"]),
             partitions=tuple(map(_standing_of, told["partitions"])),
             line=line,
+            every=every,
+            marks=tuple(map(b64decode, texts)),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LogCorrupt(f"{where} is not a seal ({error!r})") from error
@@ -240,7 +308,7 @@ def read_seal(line: str, keys: Iterable[PublicKey], where: str) -> Seal:
             f"{where} is signed by the key {seal.key_id}, and the given ones are {ours}: it is somebody else's seal, "
             "or a public key is missing"
         )
-    if not named[seal.key_id].verifies(signature, text):
+    if not fits or not named[seal.key_id].verifies(signature, text):
         raise LogCorrupt(f"{where} was changed: its signature is not one of the key {seal.key_id}")
     return seal
 
@@ -252,22 +320,43 @@ def read_seals(text: str, keys: Sequence[PublicKey], where: str) -> list[Seal]:
         LogMismatch: One is by another key, of another namespace than the others, or a newer release's.
         LogCorrupt: One was changed, left out or moved.
     """
+    seals, wrong = sound_seals(text, keys, where)
+    if wrong is not None:
+        raise wrong
+    return seals
+
+
+def sound_seals(
+    text: str, keys: Sequence[PublicKey], where: str
+) -> tuple[list[Seal], LogMismatch | LogCorrupt | None]:
+    """The seals of a file up to the first that is not right, and what is wrong with it."""
     seals: list[Seal] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        place = f"seal {number} of {where}"
-        seal = read_seal(line, keys, place)
-        last = seals[-1] if seals else None
-        if seal.previous != ("" if last is None else last.digest):
-            raise LogCorrupt(
-                f"{place} does not follow the seal before it: one was removed, moved or inserted"
-            )
-        if last is not None and (last.identity, len(last.partitions)) != (
-            seal.identity,
-            len(seal.partitions),
-        ):
-            raise LogMismatch(f"{place} is of another namespace than those before it")
-        seals.append(seal)
-    return seals
+        try:
+            seals.append(_following(line, keys, f"seal {number} of {where}", seals))
+        except (LogMismatch, LogCorrupt) as error:
+            return seals, error
+    return seals, None
+
+
+def _following(line: str, keys: Sequence[PublicKey], place: str, seals: Sequence[Seal]) -> Seal:
+    """The seal of a line that comes after others. Raises as `read_seals`."""
+    seal = read_seal(line, keys, place)
+    last = seals[-1] if seals else None
+    if seal.previous != ("" if last is None else last.digest):
+        raise LogCorrupt(
+            f"{place} does not follow the seal before it: one was removed, moved or inserted"
+        )
+    if last is not None and (last.identity, len(last.partitions)) != (
+        seal.identity,
+        len(seal.partitions),
+    ):
+        raise LogMismatch(f"{place} is of another namespace than those before it")
+    return seal
+
+
+def _digest(marks: Sequence[str]) -> str:
+    return blake2b("\n".join(marks).encode(), digest_size=32).hexdigest()
 
 
 def _standing_json(standing: Standing) -> Mapping[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from refold.log.errors import LogUnavailable, UsageError
+from refold.log.errors import LogCorrupt, LogMismatch, LogUnavailable, UsageError
 from refold.log.file_lock import FileLock
 from refold.projections.seal import (
     PublicKey,
@@ -14,6 +14,7 @@ from refold.projections.seal import (
     read_key,
     read_public_key,
     read_seals,
+    sound_seals,
 )
 
 PUBLIC_SUFFIX = ".pub"
@@ -68,11 +69,25 @@ def seals_at(path: Path, keys: Sequence[PublicKey], *, may_be_missing: bool = Fa
     """
     if may_be_missing and not path.exists():
         return []
+    return read_seals(_text_of(path), keys, str(path))
+
+
+def sound_seals_at(
+    path: Path, keys: Sequence[PublicKey]
+) -> tuple[list[Seal], LogMismatch | LogCorrupt | None]:
+    """The seals in a file up to the first that is not right, and what is wrong with it.
+
+    Raises:
+        UsageError: The file can't be read.
+    """
+    return sound_seals(_text_of(path), keys, str(path))
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = _bytes_of(path).decode()
+        return _bytes_of(path).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a file of seals: {error}") from error
-    return read_seals(text, keys, str(path))
 
 
 @contextmanager

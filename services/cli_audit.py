@@ -15,14 +15,14 @@ from rich.text import Text
 from refold.engine.names import check_id
 from refold.engine.worker import wall_clock
 from refold.log.archive import identity_of
-from refold.log.errors import UsageError
+from refold.log.errors import LogCorrupt, LogError, LogMismatch, UsageError
 from refold.log.protocol import Channel
 from refold.log.urls import with_archive
 from refold.projections.audit import PartitionReport, check_are_of, verify_partition
 from refold.projections.audit_actions import Action, ActionName, Wanted, read_actions
 from refold.projections.audit_walk import Finding
 from refold.projections.seal import Seal
-from refold.projections.seal_file import public_key_at, seals_at
+from refold.projections.seal_file import public_key_at, sound_seals_at
 from refold.services.cli_list import Json
 from refold.services.cli_values import read_moment
 from refold.services.exits import ExitCode, print_error, reported
@@ -191,15 +191,21 @@ def verify(
                 "--seals and --public-key go together: a signature is verified by a key that you trust"
             )
         began = time.perf_counter()
-        known = (
-            [] if seals is None else seals_at(seals, [public_key_at(p) for p in public_key or ()])
-        )
+        known: list[Seal] = []
+        wrong: LogMismatch | LogCorrupt | None = None
+        if seals is not None:
+            known, wrong = sound_seals_at(seals, [public_key_at(p) for p in public_key or ()])
+            if wrong is not None and not known:
+                raise wrong
         found = asyncio.run(_verify(with_archive(address or url, archive), known))
         if json:
-            print_json(_verified_json(found, known))
+            print_json(_verified_json(found, known, wrong))
         else:
             _print_verified(found, known, time.perf_counter() - began)
-        if any(one.findings for one in found):
+        if wrong is not None:
+            kept = "the seal is" if len(known) == 1 else f"the {len(known):,} seals are"
+            print_error(f"{wrong}. Only {kept} used that come before it")
+        if wrong is not None or any(one.findings for one in found):
             raise typer.Exit(ExitCode.LOG)
 
 
@@ -288,11 +294,14 @@ def _sum_up(found: Sequence[PartitionReport], seals: Sequence[Seal], rate: str) 
     )
 
 
-def _verified_json(found: Sequence[PartitionReport], seals: Sequence[Seal]) -> Mapping[str, object]:
+def _verified_json(
+    found: Sequence[PartitionReport], seals: Sequence[Seal], wrong: LogError | None
+) -> Mapping[str, object]:
     return {
-        "ok": not any(one.findings for one in found),
+        "ok": wrong is None and not any(one.findings for one in found),
         "events": sum(one.standing.events for one in found),
         "seals": len(seals),
+        "wrong_seal": None if wrong is None else str(wrong),
         "last_sealed_at": iso(seals[-1].sealed_at) if seals else None,
         "key": seals[-1].key_id if seals else None,
         "partitions": [

@@ -14,7 +14,7 @@ from refold.log.archive import identity_of
 from refold.log.errors import LogCorrupt, LogError, LogMismatch, UsageError
 from refold.log.protocol import Channel, Log
 from refold.log.urls import with_archive
-from refold.projections.audit import check_are_of, stand_of
+from refold.projections.audit import MARK_EVERY, Stood, check_are_of, stand_of
 from refold.projections.audit_walk import Standing
 from refold.projections.seal import PublicKey, SealKey
 from refold.projections.seal_file import add, adding_to, key_at, public_key_at, seals_at, write_keys
@@ -69,6 +69,15 @@ def seal(  # noqa: PLR0913 - each an option
             "--every", metavar="SPAN", help="Go on and seal again, as in 1h, until stopped."
         ),
     ] = None,
+    marks: Annotated[
+        int,
+        typer.Option(
+            "--marks",
+            metavar="N",
+            min=1,
+            help="A mark after every N events: so near is found where a history that was written anew begins.",
+        ),
+    ] = MARK_EVERY,
     public_key: PublicKeys = None,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
@@ -86,11 +95,11 @@ def seal(  # noqa: PLR0913 - each an option
         if span_s is not None and span_s <= 0:
             raise UsageError(f"--every {every}: give some time, as in 1h")
         source = with_archive(address or url, archive)
-        asyncio.run(_seal(source, to, signer, keys, span_s))
+        asyncio.run(_seal(source, to, signer, keys, marks, span_s))
 
 
-async def _seal(
-    url: str, to: Path, key: SealKey, keys: Sequence[PublicKey], span_s: float | None
+async def _seal(  # noqa: PLR0917 - what the command was given
+    url: str, to: Path, key: SealKey, keys: Sequence[PublicKey], marks: int, span_s: float | None
 ) -> None:
     stopped = asyncio.Event()
     if span_s is not None:
@@ -100,7 +109,7 @@ async def _seal(
         async with opened(shared_log_at(url, may_make=False)) as opened_log:
             while not stopped.is_set():
                 try:
-                    await _seal_once(opened_log, to, key, keys)
+                    await _seal_once(opened_log, to, key, keys, marks)
                 except (LogCorrupt, LogMismatch):
                     raise  # it does not mend itself: whoever watches this service has to know
                 except LogError as error:
@@ -113,7 +122,9 @@ async def _seal(
                     await asyncio.wait_for(stopped.wait(), span_s)
 
 
-async def _seal_once(log: Log, to: Path, key: SealKey, keys: Sequence[PublicKey]) -> None:
+async def _seal_once(
+    log: Log, to: Path, key: SealKey, keys: Sequence[PublicKey], every: int
+) -> None:
     seals = seals_at(to, keys, may_be_missing=True)
     identity = identity_of(log)
     check_are_of(seals, log, identity)
@@ -122,16 +133,19 @@ async def _seal_once(log: Log, to: Path, key: SealKey, keys: Sequence[PublicKey]
     ends = [
         (await log.bounds(Channel.EVENTS, partition)).end for partition in range(log.partitions)
     ]
-    standings: list[Standing] = []
+    stood: list[Stood] = []
     with progress(sum(ends) - sum(one.end for one in sealed)) as told:
         for partition, before in enumerate(sealed):
-            standing, findings = await stand_of(log, partition, before, told)
-            standings.append(standing)
-            for finding in findings:
+            stood.append(await stand_of(log, partition, before, told, every))
+            for finding in stood[-1].findings:
                 warn(
                     f"partition {partition}, offset {finding.offset}: {finding.told}. It is sealed so"
                 )
-    add(to, key.seal(log.namespace, identity, wall_clock(), standings, last))
+    standings, marks = [one.standing for one in stood], [one.marks for one in stood]
+    add(
+        to,
+        key.seal(log.namespace, identity, wall_clock(), standings, last, every=every, marks=marks),
+    )
     events = sum(one.events for one in standings)
     new = events - sum(one.events for one in sealed)
     note(f"sealed {events:,} events, {new:,} of them new, as seal {len(seals) + 1} of {to}")

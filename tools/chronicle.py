@@ -132,13 +132,17 @@ class Chronicle:
         )
 
 
-def drawn(seed: int, length: int = 30, *, word: str = "paid", partition: int = 0) -> Chronicle:
-    """A history drawn at random: same seed, same shape, whatever the word."""
+def drawn(
+    seed: int, length: int = 30, *, word: str = "paid", partition: int = 0, anew: int = -1
+) -> Chronicle:
+    """A history drawn at random: same seed, same shape, whatever the word; another word from offset `anew` on."""
     chance = random.Random(seed)
     made = Chronicle(partition, word)
     made.claim()
     former: list[int] = []
     while len(made.entries) < length:
+        if len(made.entries) == anew:
+            made.word = "stolen"
         draw = chance.random()
         if draw < 0.08:
             former.append(made.owner)

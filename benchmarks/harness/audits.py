@@ -28,4 +28,4 @@ async def verify(job: Job) -> None:
 
 async def _seal(log: Log) -> int:
     stood = [await stand_of(log, partition, Standing()) for partition in range(log.partitions)]
-    return sum(standing.events for standing, _ in stood)
+    return sum(one.standing.events for one in stood)

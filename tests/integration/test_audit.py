@@ -133,7 +133,7 @@ def test_a_trimmed_log_is_held_against_its_seals_without_its_archive(tmp_path: P
     for found in with_log(backend, lambda log: verified(log, seals)):
         assert found.start > 0
         assert (found.findings, found.sealed) == ((), found.standing.end)
-    forged = seals[1].partitions[0]._replace(events=seals[1].partitions[0].events + 1)
+    forged = seals[1].partitions[0]._replace(stale=seals[1].partitions[0].stale + 1)
     other = KEY.seal("x", seals[1].identity, 2, [forged, *seals[1].partitions[1:]], first)
     denied, _ = with_log(backend, lambda log: verified(log, [first, other]))
     assert (denied.findings[0].kind, denied.findings[0].offset) == ("seal", first.partitions[0].end)

@@ -63,7 +63,7 @@ def reported(
         seal: tuple[Seal, SealKey] | None = None
         if end >= 0:
             await log.append(Channel.EVENTS, 0, made.entries[:end])
-            standing, _ = await stand_of(log, 0, Standing())
+            standing, *_ = await stand_of(log, 0, Standing())
             seal = key.seal("shop", log.identity, MADE_AT - 1, [standing], None), key
             await log.append(Channel.EVENTS, 0, made.entries[end:])
         else:

@@ -103,6 +103,14 @@ def test_a_history_is_verified_and_sealed() -> None:
     found = json.loads(refold(*words, "--json").stdout)
     assert (found["ok"], found["key"], found["seals"]) == (True, key_id, 2)
     assert found["partitions"][0]["sealed"] == found["partitions"][0]["end"]
+    refold("audit", "keygen", "other.key")
+    both = ("--key", "other.key", "--public-key", "seal.key.pub")
+    refold("audit", "seal", "--to", "seals.jsonl", *both)
+    denied = refold(*words, code=ExitCode.LOG)
+    assert "seal 3 of seals.jsonl is signed by the key" in denied.stderr
+    assert "Only the 2 seals" in denied.stderr
+    found = json.loads(refold(*words, "--json", code=ExitCode.LOG).stdout)
+    assert (found["ok"], found["seals"], "is signed by" in found["wrong_seal"]) == (False, 2, True)
 
 
 def test_seals_are_made_again_and_again_until_told_to_stop(here: Path) -> None:
