@@ -11,7 +11,7 @@ from refold.projections.projection import Dialect, Value
 from refold.projections.workflows_rows import VALUE_START_CHARS
 
 MIN_SEARCH_CHARS: Final = 3
-"""What the search index is made of: shorter texts are looked for in every error there is."""
+"""What the search index is made of: for shorter texts every error is looked at."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -80,20 +80,24 @@ class Source:
         return and_(self.clauses)
 
 
-def source(where: RunFilter, dialect: Dialect, by_tag: str | None = None) -> Source:
+def source(
+    where: RunFilter, dialect: Dialect, by_tag: str | None = None, *, walked: bool = False
+) -> Source:
     """The runs that a filter means.
 
     Args:
         where: The filter.
         dialect: Whose SQL is wanted.
         by_tag: Name of the tag by whose rows they are to be found; of the others it is looked up, run by run.
+        walked: Whether all runs are to be walked past in the order that is asked for. A + keeps SQLite from finding
+            them by a condition's index instead, and sorting them.
     """
+    plus = "+" if walked and dialect == "sqlite" else ""
     clauses, parameters = tally_conditions(where)
-    clauses = [f"runs.{clause}" for clause in clauses]
-    for sign, time in ((">=", where.started_after), ("<", where.started_before)):
-        if time is not None:
-            clauses.append(f"runs.started_at {sign} ?")
-            parameters.append(microseconds(time))
+    clauses = [f"{plus}runs.{clause}" for clause in clauses]
+    times, values = time_conditions(where, f"{plus}runs")
+    clauses.extend(times)
+    parameters.extend(values)
     if where.parent_id is not None:
         clauses.append("runs.parent_id = ?")
         parameters.append(where.parent_id)
@@ -106,14 +110,9 @@ def source(where: RunFilter, dialect: Dialect, by_tag: str | None = None) -> Sou
             clauses.append(f"EXISTS (SELECT 1 FROM attributes AS tag WHERE {held})")  # noqa: S608 - our own
         parameters.extend(values)
     if where.error is not None:
-        _add_search(where.error, dialect, clauses, parameters)
+        _add_search(where.error, dialect, clauses, parameters, plus)
     tables = "runs" if by_tag is None else "attributes AS tag CROSS JOIN runs"
     return Source(tables, clauses, parameters)
-
-
-def search_words(text: str) -> str:
-    """A text as the search index is asked for it."""
-    return '"{}"'.format(text.replace('"', '""'))
 
 
 def tag_conditions(name: str, value: str) -> tuple[list[str], list[Value]]:
@@ -126,17 +125,33 @@ def tag_conditions(name: str, value: str) -> tuple[list[str], list[Value]]:
     return clauses, parameters
 
 
-def _add_search(text: str, dialect: Dialect, clauses: list[str], parameters: list[Value]) -> None:
+def _add_search(
+    text: str, dialect: Dialect, clauses: list[str], parameters: list[Value], plus: str
+) -> None:
     if dialect == "postgresql":
         clauses.append("runs.error LIKE ?")
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         parameters.append(f"%{escaped}%")
         return
+    if plus:  # as it is walked past, every error can be looked at
+        clauses.append("runs.error IS NOT NULL AND instr(runs.error, ?) > 0")
+        parameters.append(text)
+        return
+    found, values = error_rows(text)
+    clauses.append(f"runs.row_id IN (SELECT {found})")
+    parameters.extend(values)
+    if len(text) >= MIN_SEARCH_CHARS:  # the index knows no case
+        clauses.append("instr(runs.error, ?) > 0")
+        parameters.append(text)
+
+
+def error_rows(text: str) -> tuple[str, list[Value]]:
+    """In SQLite: rows of runs that may have a text in their error, as a query without its SELECT."""
     if len(text) >= MIN_SEARCH_CHARS:
-        clauses.append("runs.row_id IN (SELECT rowid FROM run_errors WHERE run_errors MATCH ?)")
-        parameters.append(search_words(text))
-    clauses.append("instr(runs.error, ?) > 0")
-    parameters.append(text)
+        words = '"{}"'.format(text.replace('"', '""'))
+        return "rowid FROM run_errors WHERE run_errors MATCH ?", [words]
+    has = "row_id FROM runs INDEXED BY runs_error WHERE error IS NOT NULL AND instr(error, ?) > 0"
+    return has, [text]
 
 
 def tally_conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
@@ -153,6 +168,17 @@ def tally_conditions(where: RunFilter) -> tuple[list[str], list[Value]]:
     if where.version is not None:
         clauses.append("version = ?")
         parameters.append(where.version)
+    return clauses, parameters
+
+
+def time_conditions(where: RunFilter, table: str = "runs") -> tuple[list[str], list[Value]]:
+    """Conditions on the time of start, and their parameters."""
+    clauses: list[str] = []
+    parameters: list[Value] = []
+    for sign, time in ((">=", where.started_after), ("<", where.started_before)):
+        if time is not None:
+            clauses.append(f"{table}.started_at {sign} ?")
+            parameters.append(microseconds(time))
     return clauses, parameters
 
 

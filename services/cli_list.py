@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import Tag, decode_attributes
 from refold.log.urls import with_archive
+from refold.projections.workflows_counts import RunGroup
 from refold.services.cli_filter import PANEL, ListWords, filtered
 from refold.services.cli_moments import AtMoment, read_moment_at
 from refold.services.exits import reported
@@ -61,11 +62,12 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
         ),
     ] = None,
     sort: Annotated[
-        Sort, typer.Option("--sort", help="By start, by last event, or by id; the latest first.")
+        Sort,
+        typer.Option("--sort", help="By what; the latest, longest, or last of the alphabet first."),
     ] = Sort.STARTED,
     reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     limit: Annotated[
-        int, typer.Option("--limit", min=0, help="So many of them; 0 for all.")
+        int, typer.Option("--limit", min=0, help="So many of them, or of their groups; 0 for all.")
     ] = DEFAULT_LIMIT,
     after: Annotated[
         str | None,
@@ -74,7 +76,14 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
         ),
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Only how many they are.")] = False,
-    by: Annotated[By | None, typer.Option("--by", help="How many there are of each.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="WHAT",
+            help=f"How many there are of each {', '.join(get_args(RunGroup))} or attribute:NAME; the most first.",
+        ),
+    ] = None,
     at: AtMoment = None,
     views: Annotated[
         str | None,
@@ -105,11 +114,12 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
         now = wall_clock()
         wanted = Wanted(where.runs(now), parent, error, sort, reverse)
         moment = None if at is None else read_moment_at(at, now)
-        asked = _Asked(wanted, limit, after, count, by)
+        kind = None if by is None else By.read(by)
+        asked = _Asked(wanted, limit, after, count, kind)
         address = with_archive(url, archive)
         answer = asyncio.run(_answered(address, asked, moment, views, from_log=from_log))
         if answer.page is None:
-            _print_counts(answer.counts, by, json=json)
+            _print_counts(answer.counts, kind, limit, json=json)
             return
         if json:
             for info in answer.page.infos:
@@ -171,7 +181,7 @@ async def _answered(
             async with listing(log, views, from_log=from_log) as source:
                 return _ask(source, asked, Blobs.of(log))
         source = FoldListing(await read_all(log, await stops_at(log, moment)))
-        counts = source.group(asked.wanted, By.STATUS)
+        counts = source.group(asked.wanted, By("status"))
         return _ask(source, asked, Blobs.of(log))._replace(
             at=await time_of(log, moment), by_status=counts
         )
@@ -179,7 +189,8 @@ async def _answered(
 
 def _ask(source: Listing, asked: _Asked, blobs: Blobs) -> _Answer:
     if asked.by is not None:
-        return _Answer(None, source.group(asked.wanted, asked.by))
+        # one more, to know whether there are more
+        return _Answer(None, source.group(asked.wanted, asked.by, asked.limit and asked.limit + 1))
     if asked.only_count:
         return _Answer(None, {"": source.count(asked.wanted)})
     page = source.page(asked.wanted, asked.limit, asked.after)
@@ -200,22 +211,25 @@ def _print_page(answer: _Answer, now: int, limit: int, *, given: bool) -> None:
         console.print(Text(counts_line(answer.by_status), style="dim"))
 
 
-def _print_counts(counts: Mapping[str, int], by: By | None, *, json: bool) -> None:
+def _print_counts(counts: Mapping[str, int], by: By | None, limit: int, *, json: bool) -> None:
     """Counts of each, or the one count."""
+    shown = dict(list(counts.items())[: limit or None])
     if json:
-        for key, count in counts.items():
-            print_json({"runs": count} if by is None else {by.value: key, "runs": count})
+        for key, count in shown.items():
+            print_json({"runs": count} if by is None else {by.title: key, "runs": count})
         return
     if by is None:
         to_reader().print(Text(f"{counts['']:,}"))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(by.value.upper().replace("_", " "), overflow="fold")
+    table.add_column(printable(by.title).upper().replace("_", " "), overflow="fold")
     table.add_column("RUNS", no_wrap=True, justify="right")
-    for key, count in counts.items():
-        style = STATUS_STYLES.get(key, "") if by is By.STATUS else ""
+    for key, count in shown.items():
+        style = STATUS_STYLES.get(key, "") if by.kind == "status" else ""
         table.add_row(Text(printable(key), style=style), Text(f"{count:,}"))
     to_reader().print(table)
+    if len(shown) < len(counts):
+        to_reader().print(Text("there are more: --limit 0 shows all", style="dim"))
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

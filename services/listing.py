@@ -8,22 +8,28 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.selection import Runs
 from refold.engine.state import Status
+from refold.log.attributes import encode_attributes
 from refold.log.errors import UsageError
 from refold.log.protocol import Log
 from refold.projections.target import TargetError
+from refold.projections.workflows_counts import RunGroup
 from refold.projections.workflows_filter import RunFilter
-from refold.projections.workflows_view import WorkflowsView, open_view, place_after, place_of
+from refold.projections.workflows_order import NO_DURATION, NO_END, Key, place_after, place_of
+from refold.projections.workflows_view import WorkflowsView, open_view
 from refold.services.read_model import info_of, is_of, records_behind, views_of
 from refold.services.spans import microseconds
 from refold.services.terminal import note
 
 ALL_AT_ONCE = 10_000
 """Runs in one question, where all are wanted."""
+_BY_ATTRIBUTE = "attribute:"
+
+ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED})
 
 
 class Sort(StrEnum):
@@ -31,17 +37,46 @@ class Sort(StrEnum):
 
     STARTED = "started"
     UPDATED = "updated"
+    ENDED = "ended"
+    DURATION = "duration"
     ID = "id"
-
-
-class By(StrEnum):
-    """What runs are counted by."""
-
-    STATUS = "status"
     WORKFLOW = "workflow"
+    STATUS = "status"
     VERSION = "version"
-    DAY = "day"
-    ERROR = "error_type"
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """What runs are counted by.
+
+    Args:
+        kind: A column of the list, or `attribute`.
+        attribute: Its name.
+    """
+
+    kind: RunGroup | Literal["attribute"]
+    attribute: str = ""
+
+    @staticmethod
+    def read(text: str) -> "By":
+        """What `--by` says.
+
+        Raises:
+            UsageError: It is nothing that runs are counted by.
+        """
+        for kind in get_args(RunGroup):
+            if text == kind:
+                return By(kind)
+        if text.startswith(_BY_ATTRIBUTE) and text != _BY_ATTRIBUTE:
+            return By("attribute", text.removeprefix(_BY_ATTRIBUTE))
+        raise UsageError(
+            f"runs are not counted by {text!r}: give {', '.join(get_args(RunGroup))}, or attribute:NAME"
+        )
+
+    @property
+    def title(self) -> str:
+        """What the groups are, for people and programs."""
+        return self.attribute or self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +118,8 @@ class Listing(Protocol):
         """How many they are."""
         ...
 
-    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
-        """How many there are of each."""
+    def group(self, wanted: Wanted, by: By, limit: int = 0) -> Mapping[str, int]:
+        """How many there are of each; `limit` 0 is all."""
         ...
 
 
@@ -135,7 +170,7 @@ class FoldListing:
 
     def page(self, wanted: Wanted, limit: int, after: str | None) -> Page:
         """See `Listing`."""
-        key = _KEYS[wanted.sort]
+        key = _key_of(wanted.sort)
         found = sorted(self._among(wanted), key=key, reverse=not wanted.reverse)
         in_all = len(found)
         if after is not None:
@@ -143,22 +178,24 @@ class FoldListing:
             found = [i for i in found if (key(i) > last if wanted.reverse else key(i) < last)]
         shown = found[:limit] if limit else found
         more = len(shown) < len(found)
-        following = place_of(wanted.sort.value, *key(shown[-1])) if more else None
+        following = place_of(wanted.sort.value, key(shown[-1])) if more else None
         return Page(shown, in_all, following)
 
     def count(self, wanted: Wanted) -> int:
         """See `Listing`."""
         return len(self._among(wanted))
 
-    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
+    def group(self, wanted: Wanted, by: By, limit: int = 0) -> Mapping[str, int]:
         """See `Listing`."""
-        of = _GROUPS.get(by)
-        if of is None:
+        if by.kind == "error_type":
             raise _only_the_read_model("--by error_type")
-        counts = Counter(map(of, self._among(wanted)))
-        if by is By.DAY:
-            return {day: counts[day] for day in sorted(counts, reverse=True)}
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        keys = (_group_of(info, by) for info in self._among(wanted))
+        counts = Counter(key for key in keys if key is not None)
+        if by.kind == "day":
+            ordered = sorted(counts.items(), reverse=True)
+        else:
+            ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return dict(ordered[: limit or None])
 
     def _among(self, wanted: Wanted) -> list[WorkflowInfo]:
         if wanted.error is not None:
@@ -198,9 +235,12 @@ class ViewListing:
         """See `Listing`."""
         return self._view.count(_filter(wanted))
 
-    def group(self, wanted: Wanted, by: By) -> Mapping[str, int]:
+    def group(self, wanted: Wanted, by: By, limit: int = 0) -> Mapping[str, int]:
         """See `Listing`."""
-        return self._view.group(by.value, _filter(wanted))
+        where = _filter(wanted)
+        if by.kind == "attribute":
+            return self._view.group_by_attribute(by.attribute, where, limit=limit or None)
+        return self._view.group(by.kind, where, limit=limit or None)
 
 
 def _filter(wanted: Wanted) -> RunFilter:
@@ -229,18 +269,49 @@ def _filter(wanted: Wanted) -> RunFilter:
 
 def _only_the_read_model(option: str) -> UsageError:
     return UsageError(
-        f"{option} is answered by the read model alone: `refold project` keeps one (--once makes it now)"
+        f"{option} is answered by the read model alone: `refold project` keeps one, `refold project --once` makes it "
+        "now, or brings it up to date"
     )
 
 
-_KEYS: Mapping[Sort, Callable[[WorkflowInfo], tuple[int | str, str]]] = {
-    Sort.STARTED: lambda info: (microseconds(info.started_at), info.workflow_id),
-    Sort.UPDATED: lambda info: (microseconds(info.updated_at), info.workflow_id),
-    Sort.ID: lambda info: (info.workflow_id, info.workflow_id),
+def _ended(info: WorkflowInfo) -> int:
+    return microseconds(info.updated_at) if info.status in ENDED else NO_END
+
+
+def _duration(info: WorkflowInfo) -> int:
+    if info.status not in ENDED:
+        return NO_DURATION
+    return microseconds(info.updated_at) - microseconds(info.started_at)
+
+
+_VALUES: Mapping[Sort, Callable[[WorkflowInfo], Key]] = {
+    Sort.STARTED: lambda info: (microseconds(info.started_at),),
+    Sort.UPDATED: lambda info: (microseconds(info.updated_at),),
+    Sort.ENDED: lambda info: (_ended(info),),
+    Sort.DURATION: lambda info: (_duration(info),),
+    Sort.ID: lambda _: (),
+    Sort.WORKFLOW: lambda info: (info.workflow, microseconds(info.started_at)),
+    Sort.STATUS: lambda info: (info.status.value, microseconds(info.started_at)),
+    Sort.VERSION: lambda info: (info.version, microseconds(info.started_at)),
 }
-_GROUPS: Mapping[By, Callable[[WorkflowInfo], str]] = {
-    By.STATUS: lambda info: info.status.value,
-    By.WORKFLOW: lambda info: info.workflow,
-    By.VERSION: lambda info: str(info.version),
-    By.DAY: lambda info: str(info.started_at.date()),
-}
+
+
+def _key_of(sort: Sort) -> Callable[[WorkflowInfo], Key]:
+    values = _VALUES[sort]
+    return lambda info: (*values(info), info.workflow_id)
+
+
+def _group_of(info: WorkflowInfo, by: By) -> str | None:
+    match by.kind:
+        case "status":
+            return info.status.value
+        case "workflow":
+            return info.workflow
+        case "version":
+            return str(info.version)
+        case "day":
+            return str(info.started_at.date())
+        case "parent":
+            return info.parent_id
+        case _:
+            return encode_attributes(info.attributes).get(by.attribute)

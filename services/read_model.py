@@ -11,7 +11,8 @@ from refold.log.protocol import Channel, Log
 from refold.projections.places import default_place
 from refold.projections.sqlite_store import ViewFiles
 from refold.projections.workflows import Workflows
-from refold.projections.workflows_view import RunRow, WorkflowsView
+from refold.projections.workflows_runs import RunRow
+from refold.projections.workflows_view import WorkflowsView
 
 PATIENCE_S = 1.0
 """A read model that somebody keeps is behind by a few hundredths of a second."""

@@ -16,6 +16,7 @@ from refold.log.sqlite import SqliteLog
 from refold.projections.workflows import Workflows
 from refold.services.cli import app
 from refold.services.exits import ExitCode
+from refold.services.listing import Sort
 
 PROJECTIONS = """
 from projection_samples import Stumbling, Tale
@@ -70,17 +71,22 @@ def test_a_list_from_the_read_model_is_that_from_the_log() -> None:
     assert refold("project", "--once").stdout == "workflows: 27 events taken in, caught up\n"
     for words in (
         ("list", "--json", "--limit", "0"),
-        ("list", "--json", "--sort", "id", "--reverse", "--limit", "2", "--after", ",run-1"),
-        ("list", "--sort", "updated", "--limit", "2"),
+        ("list", "--json", "--sort", "id", "--reverse", "--limit", "2", "--after", "id,run-1"),
+        *(("list", "--sort", sort, "--limit", "2") for sort in Sort),
+        *(("list", "--sort", sort, "--reverse", "--json") for sort in Sort),
         ("list", "--status", "completed", "--count"),
         ("list", "--by", "workflow"),
+        ("list", "--by", "workflow", "--limit", "1"),
         ("list", "--by", "day", "--json"),
+        ("list", "--by", "parent"),
+        ("list", "--by", "attribute:region"),
         ("list", "--parent", "nobody"),
     ):
         view, fold = refold(*words), refold(*words, "--from-log")
         assert view.stdout == fold.stdout
         assert view.stderr == ""
     assert "5 in all" in refold("list", "--limit", "2").stdout
+    assert "attribute:NAME" in refold("list", "--by", "colour", code=ExitCode.USAGE).stderr
 
 
 def test_a_read_model_that_is_behind_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
