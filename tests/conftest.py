@@ -26,6 +26,9 @@ T = TypeVar("T")
 settings.register_profile("refold", deadline=None)  # a busy machine is no failure
 settings.load_profile("refold")
 
+# Brokers that live for seconds: Java's second compiler would work for a time that never comes.
+os.environ.setdefault("KAFKA_OPTS", "-XX:TieredStopAtLevel=1")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores SIGINT, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)

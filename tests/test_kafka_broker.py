@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from kafka_broker import Broker, Cluster
+from kafka_broker import Broker, Cluster, class_archive, kafka_jars
 
 TOOL = Path(__file__).parent.parent / "tools" / "kafka_broker.py"
 
@@ -36,6 +36,16 @@ def create_topic(bootstrap: str, name: str) -> None:
 
 def test_a_client_lists_topics(kafka_bootstrap: str) -> None:
     assert isinstance(topics(kafka_bootstrap), set)
+
+
+@pytest.mark.usefixtures("kafka_bootstrap")  # skipped where there is no Kafka
+def test_brokers_start_with_an_archive_of_their_classes_that_is_kept() -> None:
+    (option,) = class_archive("java", kafka_jars())
+    archive = Path(option.removeprefix("-XX:SharedArchiveFile="))
+    assert archive.stat().st_size > 1_000_000
+    written = archive.stat().st_mtime_ns
+    assert class_archive("java", kafka_jars()) == [option]
+    assert archive.stat().st_mtime_ns == written
 
 
 @pytest.mark.slow

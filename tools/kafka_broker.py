@@ -17,6 +17,8 @@ import argparse
 import atexit
 import base64
 import contextlib
+import fcntl
+import hashlib
 import os
 import random
 import re
@@ -111,6 +113,7 @@ class Broker:
         node: Id and ports; free ones are chosen where none are given.
         quorum: Every node of the cluster, where there is more than this one.
         cluster_id: The KRaft cluster id that all nodes of a cluster share.
+        jvm: Java's options besides `KAFKA_OPTS`; where none are given, those of `class_archive`.
 
     Raises:
         BrokerUnavailableError: Java is missing, or Maven and the cached jars both are.
@@ -123,9 +126,11 @@ class Broker:
         node: Node | None = None,
         quorum: Sequence[Node] = (),
         cluster_id: str | None = None,
+        jvm: Sequence[str] | None = None,
     ) -> None:
         self._java = _java()
         self._jars = kafka_jars()
+        self._jvm = class_archive(self._java, self._jars) if jvm is None else list(jvm)
         self._node = node or _free_nodes(1)[0]
         self._quorum = tuple(quorum) or (self._node,)
         self._cluster_id = cluster_id or _random_cluster_id()
@@ -330,6 +335,8 @@ class Broker:
         return [
             self._java,
             *("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC"),  # several fit beside the tests
+            *self._jvm,
+            *os.environ.get("KAFKA_OPTS", "").split(),  # as Kafka's own scripts have it
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             *("-cp", str(self._jars / "*"), main_class, *args),
@@ -489,6 +496,37 @@ def kafka_jars() -> Path:
         f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
         f"org.slf4j:slf4j-simple:{SLF4J_VERSION}",
     )
+
+
+def class_archive(java: str, jars: Path) -> list[str]:
+    """Java's options for a broker that starts with its classes read already, in less than half the processor time.
+
+    The archive (JEP 350) is written once, by a broker that starts and stops for it, and stays beside the jars. It
+    fits one Java only, so that is in its name. Where it can't be written brokers start without it.
+    """
+    said = subprocess.run([java, "-version"], capture_output=True, timeout=60, check=False).stderr
+    archive = jars.with_name(f"{jars.name}-{hashlib.sha256(said).hexdigest()[:12]}.jsa")
+    with contextlib.suppress(OSError), archive.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # whoever comes meanwhile waits: it starts sooner all the same
+        if not archive.exists():
+            _write_class_archive(archive)
+    return (
+        [f"-XX:SharedArchiveFile={archive}"] if archive.exists() and archive.stat().st_size else []
+    )
+
+
+def _write_class_archive(archive: Path) -> None:
+    incomplete = archive.with_suffix(".incomplete")
+    incomplete.unlink(missing_ok=True)
+    with (
+        contextlib.suppress(BrokerFailedError),
+        Broker(jvm=[f"-XX:ArchiveClassesAtExit={incomplete}"]) as broker,
+    ):
+        broker.stop()
+    incomplete.touch()  # empty: it could not be done, and is not tried again
+    incomplete.rename(archive)
 
 
 def fetched_jars(name: str, *artifacts: str) -> Path:
