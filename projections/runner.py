@@ -227,10 +227,12 @@ class Runner:
 
     def assigned(self, partition: int) -> None:
         """See `ShareListener`."""
+        logger.info("%s: takes partition %d", self._target.name, partition)
         self._start_reading(partition)
 
     def revoked(self, partition: int, lost: bool) -> None:
         """See `ShareListener`. It is released when no write for it is under way any more."""
+        logger.info("%s: gives partition %d to another process", self._target.name, partition)
         self._stop_reading(partition)
         self._positions.pop(partition, None)
         self._released.append(partition)

@@ -1,7 +1,8 @@
 """Events as a table of a DuckDB file: `events`, with the positions beside it, in one transaction.
 
 DuckDB lets one process have a file open for writing, and nobody else then. So the file is opened for each write and
-closed after it: queries come in between. A write waits while a query has the file.
+closed after it: queries come in between, and the writes of others that share the partitions. A write waits while
+somebody else has the file.
 
 DuckDB writes blocks of its own bookkeeping in their old place when it closes a file. A process that is killed within
 such a write leaves a file whose checksums say that it is damaged (seen about once in 500 kills that were aimed at it).
@@ -20,9 +21,10 @@ from typing import Final
 import duckdb
 
 from refold.log.event_columns import Kind
+from refold.log.file_lock import FileLock, wait_for
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_arrow import table_of
-from refold.projections.sink_note import Note
+from refold.projections.sink_note import Found, Note
 from refold.projections.sink_rows import Columns
 from refold.projections.store import Identity
 from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
@@ -71,11 +73,18 @@ class DuckDbTarget:
         self._note = Note(source, columns.kinds)
         self._patience_s = patience_s
         self._pause = pause
+        self._found: Found | None = None
 
     @property
     def name(self) -> str:
         """See `Target`."""
         return f"duckdb {self._path}"
+
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this file; known once it is open."""
+        assert self._found is not None, "the target is open"
+        return self._found.group
 
     def open(self) -> None:
         """See `Target`."""
@@ -86,8 +95,21 @@ class DuckDbTarget:
         except TargetUnavailable as error:
             if _DAMAGED not in str(error.__cause__):
                 raise
+            self._make_anew()
+
+    def _make_anew(self) -> None:
+        """Set a damaged file aside and make another; of several processes that find it, the first one does."""
+        lock = FileLock(self._path.with_name(f"{self._path.name}.lock"))
+        wait_for(lock, self._patience_s)
+        try:
+            self._make_or_check()
+        except TargetUnavailable as error:
+            if _DAMAGED not in str(error.__cause__):
+                raise
             self._set_aside(error)
             self._make_or_check()
+        finally:
+            lock.close()
 
     def _make_or_check(self) -> None:
         with self._transaction() as db:
@@ -98,17 +120,19 @@ class DuckDbTarget:
                 ((text,),) = db.execute("SELECT note FROM refold_sink").fetchall()
                 # Reads every block of bookkeeping: a damaged one is found now, and not by a query.
                 db.execute("SELECT count(*) FROM pragma_storage_info('events')").fetchall()
-                missing = self._note.missing_in(text, str(self._path))
-                for name, kind in missing.items():
+                found = self._note.found_in(text, str(self._path))
+                for name, kind in found.missing.items():
                     db.execute(f'ALTER TABLE events ADD COLUMN "{name}" {DUCKDB_TYPES[kind]}')
-                if missing:
-                    db.execute("UPDATE refold_sink SET note = ?", [self._note.to_json()])
+                if found.missing:
+                    db.execute("UPDATE refold_sink SET note = ?", [self._note.to_json(found.id)])
+                self._found = found
             elif "events" in tables:
                 raise TargetMismatch(
                     f"{self._path} has a table `events` that no refold made: name another file"
                 )
             else:
-                self._make(db)
+                self._found = Found(Note.new_id(), {})
+                self._make(db, self._note.to_json(self._found.id))
 
     def positions(self) -> Mapping[int, Position]:
         """See `Target`."""
@@ -138,13 +162,13 @@ class DuckDbTarget:
     def close(self) -> None:
         """See `Target`."""
 
-    def _make(self, db: duckdb.DuckDBPyConnection) -> None:
+    def _make(self, db: duckdb.DuckDBPyConnection, note: str) -> None:
         columns = ", ".join(
             f'"{name}" {DUCKDB_TYPES[kind]}' for name, kind in self._columns.kinds.items()
         )
         db.execute(f"CREATE TABLE events ({columns})")
         db.execute("CREATE TABLE refold_sink (note VARCHAR NOT NULL)")
-        db.execute("INSERT INTO refold_sink VALUES (?)", [self._note.to_json()])
+        db.execute("INSERT INTO refold_sink VALUES (?)", [note])
         db.execute(
             "CREATE TABLE refold_positions (partition BIGINT PRIMARY KEY, next_offset BIGINT NOT NULL, "
             "claim BIGINT NOT NULL)"

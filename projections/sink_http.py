@@ -9,7 +9,9 @@ event's `event_id`. Events go out in the order of their partition, and a positio
     sequence         position in the workflow's stream, where it has one (the sequence extension)
     data             the event's columns as JSON, null ones left out
 
-How far it has come is kept in a file here, since a receiver can't.
+How far it has come is kept in a file here, since a receiver can't. Processes that share the partitions share that file,
+and send side by side. While a partition moves from one to the other, both may send the same events; what a receiver
+sees for the first time is in order all the same, since each sends on from what is noted.
 """
 
 import http.client
@@ -26,7 +28,7 @@ from refold.log.archive_disk import Disk
 from refold.log.errors import UsageError
 from refold.log.events import PartitionClaimed
 from refold.projections.feed import Logged, Position
-from refold.projections.sink_files import ManifestFile, disk_errors
+from refold.projections.sink_files import ManifestFile
 from refold.projections.sink_jsonl import json_rows
 from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns
@@ -96,9 +98,15 @@ class HttpTarget:
         """See `Target`."""
         return f"http {self._requests.shown}"
 
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this state; known once it is open."""
+        return self._saved.group
+
     def open(self) -> None:
         """See `Target`; the receiver is called when there is something to send."""
-        self._saved.open()
+        with self._saved.locked():
+            pass
 
     def positions(self) -> Mapping[int, Position]:
         """See `Target`."""
@@ -111,6 +119,7 @@ class HttpTarget:
             TargetRefused: The receiver answered that it will not take an event.
             TargetUnavailable: It can't be reached, or says so of itself.
         """
+        self._saved.reload()
         self._saved.check(steps)
         reached = {number: step.before for number, step in steps.items() if step.before is not None}
         size = self._settings.batch
@@ -125,7 +134,8 @@ class HttpTarget:
                 reached |= {one.partition: _after(one, reached.get(one.partition)) for one in part}
             reached = {number: step.after for number, step in steps.items()}
         finally:
-            with disk_errors(self._saved.path):
+            with self._saved.locked():
+                self._saved.check(steps)
                 self._saved.save(
                     self._saved.moved(
                         {number: Step(None, position) for number, position in reached.items()}
@@ -135,7 +145,6 @@ class HttpTarget:
     def close(self) -> None:
         """See `Target`."""
         self._requests.close()
-        self._saved.close()
 
 
 def cloud_event(source: Identity, one: Logged, data: Mapping[str, object]) -> dict[str, object]:

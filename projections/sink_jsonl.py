@@ -8,8 +8,8 @@ follows the file while it grows may read such lines before; the same events come
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BufferedRandom
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from refold.log.archive_disk import Disk
 from refold.log.event_columns import Kind
 from refold.projections.feed import Logged, Position
-from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest, disk_errors
+from refold.projections.sink_files import ManifestFile, SinkFile
 from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns, moment
 from refold.projections.store import Identity
@@ -72,22 +72,27 @@ class JsonLinesTarget:
             Note(source, columns.kinds),
             self._disk,
         )
-        self._file: BufferedRandom | None = None
 
     @property
     def name(self) -> str:
         """See `Target`."""
         return f"jsonl {self._path}"
 
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this file; known once it is open."""
+        return self._saved.group
+
     def open(self) -> None:
         """See `Target`; cuts off what a process that died had not yet saved."""
-        self._saved.open()
-        try:
-            with disk_errors(self._path):
-                self._file = self._opened()
-        except BaseException:
-            self.close()
-            raise
+        if self._path.exists() and not self._saved.path.exists():
+            raise TargetMismatch(
+                f"there is a file {self._path}, and no {self._saved.path.name} beside it that says whose: name "
+                "another file, or remove it"
+            )
+        with self._saved.locked(), self._opened() as file:
+            file.truncate()
+            self._disk.sync(file)
 
     def positions(self) -> Mapping[int, Position]:
         """See `Target`."""
@@ -95,37 +100,26 @@ class JsonLinesTarget:
 
     def write(self, logged: Sequence[Logged], steps: Mapping[int, Step]) -> None:
         """See `Target`."""
-        assert self._file is not None, "the target is open"
-        self._saved.check(steps)
-        before = self._entry()
         text = "".join(f"{_encode(row)}\n" for row in json_rows(self._columns, logged)).encode()
-        with disk_errors(self._path):
-            self._file.seek(before.bytes)
-            self._file.write(text)
-            self._file.truncate()
-            self._disk.sync(self._file)
+        with self._saved.locked():
+            self._saved.check(steps)
+            before = self._entry()
+            with self._opened() as file:
+                file.write(text)
+                file.truncate()
+                self._disk.sync(file)
             entry = SinkFile(self._path.name, before.rows + len(logged), before.bytes + len(text))
-            self._saved.save(SinkManifest(self._saved.moved(steps).positions, (entry,)))
+            self._saved.save(replace(self._saved.moved(steps), files=(entry,)))
 
     def close(self) -> None:
         """See `Target`."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._saved.close()
 
     def _entry(self) -> SinkFile:
         files = self._saved.manifest.files
         return files[0] if files else SinkFile(self._path.name, 0, 0)
 
     def _opened(self) -> BufferedRandom:
-        if not self._saved.path.exists():
-            if self._path.exists():
-                raise TargetMismatch(
-                    f"there is a file {self._path}, and no {self._saved.path.name} beside it that says whose: name "
-                    "another file, or remove it"
-                )
-            self._saved.save(self._saved.manifest)
+        """The file, at the end of what is saved."""
         saved = self._entry().bytes
         if saved == 0 and not self._path.exists():
             self._disk.create(self._path).close()
@@ -137,7 +131,5 @@ class JsonLinesTarget:
                 "backup, or remove it with its manifest to write it anew"
             )
         file = self._path.open("r+b")
-        if size > saved:
-            file.truncate(saved)
-            os.fsync(file.fileno())
+        file.seek(saved)
         return file

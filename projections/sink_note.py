@@ -1,12 +1,16 @@
 """What a sink writes down of itself in its target, so that no other namespace's rows ever get into it.
 
-{"format": 1, "namespace": ..., "identity": ..., "partitions": 2, "columns": {"log_offset": "integer", ...}}
+{"format": 1, "id": ..., "namespace": ..., "identity": ..., "partitions": 2, "columns": {"log_offset": "integer", ...}}
+
+`id` is the target's own, drawn when it is made. Processes that share the work find each other by it, so nobody has to
+name the target twice in the same way, and two targets never share.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
+from uuid import uuid4
 
 from refold.log.event_columns import Kind
 from refold.projections.store import Identity
@@ -15,6 +19,23 @@ from refold.projections.target import TargetMismatch
 FORMAT: Final = 1
 
 _AGAIN: Final = "Name another target for this log, or remove this one to write it anew"
+
+
+class Found(NamedTuple):
+    """What a target's note says.
+
+    Args:
+        id: The target's.
+        missing: Columns that it lacks: those that came with this release, or are asked for since.
+    """
+
+    id: str
+    missing: Mapping[str, Kind]
+
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this very target."""
+        return f"sink.{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +50,33 @@ class Note:
     source: Identity
     columns: Mapping[str, Kind]
 
-    def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+    @staticmethod
+    def new_id() -> str:
+        """For a target that is about to be made."""
+        return uuid4().hex[:12]
+
+    def to_dict(self, id_: str) -> dict[str, object]:
+        """As JSON has it, of the target that has this id."""
         of = self.source
         return {
             "format": FORMAT,
+            "id": id_,
             "namespace": of.namespace,
             "identity": of.log,
             "partitions": of.partitions,
             "columns": dict(self.columns),
         }
 
-    def to_json(self) -> str:
+    def to_json(self, id_: str) -> str:
         """As text."""
-        return json.dumps(self.to_dict())
+        return json.dumps(self.to_dict(id_))
 
-    def missing_in(self, text: str, where: str) -> Mapping[str, Kind]:
+    def found_in(self, text: str, where: str) -> Found:
         """Check the note that a target has against this one.
 
         Args:
             text: What the target has; JSON with more members than the note's is one as well.
             where: The target, for messages.
-
-        Returns:
-            The columns that it lacks: those that came with this release, or are asked for since.
 
         Raises:
             TargetMismatch: It is of another log or of a newer release, or has columns that are not asked for.
@@ -67,6 +91,7 @@ class Note:
                 )
             found = Identity(whole["namespace"], whole["identity"], whole["partitions"])
             columns: dict[str, str] = dict(whole["columns"])
+            id_ = str(whole["id"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TargetMismatch(
                 f"what {where} says of itself is damaged ({error!r}). {_AGAIN}"
@@ -82,7 +107,9 @@ class Note:
                     f"{where} has a column {name!r} of kind {kind}, which is wanted {asked} this time: ask for the "
                     f"same columns as at first (--types), or upgrade refold. {_AGAIN}"
                 )
-        return {name: kind for name, kind in self.columns.items() if name not in columns}
+        return Found(
+            id_, {name: kind for name, kind in self.columns.items() if name not in columns}
+        )
 
 
 def _told(source: Identity) -> str:

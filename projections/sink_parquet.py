@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from refold.log.archive_disk import Disk
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_arrow import schema_of, table_of
-from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest, disk_errors
+from refold.projections.sink_files import ManifestFile, SinkFile, SinkManifest
 from refold.projections.sink_note import Note
 from refold.projections.sink_rows import Columns, day_of
 from refold.projections.store import Identity
@@ -73,20 +73,20 @@ class ParquetTarget:
         """See `Target`."""
         return f"parquet {self._directory}"
 
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this directory; known once it is open."""
+        return self._saved.group
+
     def open(self) -> None:
         """See `Target`; ends what a process that died had begun."""
-        if not self._saved.path.exists() and _is_taken(self._directory):
+        if _is_taken(self._directory) and not self._saved.path.exists():
             raise TargetMismatch(
                 f"{self._directory} is not empty, and has no _manifest.json that says whose it is: name another "
                 "directory"
             )
-        self._saved.open()
-        try:
-            with disk_errors(self._directory):
-                self._settle()
-        except BaseException:
-            self._saved.close()
-            raise
+        with self._saved.locked():
+            self._settle()
 
     def positions(self) -> Mapping[int, Position]:
         """See `Target`."""
@@ -94,23 +94,24 @@ class ParquetTarget:
 
     def write(self, logged: Sequence[Logged], steps: Mapping[int, Step]) -> None:
         """See `Target`; then merges what there is too much of."""
-        self._saved.check(steps)
         days: dict[str, list[Logged]] = defaultdict(list)
         for one in logged:
-            days[day_of(one)].append(one)
-        with disk_errors(self._directory):
+            days[f"day={day_of(one)}"].append(one)
+        tables = {day: table_of(self._columns, rows) for day, rows in sorted(days.items())}
+        with self._saved.locked() as interrupted:
+            if interrupted:
+                self._settle()
+            self._saved.check(steps)
             moved = self._saved.moved(steps)
             files = [
-                self._file(f"day={day}", moved.next + number, [table_of(self._columns, rows)])
-                for number, (day, rows) in enumerate(sorted(days.items()))
+                self._file(day, moved.next + number, [table])
+                for number, (day, table) in enumerate(tables.items())
             ]
             self._save(
                 replace(moved, files=(*moved.files, *files), next=moved.next + len(files)), files
             )
-            for day in days:
-                self._merge(
-                    f"day={day}", lambda files: files[: MERGE if len(files) >= MERGE else 0]
-                )
+            for day in tables:
+                self._merge(day, lambda files: files[: MERGE if len(files) >= MERGE else 0])
 
     def compact(self) -> None:
         """Merge the files of every day as far as they go.
@@ -118,13 +119,12 @@ class ParquetTarget:
         Raises:
             TargetUnavailable: The disk does not let us. What was saved stays.
         """
-        with disk_errors(self._directory):
+        with self._saved.locked():
             for day in sorted({_day(file) for file in self._saved.manifest.files}):
                 self._merge(day, lambda files: files if len(files) > 1 else [], any_size=True)
 
     def close(self) -> None:
         """See `Target`."""
-        self._saved.close()
 
     def _merge(
         self,
@@ -199,8 +199,6 @@ class ParquetTarget:
 
     def _settle(self) -> None:
         """Give files of the manifest their names, and remove what it does not name."""
-        if not self._saved.path.exists():
-            self._saved.save(self._saved.manifest)
         named = {self._directory / file.path for file in self._saved.manifest.files}
         for path in named:
             if not path.exists():

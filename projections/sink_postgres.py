@@ -20,7 +20,7 @@ from psycopg import sql
 
 from refold.log.event_columns import Kind
 from refold.projections.feed import Logged, Position
-from refold.projections.sink_note import Note
+from refold.projections.sink_note import Found, Note
 from refold.projections.sink_rows import Columns, moment
 from refold.projections.store import Identity
 from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
@@ -61,11 +61,18 @@ class PostgresTarget:
         self._note = Note(source, columns.kinds)
         self._schema = schema
         self._db: _Connection | None = None
+        self._found: Found | None = None
 
     @property
     def name(self) -> str:
         """See `Target`."""
         return f"postgres schema {self._schema}"
+
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for these tables; known once it is open."""
+        assert self._found is not None, "the target is open"
+        return self._found.group
 
     def open(self) -> None:
         """See `Target`."""
@@ -81,13 +88,14 @@ class PostgresTarget:
             db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"refold {self._schema}"])
             tables = self._tables(db)
             if "refold_sink" in tables:
-                self._check(db)
+                self._found = self._checked(db)
             elif "events" in tables:
                 raise TargetMismatch(
                     f"the schema {self._schema!r} has a table `events` that no refold made: name another schema"
                 )
             else:
-                self._make(db)
+                self._found = Found(Note.new_id(), {})
+                self._make(db, self._note.to_json(self._found.id))
 
     def positions(self) -> Mapping[int, Position]:
         """See `Target`."""
@@ -147,18 +155,21 @@ class PostgresTarget:
         )
         return {name for (name,) in found}
 
-    def _check(self, db: _Connection) -> None:
+    def _checked(self, db: _Connection) -> Found:
         (text,) = db.execute(self._sql("SELECT note FROM {}.refold_sink")).fetchone() or ("",)
-        missing = self._note.missing_in(text, f"the schema {self._schema!r}")
-        for name, kind in missing.items():
+        found = self._note.found_in(text, f"the schema {self._schema!r}")
+        for name, kind in found.missing.items():
             added = sql.SQL("ALTER TABLE {}.events ADD COLUMN {} {}")
             db.execute(
                 added.format(sql.Identifier(self._schema), sql.Identifier(name), _TYPES[kind])
             )
-        if missing:
-            db.execute(self._sql("UPDATE {}.refold_sink SET note = %s"), [self._note.to_json()])
+        if found.missing:
+            db.execute(
+                self._sql("UPDATE {}.refold_sink SET note = %s"), [self._note.to_json(found.id)]
+            )
+        return found
 
-    def _make(self, db: _Connection) -> None:
+    def _make(self, db: _Connection, note: str) -> None:
         columns = sql.SQL(", ").join(
             sql.SQL("{} {}").format(sql.Identifier(name), _TYPES[kind])
             for name, kind in self._columns.kinds.items()
@@ -171,7 +182,7 @@ class PostgresTarget:
         )
         db.execute(self._sql("CREATE INDEX ON {}.events (workflow_id)"))
         db.execute(self._sql("CREATE TABLE {}.refold_sink (note text NOT NULL)"))
-        db.execute(self._sql("INSERT INTO {}.refold_sink VALUES (%s)"), [self._note.to_json()])
+        db.execute(self._sql("INSERT INTO {}.refold_sink VALUES (%s)"), [note])
         db.execute(
             self._sql(
                 "CREATE TABLE {}.refold_positions "

@@ -85,6 +85,13 @@ def sink(  # noqa: PLR0913 - each an option
         float,
         typer.Option("--every-s", min=0, help="Write at most so often, in seconds."),
     ] = DEFAULT_EVERY_S,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="The group whose processes share the partitions; one for each target if not given.",
+        ),
+    ] = None,
     log_json: LogJson = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
@@ -96,17 +103,18 @@ def sink(  # noqa: PLR0913 - each an option
     HTTP may get one again, and drops what it has by the CloudEvents id. Told to stop, it writes what it has read; a
     second signal ends it at once.
 
-    While the target can't be reached, it waits.
+    Several processes with the same target share the partitions and take over from each other. While the target can't be
+    reached, it waits.
     """
     with reported(debug):
         set_up_logging(as_json=log_json)
         order = SinkOrder(kind, target, Columns(payload_columns(types or ())), schema, state, batch)
-        asyncio.run(_sink(with_archive(url, archive), order, every_s))
+        asyncio.run(_sink(with_archive(url, archive), order, every_s, group))
 
 
-async def _sink(url: str, order: SinkOrder, every_s: float) -> None:
+async def _sink(url: str, order: SinkOrder, every_s: float, group: str | None) -> None:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        runner = runner_of(order, log, every_s, caught_up=lambda: say(logger, "caught up"))
+        runner = runner_of(order, log, every_s, lambda: say(logger, "caught up"), group)
         told = {"log": redacted(url), "to": f"{order.kind} {redacted(order.where)}"}
         say(logger, "starting", {**told, "pid": os.getpid()})
         stop = stopping(

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from refold.log.errors import UsageError
@@ -64,7 +65,16 @@ class SinkOrder:
     batch: int = 1
 
 
-def target_of(order: SinkOrder, log: Log) -> Target:
+class Sink(Target, Protocol):
+    """A target that processes may share the work for."""
+
+    @property
+    def group(self) -> str:
+        """The group of those that share the partitions for this very target; known once it is open."""
+        ...
+
+
+def target_of(order: SinkOrder, log: Log) -> Sink:
     """The target, not open yet.
 
     Raises:
@@ -90,7 +100,7 @@ def target_of(order: SinkOrder, log: Log) -> Target:
 # Imported when asked for: each needs packages that others can do without.
 
 
-def _postgres(order: SinkOrder, identity: Identity) -> Target:
+def _postgres(order: SinkOrder, identity: Identity) -> Sink:
     if urlsplit(order.where).scheme not in {"postgresql", "postgres"}:
         raise UsageError(
             "a database is named as in postgresql://user@host/database; a password comes from PGPASSWORD or PGPASSFILE"
@@ -102,7 +112,7 @@ def _postgres(order: SinkOrder, identity: Identity) -> Target:
     return PostgresTarget(order.where, identity, order.columns, order.schema)
 
 
-def _of_arrow(order: SinkOrder, identity: Identity) -> Target:
+def _of_arrow(order: SinkOrder, identity: Identity) -> Sink:
     path = Path(order.where)
     try:
         if order.kind is SinkKind.DUCKDB:
@@ -123,17 +133,25 @@ def runner_of(
     log: Log,
     linger_s: float = 1.0,
     caught_up: Callable[[], None] | None = None,
+    group: str | None = None,
 ) -> Runner:
-    """What takes an open log's events to the target.
+    """What takes an open log's events to the target; one that follows shares the partitions with others that do.
 
     Args:
         order: Where to.
         log: The log.
         linger_s: How long a write waits for more events, in seconds.
         caught_up: Called when what was there at first is written.
+        group: Name of the group that shares the partitions; the target has one of its own where not given.
     """
-    settings = RunnerSettings(batch_events=BATCH_EVENTS[order.kind], linger_s=linger_s)
-    return Runner(log, target_of(order, log), settings, caught_up=caught_up)
+    target = target_of(order, log)
+    settings = RunnerSettings(
+        group=group or (lambda: target.group),
+        member=f"{socket.gethostname()}-{os.getpid()}",
+        batch_events=BATCH_EVENTS[order.kind],
+        linger_s=linger_s,
+    )
+    return Runner(log, target, settings, caught_up=caught_up)
 
 
 def compact(order: SinkOrder, log: Log) -> None:

@@ -32,6 +32,7 @@ from refold.projections.sink_postgres import PostgresTarget
 from refold.projections.sink_rows import Columns
 from refold.projections.store import Identity
 from refold.projections.target import Step, Target
+from refold.services.sinks import Sink
 
 BATCH_EVENTS = 25
 WRITES = 3
@@ -40,7 +41,7 @@ WHOLE = 1_000
 """Events in a write of one that is left in peace."""
 LIMIT_S = 240.0
 
-Make = Callable[[str, Identity, Columns], Target]
+Make = Callable[[str, Identity, Columns], Sink]
 
 
 def postgres_schema(where: str, source: Identity, columns: Columns) -> PostgresTarget:

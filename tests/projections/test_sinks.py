@@ -16,6 +16,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from crash_sink import TARGETS, drain, rows_of
+from refold.log.archive_disk import Disk
 from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Log
@@ -27,10 +28,10 @@ from refold.projections.store import Identity
 from refold.projections.target import (
     PositionMoved,
     Step,
-    Target,
     TargetMismatch,
     TargetUnavailable,
 )
+from refold.services.sinks import Sink
 from sink_story import HARD, write_story
 
 WORKFLOWS, STEPS = 12, 6
@@ -53,7 +54,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return placed
 
 
-def target(kind: str, where: str, log: Log, columns: Columns | None = None) -> Target:
+def target(kind: str, where: str, log: Log, columns: Columns | None = None) -> Sink:
     return TARGETS[kind](where, Identity.of(log), columns or Columns())
 
 
@@ -284,23 +285,64 @@ def test_columns_may_be_added_and_not_changed(kind: str, place: Place) -> None:
     assert rows["order-0/1/step.completed"]["payload_cents"] == 0
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_one_process_writes_to_files(kind: str, place: Place) -> None:
-    """Given an open target of files, a second process is refused, and told why."""
-    where = place(kind)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_that_have_a_target_open_write_in_turn(kind: str, place: Place) -> None:
+    """Given a target that two have open, they are one group's, each goes on where the other came to, or is told."""
+    where, whole = place(kind), f"{place(kind)}2"
+    asyncio.run(written(kind, whole))
 
     async def scenario() -> None:
         log, _ = await story()
-        first = target(kind, where, log)
+        first, second = target(kind, where, log), target(kind, where, log)
         first.open()
-        with pytest.raises(TargetUnavailable, match="another process"):
-            target(kind, where, log).open()
-        first.close()
-        second = target(kind, where, log)
         second.open()
+        assert first.group == second.group
+        for sink in (first, second, first):
+            await drain(log, sink, most=1)
+        at = second.positions()[0]
+        with pytest.raises(PositionMoved):
+            second.write([], {0: Step(Position(at.offset - 1, at.claim), at)})
+        await drain(log, second)
+        first.close()
         second.close()
+        other = target(kind, f"{whole}3", log)
+        other.open()
+        assert other.group != first.group
+        other.close()
 
     asyncio.run(scenario())
+    assert rows_of(kind, where) == rows_of(kind, whole)
+
+
+def test_what_a_writer_that_died_left_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
+    """Given a writer of Parquet that dies with a file saved and not named yet, another's next write names it."""
+
+    class Dying(Disk):
+        dying = False
+
+        def rename(self, path: Path, name: Path) -> None:
+            if self.dying and name.suffix == ".parquet":
+                raise OSError("died")
+            super().rename(path, name)
+
+    where, whole = tmp_path / "events", str(tmp_path / "whole")
+    asyncio.run(written("parquet", whole))
+
+    async def scenario() -> None:
+        log, _ = await story()
+        disk = Dying()
+        dead = ParquetTarget(where, Identity.of(log), Columns(), disk)
+        dead.open()
+        lives = target("parquet", str(where), log)
+        lives.open()
+        disk.dying = True
+        with pytest.raises(TargetUnavailable, match="died"):
+            await drain(log, dead, most=1)
+        assert not list(where.glob("day=*/part-*"))
+        await drain(log, lives)
+
+    asyncio.run(scenario())
+    assert rows_of("parquet", str(where)) == rows_of("parquet", whole)
 
 
 @pytest.mark.parametrize("kind", FILES)
