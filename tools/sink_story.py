@@ -4,6 +4,7 @@ Texts have quotes, line ends, NUL and signs beyond the basic plane; a second own
 still writes does not count; one record was written by somebody else; the days change on the way.
 """
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 from refold.log.codec import GENESIS, encode_event, event_id_of, link_claim
@@ -45,20 +46,23 @@ class _Told(TypedDict):
     started_at: int
 
 
-async def write_story(log: Log, workflows: int, steps: int) -> list[str]:
+async def write_story(
+    log: Log, workflows: int, steps: int, partitions: Iterable[int] | None = None
+) -> list[str]:
     """Fill an open, empty log.
 
     Args:
         log: The log.
         workflows: How many there are.
         steps: How many steps each has.
+        partitions: Fill these alone.
 
     Returns:
         The `event_id` of every event that counts, in order within each partition.
     """
     ids = [f"order-{number}" for number in range(workflows)]
     told: list[str] = []
-    for partition in range(log.partitions):
+    for partition in range(log.partitions) if partitions is None else partitions:
         ours = [id_ for id_ in ids if partition_of(id_, log.partitions) == partition]
         told += await _Owner(log, partition).write(ours, steps)
     return told

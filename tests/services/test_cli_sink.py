@@ -6,9 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
 
 import duckdb
 import polars as pl
@@ -16,6 +14,7 @@ import psycopg
 import pytest
 
 from cli_process import CommandLine
+from event_receiver import Receiver, receiving
 from refold.services.payload_columns import payload_columns
 
 CODE = """
@@ -194,71 +193,43 @@ def count(path: Path, kind: str) -> int:
     return sum(file["rows"] for file in json.loads(manifest.read_text())["files"])
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Keeps what is posted; answers as it is told to, then 204."""
-
-    taken: ClassVar[list[dict[str, Any]]] = []
-    forms: ClassVar[set[str]] = set()
-    answers: ClassVar[list[int]] = []
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        status = self.answers.pop(0) if self.answers else 204
-        if status == 204:
-            found, form = json.loads(body), self.headers["Content-Type"].partition(";")[0]
-            self.taken.extend(found if "batch" in form else [found])
-            self.forms.add(form)
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing."""
-
-
 @pytest.fixture
-def receiver() -> Iterator[str]:
-    """The address of a receiver."""
-    Receiver.taken, Receiver.forms, Receiver.answers = [], set(), []
-    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/in?from=refold"
-        server.shutdown()
-        thread.join()
+def receiver() -> Iterator[Receiver]:
+    """A receiver that listens."""
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.mark.parametrize(
     ("batch", "form"), [("1", "cloudevents+json"), ("3", "cloudevents-batch+json")]
 )
 def test_a_receiver_gets_cloudevents(
-    batch: str, form: str, refold: CommandLine, receiver: str
+    batch: str, form: str, refold: CommandLine, receiver: Receiver
 ) -> None:
     """Given a receiver that is busy at first, it gets every event as a CloudEvent, in order, and never again."""
-    Receiver.answers = [503, 429]
-    words = ("export", "http", receiver, "--state", "state", "--batch", batch)
+    receiver.answers = [503, 429]
+    words = ("export", "http", receiver.url, "--state", "state", "--batch", batch)
     refold(*words)
-    events = [event for event in Receiver.taken if "subject" in event]
+    events = [event for event in receiver.taken if "subject" in event]
     assert [event["type"] for event in events] == [f"refold.{kind}" for kind in KINDS]
     assert [event["sequence"] for event in events] == ["0", "1", "2"]
     assert {event["specversion"] for event in events} == {"1.0"}
     assert events[1]["id"] == events[1]["data"]["event_id"] == "a/1/step.completed"
     assert json.loads(events[1]["data"]["payload"])["number"] == 7
-    assert Receiver.forms == {f"application/{form}"}
-    before = len(Receiver.taken)
+    assert receiver.forms == {f"application/{form}"}
+    before = len(receiver.taken)
     refold(*words)
-    assert len(Receiver.taken) == before
+    assert len(receiver.taken) == before
 
 
-def test_a_receiver_that_refuses_stops_the_export(refold: CommandLine, receiver: str) -> None:
+def test_a_receiver_that_refuses_stops_the_export(refold: CommandLine, receiver: Receiver) -> None:
     """Given a receiver that answers 400, nothing after that event is sent, and the next export goes on there."""
-    Receiver.answers = [204, 400]
-    said = refold("export", "http", receiver, "--state", "state", code=4).stderr
+    receiver.answers = [204, 400]
+    said = refold("export", "http", receiver.url, "--state", "state", code=4).stderr
     assert "refuses the event 'a/0/workflow.started'" in said
-    Receiver.answers = []
-    refold("export", "http", receiver, "--state", "state")
-    assert [event["id"] for event in Receiver.taken if "subject" in event] == [
+    receiver.answers = []
+    refold("export", "http", receiver.url, "--state", "state")
+    assert [event["id"] for event in receiver.taken if "subject" in event] == [
         f"a/{position}/{kind}" for position, kind in enumerate(KINDS)
     ]
 
