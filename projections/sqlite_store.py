@@ -233,13 +233,15 @@ class _SqliteTransaction:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that can't write; to be used on the thread that opens it.
+    """A connection that can't write; to be used by one thread at a time.
 
     Raises:
         sqlite3.OperationalError: The file is not there.
     """
     uri = f"file:{quote(os.fspath(path.resolve()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S, isolation_level=None)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
 

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from refold.log.attributes import Tag, decode_attributes
 from refold.projections.workflows import Run
@@ -53,6 +53,40 @@ class RunRow:
     broken: bool
     attributes: Mapping[str, Tag]
     patches: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """What a step came to, as far as it has come.
+
+    Args:
+        step: Its number, in code order.
+        name: Its name.
+        status: `completed`, `failed`, `retrying` or `waiting` (for an operator).
+        attempts: How many there were.
+        started_at: When the last attempt began.
+        ended_at: When that was recorded; None between two attempts.
+        due_at: When the next attempt begins; None where none does.
+        worker: Who made the last attempt.
+        error_type: Type of its error; None where there was none.
+        error_message: What that said.
+        undone_at: When an operator took the run back to before it; None where it counts.
+    """
+
+    step: int
+    name: str
+    status: str
+    attempts: int
+    started_at: datetime
+    ended_at: datetime | None
+    due_at: datetime | None
+    worker: str
+    error_type: str | None
+    error_message: str | None
+    undone_at: datetime | None
+
+
+STEP_COLUMNS: Final = ", ".join(field.name for field in fields(StepRow))
 
 
 class RunPage(NamedTuple):
@@ -115,4 +149,23 @@ def row_of(run: Run) -> RunRow:
         broken=bool(run.broken),
         attributes=decode_attributes(json.loads(run.attributes)),
         patches=frozenset(json.loads(run.patches)),
+    )
+
+
+def step_of(row: Sequence[Any]) -> StepRow:
+    """A row of `steps`, its columns as in `STEP_COLUMNS`, for readers."""
+    step, name, status, attempts, started_at, ended_at, due_at, worker, *error, undone_at = row
+    error_type, error_message = error
+    return StepRow(
+        step=step,
+        name=name,
+        status=status,
+        attempts=attempts,
+        started_at=_utc(started_at),
+        ended_at=_utc_or_none(ended_at),
+        due_at=_utc_or_none(due_at),
+        worker=worker,
+        error_type=error_type,
+        error_message=error_message,
+        undone_at=_utc_or_none(undone_at),
     )

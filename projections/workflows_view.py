@@ -28,13 +28,20 @@ from refold.projections.workflows_counts import Counts, RunGroup
 from refold.projections.workflows_filter import ALL, RunFilter
 from refold.projections.workflows_order import RunOrder
 from refold.projections.workflows_pages import COLUMNS, Pages
-from refold.projections.workflows_runs import RunPage, RunRow, row_of
+from refold.projections.workflows_runs import (
+    STEP_COLUMNS,
+    RunPage,
+    RunRow,
+    StepRow,
+    row_of,
+    step_of,
+)
 from refold.projections.workflows_scout import Scout
 from refold.projections.workflows_tallies import Query
 
 
 class WorkflowsView:
-    """The read model, open for reading. Made by `open_view`; belongs to the thread that opened it.
+    """The read model, open for reading. Made by `open_view`; to be used by one thread at a time.
 
     Args:
         query: Carries out a query, with `?` for parameters.
@@ -59,6 +66,12 @@ class WorkflowsView:
         ((version,),) = self._query("SELECT version FROM refold_projection", ())
         return int(version)
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether others have taken the place of its tables: it can still be read, and gets nothing new."""
+        ((replaced,),) = self._query("SELECT replaced FROM refold_projection", ())
+        return bool(replaced)
+
     def positions(self) -> Mapping[int, Position]:
         """How far each partition is in it."""
         query = "SELECT partition, next_offset, claim FROM refold_positions"
@@ -69,6 +82,11 @@ class WorkflowsView:
         query = f"SELECT {COLUMNS} FROM runs WHERE workflow_id = ?"  # noqa: S608 - names of our own
         rows = self._query(query, (workflow_id,))
         return row_of(Run(*rows[0])) if rows else None
+
+    def steps(self, workflow_id: str) -> Sequence[StepRow]:
+        """What a run's steps came to, in code order; none where there is no such run."""
+        query = f"SELECT {STEP_COLUMNS} FROM steps WHERE workflow_id = ? ORDER BY step"  # noqa: S608 - as above
+        return [step_of(row) for row in self._query(query, (workflow_id,))]
 
     def runs(
         self,

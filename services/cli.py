@@ -9,6 +9,7 @@
     tail                        cli_tail.py; one event in words: event_words.py
     versions                    cli_versions.py, version_rows.py
     project                     cli_project.py, project_service.py
+    api                         cli_api.py, runs_api.py, http_server.py
     debug                       cli_debug.py
     whatif                      cli_whatif.py, what_if_view.py
     shadow                      cli_shadow.py, shadowing.py
@@ -25,7 +26,7 @@
     audit                       cli_audit.py, cli_audit_report.py, cli_seal.py
     sink, export                cli_sink.py, cli_export.py, sinks.py, payload_columns.py
     sql                         cli_sql.py, log_tables.py
-    schemas                     cli_schemas.py, schemas_service.py
+    schemas                     cli_schemas.py, schemas_service.py, http_server.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
 """
@@ -39,6 +40,7 @@ import typer
 
 from refold.services.cli_acls import acls
 from refold.services.cli_admin import create_topics, topics, version
+from refold.services.cli_api import api
 from refold.services.cli_archive import archive
 from refold.services.cli_audit import audit, verify
 from refold.services.cli_audit import log as audit_log
@@ -234,6 +236,13 @@ _add(
     "refold project --url sqlite:///orders.db",
     "refold project workflows orders:Revenue --url kafka://broker:9092/shop --to postgresql://refold@db/shop",
     "refold project orders:Revenue --once --rebuild",
+)
+_add(
+    api,
+    "api",
+    _READ,
+    "refold api --url sqlite:///orders.db",
+    "refold api --url kafka://broker:9092/shop --views postgresql://refold@db/shop --port 8088",
 )
 _add(
     whatif,

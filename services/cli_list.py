@@ -28,6 +28,7 @@ from refold.services.cli_moments import AtMoment, read_moment_at
 from refold.services.exits import reported
 from refold.services.listing import By, FoldListing, Listing, Page, Sort, Wanted, listing
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.service_options import without_password
 from refold.services.spans import ago, iso, microseconds, span
 from refold.services.terminal import one_line, print_json, printable, to_reader
 from refold.services.timeline_view import STATUS_STYLES
@@ -40,6 +41,17 @@ OPEN = frozenset({Status.RUNNING, Status.PARKED, Status.PAUSED, Status.COPYING})
 
 MAX_CELL_CHARS = 200
 """Of a run's attributes, or of the reason why it is parked; `--json` has all."""
+
+Views = Annotated[
+    str | None,
+    typer.Option(
+        "--views",
+        envvar="REFOLD_VIEWS",
+        callback=without_password,
+        metavar="PLACE",
+        help="Where `refold project` keeps the read model; beside a log in a file if not given.",
+    ),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead, for programs.")]
 
@@ -85,15 +97,7 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
         ),
     ] = None,
     at: AtMoment = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            "--views",
-            envvar="REFOLD_VIEWS",
-            metavar="PLACE",
-            help="Where `refold project` keeps the read model; beside a log in a file if not given.",
-        ),
-    ] = None,
+    views: Views = None,
     from_log: Annotated[
         bool, typer.Option("--from-log", help="Read the log, not the read model.")
     ] = False,

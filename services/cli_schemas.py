@@ -113,12 +113,13 @@ def serve_schemas(
     """
     with reported(debug):
         # Imported when asked for: it needs packages that others can do without.
-        from refold.services.schemas_service import Catalog, serve  # noqa: PLC0415
+        from refold.services.http_server import serve  # noqa: PLC0415
+        from refold.services.schemas_service import Catalog, Registry  # noqa: PLC0415
 
         log = open_log(url)
         set_up_logging(as_json=log_json)
         catalog = Catalog(log.namespace, _notes_of(log, url))
-        asyncio.run(serve(catalog, address, port))
+        asyncio.run(serve(Registry(catalog).app(), "schemas", address, port))
 
 
 def _notes_of(log: Log, url: str) -> Callable[[], Awaitable[Mapping[int, str]]]:

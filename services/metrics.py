@@ -12,6 +12,11 @@ Those of `refold project`:
 refold_projection_behind_events{projection, partition}  gauge    records that are not in it yet
 refold_projection_events_total{projection}              counter  events that this process has taken in
 refold_projection_running{projection}                   gauge    1, or 0 once it has stopped
+
+Those of `refold api`:
+
+refold_api_answers_total{status}  counter  answers, by HTTP status
+refold_api_seconds_total          counter  time that they took
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -118,6 +123,30 @@ class ProjectionCollector(Collector):
             for partition, standing in report.standing.items():
                 behind.add_metric((name, str(partition)), standing.behind)
         return [behind, events, running]
+
+
+class ApiCollector(Collector):
+    """Turns the numbers of the HTTP API into metrics.
+
+    Args:
+        numbers: Gives them, answers by status and seconds in all; called from the server's threads.
+    """
+
+    def __init__(self, numbers: Callable[[], tuple[Mapping[int, int], float]]) -> None:
+        self._numbers = numbers
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics now."""
+        by_status, seconds = self._numbers()
+        answers = CounterMetricFamily(
+            "refold_api_answers", "Answers, by HTTP status.", labels=("status",)
+        )
+        for status, count in sorted(by_status.items()):
+            answers.add_metric((str(status),), count)
+        return [
+            answers,
+            CounterMetricFamily("refold_api_seconds", "Time that they took.", value=seconds),
+        ]
 
 
 def served(stats: Callable[[], Stats], address: str, port: int) -> AbstractContextManager[int]:

@@ -11,32 +11,19 @@ https://docs.confluent.io/platform/current/schema-registry/develop/api.html
 Who wants to register something is told that the registry is read-only.
 """
 
-import asyncio
-import contextlib
 import json
-import logging
-import signal
-import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from refold.log.errors import UsageError
 from refold.log.schema_ids import Published, published, published_like
 from refold.log.schema_registry import COMPATIBILITY
-from refold.services.logs import say
-
-try:
-    import uvicorn
-    from fastapi import FastAPI, Request
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-except ImportError as error:
-    raise UsageError(
-        "`refold schemas serve` needs FastAPI and uvicorn, which are not installed: pip install 'refold[http]'"
-    ) from error
-
-logger = logging.getLogger("refold.schemas")
+from refold.services.http_server import (
+    FastAPI,
+    HTTPException,
+    JSONResponse,
+    Request,
+    RequestValidationError,
+)
 
 _NOTHING = 404
 _NO_SUBJECT = 40401
@@ -276,48 +263,3 @@ async def _told(_: Request, error: Exception) -> Answer:
             code = _NO_SCHEMA
     status = code // 100 if code > 999 else code
     return Answer({"error_code": code, "message": str(error)}, status_code=status)
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to us: uvicorn would end the process by the signal, as if it had crashed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-async def serve(catalog: Catalog, address: str, port: int) -> None:
-    """Serve the catalog until SIGTERM or SIGINT.
-
-    Args:
-        catalog: What to serve.
-        address: The address to listen at; 127.0.0.1 is reached from this machine only.
-        port: The port; 0 for any that is free.
-
-    Raises:
-        UsageError: The port can't be listened at.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listening = socket.create_server((address, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"schemas can't be served at {address}:{port}: {error}. Choose another --port, or another --address of "
-            "this machine"
-        ) from error
-    with listening:
-        server = _Server(
-            uvicorn.Config(
-                Registry(catalog).app(), log_config=None, access_log=False, lifespan="off"
-            )
-        )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, server)
-        shown = f"[{address}]" if ":" in address else address
-        say(logger, "schemas", {"url": f"http://{shown}:{listening.getsockname()[1]}"})
-        await server.serve(sockets=[listening])
-
-
-def _stop(server: uvicorn.Server) -> None:
-    server.should_exit = True

@@ -19,6 +19,7 @@ send_sync set_attributes sleep sleep_sync sleep_until sleep_until_sync start_chi
 stream tail tail_sync uuid4 what_if what_if_async workflow workflow_info
 Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
 Projected Projection ProjectionFailed Transaction
+ReadModel RunFilter RunPage RunRow StepRow TargetError TargetMismatch TargetUnavailable
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]

@@ -101,7 +101,11 @@ from refold.projections.metric_reading import read_metrics
 from refold.projections.metrics import Metric, MetricContext, MetricFailed, metric
 from refold.projections.projected import Projected
 from refold.projections.projection import Projection, ProjectionFailed, Transaction
+from refold.projections.read_model import ReadModel
 from refold.projections.tail import SyncTail, Tail, tail, tail_sync
+from refold.projections.target import TargetError, TargetMismatch, TargetUnavailable
+from refold.projections.workflows_filter import RunFilter
+from refold.projections.workflows_runs import RunPage, RunRow, StepRow
 
 __all__ = [
     "AppendUnknown",
@@ -136,23 +140,31 @@ __all__ = [
     "Projected",
     "Projection",
     "ProjectionFailed",
+    "ReadModel",
     "RecordTooLarge",
     "RefoldError",
     "Request",
     "Requests",
     "ResultTimeout",
     "Retry",
+    "RunFilter",
     "RunInfo",
+    "RunPage",
+    "RunRow",
     "Runs",
     "SideEffectError",
     "Status",
     "StepContext",
     "StepError",
+    "StepRow",
     "StepTimeout",
     "Stream",
     "Suspended",
     "SyncTail",
     "Tail",
+    "TargetError",
+    "TargetMismatch",
+    "TargetUnavailable",
     "TopicsMissing",
     "Transaction",
     "UnknownWorkflow",

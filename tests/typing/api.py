@@ -1,11 +1,21 @@
 """What type checkers see of the decorators, the engine and its handles. Never run: mypy and pyright read it."""
 
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from refold import BulkResult, Engine, Handle, Runs, Status, WorkflowInfo
+from refold import (
+    BulkResult,
+    Engine,
+    Handle,
+    ReadModel,
+    RunFilter,
+    RunRow,
+    Runs,
+    Status,
+    WorkflowInfo,
+)
 from refold.engine.bound import Bound
 from refold.engine.definitions import (
     AsyncStep,
@@ -214,3 +224,11 @@ def many_runs(engine: Engine) -> None:
     assert_type(engine.fork_all(where, 2, version=3), Sequence[BulkResult])
     engine.cancel_all()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Runs(status="failed")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def runs_are_read_from_the_read_model(runs: ReadModel) -> None:
+    where = RunFilter(status={"failed"}, attributes={"plan": "gold"})
+    assert_type(runs.list(where, order="ended").runs, Sequence[RunRow])
+    assert_type((await runs.list_async(where)).next, str | None)
+    assert_type(await runs.group_async("parent"), Mapping[str, int])
+    runs.list(order="colour")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
