@@ -7,7 +7,8 @@ commands, replies, blobs, archive, projections, exports. Rules:
    is none, its payloads stay as they are.
 2. What a client sends to a run whose keys it does not know is encrypted with keys of that workflow's own, which are
    destroyed with its subject's.
-3. A ring is read once and kept for `keep_s`. Where the key store is away, what is kept goes on being used; where it is
+3. A ring is read once and kept: until the provider tells that it is another (`TellsChanges`), until the log tells that
+   it was destroyed, at most for `max_age_s`. Where the key store is away, what is kept goes on being used; where it is
    needed and not kept, whoever needs it waits (`KeysUnavailable`), and nothing is parked for it.
 4. What would be recorded with keys that are destroyed is recorded empty, never in the clear.
 """
@@ -18,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from refold.engine.redaction import Redaction, filled_in
 from refold.log.blobs import PREFIX as BLOB_PREFIX
@@ -31,7 +32,15 @@ from refold.log.errors import (
     KeysUnavailable,
     PayloadErased,
 )
-from refold.log.keys import KEY_TAG, Erasure, KeyRing, PayloadKeys, subject_name, workflow_name
+from refold.log.keys import (
+    KEY_TAG,
+    Erasure,
+    KeyRing,
+    PayloadKeys,
+    TellsChanges,
+    subject_name,
+    workflow_name,
+)
 
 T = TypeVar("T")
 
@@ -39,12 +48,19 @@ Role = Literal[
     "input", "result", "step", "message", "ask", "answer", "value", "stream", "error", "note"
 ]
 
-KEEP_S: Final = 300.0
-"""So long another process may go on reading what was erased; the workers of the log hear of it at once."""
 KEEP_NAMES_S: Final = 5.0
-"""So long a client may go on starting runs with keys that another process has destroyed; those runs are parked."""
+"""So long a client may go on starting runs with keys that another process has destroyed, where the provider does not
+tell; those runs are parked."""
 MAX_KEPT: Final = 20_000
 """Rings in memory, some 2 kB each."""
+
+
+class _Kept(NamedTuple):
+    """A ring in memory: what it is, since when, and what the provider told of it then."""
+
+    held: RingCipher | Erasure
+    at: float
+    stamp: object
 
 
 class Privacy:
@@ -52,7 +68,6 @@ class Privacy:
 
     Args:
         keys: The keys, and what is encrypted with them.
-        keep_s: How long keys are kept in memory, in seconds.
         clock: Seconds, by a clock that only goes forward; for tests.
 
     Raises:
@@ -63,16 +78,16 @@ class Privacy:
         self,
         keys: PayloadKeys,
         *,
-        keep_s: float = KEEP_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.keys = keys.provider
         self.scope = keys.scope
         self._redaction = Redaction(*keys.fields) if keys.fields else None
-        self._keep_s = keep_s
+        self._tells = keys.provider if isinstance(keys.provider, TellsChanges) else None
+        self._max_age_s = keys.max_age_s
         self._clock = clock
         self._mutex = threading.Lock()
-        self._kept: OrderedDict[str, tuple[RingCipher | Erasure, float]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._names: OrderedDict[str, tuple[str, float]] = OrderedDict()  # name -> ring
         self._runs: OrderedDict[str, str | None] = OrderedDict()  # started here: id -> ring
 
@@ -108,19 +123,18 @@ class Privacy:
         now = self._clock()
         with self._mutex:
             known = self._names.get(name)
-        if known is not None and now - known[1] < min(self._keep_s, KEEP_NAMES_S):
+        recent = known is not None and now - known[1] < min(self._max_age_s, KEEP_NAMES_S)
+        if known is not None and recent and isinstance(self._held(known[0]), RingCipher):
             return known[0]
         try:
-            ring = self.keys.ring_for(name)
+            ring = self.keys.ring_for(name).id
         except KeysUnavailable:
             if known is not None:
                 return known[0]
             raise
-        cipher = RingCipher(ring)
         with self._mutex:
-            _remember(self._names, name, (ring.id, now))
-            _remember(self._kept, ring.id, (cipher, now))
-        return ring.id
+            _remember(self._names, name, (ring, now))
+        return ring
 
     def forget(self, rings: Iterable[str]) -> None:
         """Forget rings that were destroyed: what they encrypted is not read here any more."""
@@ -238,19 +252,21 @@ class Privacy:
         now = self._clock()
         with self._mutex:
             kept = self._kept.get(ring_id)
-            if kept is not None and now - kept[1] < self._keep_s:
-                return kept[0]
         try:
+            # Asked for before the ring is read: whoever destroys it in between changes the one that is kept.
+            stamp = None if self._tells is None else self._tells.stamp(ring_id)
+            if kept and kept.stamp == stamp and now - kept.at < self._max_age_s:
+                return kept.held
             found = self.keys.ring(ring_id)
         except KeysUnavailable:
             if kept is not None:
-                return kept[0]  # rule 3
+                return kept.held  # rule 3
             raise
         if found is None:
             return None
         held = RingCipher(found) if isinstance(found, KeyRing) else found
         with self._mutex:
-            _remember(self._kept, ring_id, (held, now))
+            _remember(self._kept, ring_id, _Kept(held, now, stamp))
         return held
 
 

@@ -7,8 +7,9 @@ not right means folding from the beginning: slower, and the same. A log that was
 serves as well. Where the beginning is gone and no checkpoint can be used, the partition halts.
 """
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from refold.engine.checkpoint import Restoration
@@ -16,7 +17,13 @@ from refold.engine.fold import evolve
 from refold.engine.state import PartitionState
 from refold.log.codec import decode_event
 from refold.log.errors import LogCorrupt
-from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart, PartitionClaimed
+from refold.log.events import (
+    CheckpointBegun,
+    CheckpointCompleted,
+    CheckpointPart,
+    PartitionClaimed,
+    SubjectErased,
+)
 from refold.log.protocol import Bounds, Channel, Log, Record
 
 NOBODY = ""
@@ -34,12 +41,14 @@ class Folded:
         position: The offset to go on from.
         since_bytes: Length of the events since the checkpoint began, its own parts left out.
         checkpoint: Offset of the event that the checkpoint began with; None where the fold began at the beginning.
+        erased: Keys that were destroyed meanwhile.
     """
 
     state: PartitionState
     position: int
     since_bytes: int = 0
     checkpoint: int | None = None
+    erased: set[str] = field(default_factory=set[str])
 
     async def go_on(self, log: Log, partition: int, stop: int | None = None) -> None:
         """Fold on, up to (without) `stop`; without it, up to the end as of now.
@@ -54,6 +63,8 @@ class Folded:
                 evolve(self.state, event, record.offset)
                 if not isinstance(event, CheckpointPart | CheckpointCompleted):
                     self.since_bytes += len(record.value)
+                if isinstance(event, SubjectErased):
+                    self.erased.update(json.loads(event.payload)["keys"])
             self.position = batch[-1].offset + 1
 
 

@@ -224,6 +224,8 @@ class Session:
         """Claim, recover and pump; returns when a newer claim was met."""
         worker = self._worker
         folded = await claim(self._log, self._partition, worker.settings.name, worker.clock)
+        if worker.blobs.privacy is not None:
+            worker.blobs.privacy.forget(folded.erased)
         settings = OwnerSettings(
             worker=worker.settings.name,
             max_payload_bytes=worker.max_payload_bytes,

@@ -42,6 +42,7 @@ class DirectoryKeys:
 
     def __init__(self, directory: str | os.PathLike[str], master: Master) -> None:
         self._directory = Path(directory)
+        self._root = os.fspath(directory)
         self._master = master
         self._index_key: bytes | None = None
 
@@ -102,6 +103,17 @@ class DirectoryKeys:
             for version, key in enumerate(wrapped, 1)
         )
         return KeyRing(ring_id, tuple(keys))
+
+    def stamp(self, ring_id: str) -> object:
+        """See `TellsChanges`: what the file system says of its file; a change replaces that. A few microseconds."""
+        try:
+            found = os.stat(f"{self._root}/{ring_id[1:3]}/{ring_id}.json")  # noqa: PTH116 - twice as fast
+        except FileNotFoundError:
+            return None
+        except OSError:
+            with self._translated("read"):
+                raise
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def erase(self, name: str, at: int, by: str | None, why: str) -> Sequence[str]:
         """Destroy the ring of a name, for ever."""

@@ -12,7 +12,7 @@ from refold.log.key_directory import DirectoryKeys
 from refold.log.key_environment import EnvironmentKeys
 from refold.log.key_master import VARIABLE as MASTER
 from refold.log.key_master import master_from
-from refold.log.keys import KeyProvider, Master, PayloadKeys, Scope
+from refold.log.keys import MAX_AGE_S, KeyProvider, Master, PayloadKeys, Scope
 
 VARIABLE: Final = "REFOLD_KEYS"
 
@@ -24,7 +24,8 @@ ACCEPTED: Final = """Accepted are:
   import:app.kms:provider                         a key provider of yours
 and with each of them
   ?encrypt=workflow                               all runs, also those that are started without a subject
-  ?fields=email,customer.name                     only these fields of payloads, which stay readable otherwise"""
+  ?fields=email,customer.name                     only these fields of payloads, which stay readable otherwise
+  ?max_age=60                                     seconds for which a key is used from memory"""
 
 
 def open_keys(url: str, environment: Mapping[str, str] | None = None) -> PayloadKeys:
@@ -46,6 +47,7 @@ def open_keys(url: str, environment: Mapping[str, str] | None = None) -> Payload
         raise _refused(url, f"encrypt={encrypted} is neither subject nor workflow")
     scope: Scope = "workflow" if encrypted == "workflow" else "subject"
     fields = tuple(name for name in options.pop("fields", "").split(",") if name)
+    max_age_s = _seconds(url, options.pop("max_age", str(MAX_AGE_S)))
     name = unquote(parts.path)
     match parts.scheme:
         case "file":
@@ -58,13 +60,23 @@ def open_keys(url: str, environment: Mapping[str, str] | None = None) -> Payload
             raise _refused(url, "it does not begin with file:///, env: or import:")
     if options:
         raise _refused(url, f"the option {min(options)!r} is unknown")
-    return PayloadKeys(provider, scope, fields)
+    return PayloadKeys(provider, scope, fields, max_age_s)
 
 
 def keys_from(environment: Mapping[str, str] | None = None) -> PayloadKeys | None:
     """The keys that the variable `REFOLD_KEYS` names; None where it is not set. Raises as `open_keys`."""
     url = (os.environ if environment is None else environment).get(VARIABLE)
     return open_keys(url, environment) if url else None
+
+
+def _seconds(url: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise _refused(url, f"max_age={text} is no number of seconds")
+    return seconds
 
 
 def _directory(

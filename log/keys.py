@@ -24,6 +24,8 @@ KEY_TAG: Final = "refold.key"
 """The attribute that names the ring with which a run's payloads are encrypted. It is no secret."""
 KEY_BYTES: Final = 32
 RING_CHARS: Final = 24
+MAX_AGE_S: Final = 60.0
+"""So long a key is used from memory before its provider is asked again, where nobody says otherwise."""
 
 
 def ring_id(digest: str) -> str:
@@ -122,11 +124,27 @@ class PayloadKeys:
         provider: Where the keys are.
         scope: Which runs are encrypted.
         fields: Which fields of their payloads (`engine/redaction.py`); all of them where none is named.
+        max_age_s: Longest time for which a key is used from memory, in seconds. So long another process may go on
+            reading what was erased, where the provider is not one that `TellsChanges`.
     """
 
     provider: KeyProvider
     scope: Scope = "subject"
     fields: tuple[str, ...] = ()
+    max_age_s: float = MAX_AGE_S
+
+
+@runtime_checkable
+class TellsChanges(Protocol):
+    """A key provider that tells cheaply whether a ring is what it was: then a destroyed key is not used once more."""
+
+    def stamp(self, ring_id: str) -> object:
+        """What is another once the ring of that id was changed or destroyed; asked before each use of a ring.
+
+        Raises:
+            KeysUnavailable: The store can't be reached now.
+        """
+        ...
 
 
 class Master(Protocol):

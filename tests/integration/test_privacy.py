@@ -4,7 +4,6 @@ import json
 import re
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,8 @@ import pytest
 from crash_sink import TARGETS, drain
 from engine_trial import append_raw, kinds, records, until, with_log
 from kafka_backend import KafkaBackend
-from log_backend import PATIENCE_S, LogBackend, MemoryBackend, SqliteBackend
+from log_backend import PATIENCE_S, MemoryBackend, SqliteBackend
+from private_office import MASTER, PLAIN, Flaky, Office
 from refold import (
     AskRefused,
     CommandRefused,
@@ -24,7 +24,6 @@ from refold import (
     Retry,
     Status,
     UsageError,
-    Workflow,
     WorkflowConflict,
     WorkflowParked,
     continue_as_new,
@@ -43,7 +42,6 @@ from refold.engine.reader import read_partition
 from refold.log.archive_writer import ArchiveSettings
 from refold.log.blob_garbage import collect, verify
 from refold.log.blobs import blobs_of
-from refold.log.chain_walk import ChainWalk
 from refold.log.codec import decode_event, encode_command, encode_event
 from refold.log.commands import SendMessage
 from refold.log.errors import KeysUnavailable, PayloadErased, PayloadError
@@ -52,7 +50,7 @@ from refold.log.events import CommandRefused as RefusedEvent
 from refold.log.events import StepCompleted, SubjectErased, WorkflowCompleted
 from refold.log.key_directory import DirectoryKeys
 from refold.log.key_master import LocalMaster
-from refold.log.keys import KEY_TAG, Erasure, KeyRing, PayloadKeys
+from refold.log.keys import KEY_TAG, Erasure, PayloadKeys
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
 from refold.projections.sink_rows import Columns, PayloadColumn
@@ -61,99 +59,7 @@ from refold.projections.store import Identity
 from refold.projections.workflows import Workflows
 from refold.services.archiving import Order, archive_log
 
-PLAIN = "bob-4711@example.com"
 LARGE = PLAIN + "x" * 2_000
-MASTER = bytes(range(32))
-
-
-class Flaky:
-    """A key store that can be away."""
-
-    def __init__(self, keys: DirectoryKeys) -> None:
-        self._keys = keys
-        self.away = False
-        self.asked = 0
-        self.url = keys.url
-
-    def _here(self) -> DirectoryKeys:
-        self.asked += 1
-        if self.away:
-            raise KeysUnavailable("the key store is away")
-        return self._keys
-
-    def ring_for(self, name: str) -> KeyRing:
-        return self._here().ring_for(name)
-
-    def rings_of(self, name: str) -> Sequence[KeyRing | Erasure]:
-        return self._here().rings_of(name)
-
-    def ring(self, ring_id: str) -> KeyRing | Erasure | None:
-        return self._here().ring(ring_id)
-
-    def erase(self, name: str, at: int, by: str | None, why: str) -> Sequence[str]:
-        return self._here().erase(name, at, by, why)
-
-
-@dataclass
-class Office:
-    """A namespace, its keys, and all that is kept of it.
-
-    Args:
-        backend: The namespace.
-        place: A directory with the keys and, of a file, the log.
-    """
-
-    backend: LogBackend
-    place: Path
-
-    def keys(self, master: bytes = MASTER) -> DirectoryKeys:
-        return DirectoryKeys(self.place / "keys", LocalMaster([master]))
-
-    def engine(
-        self,
-        *workflows: Workflow[..., Any],
-        keys: Any = "own",
-        worker: bool = True,
-        threshold: int = 1_000,
-        checkpoints: CheckpointSettings | None = None,
-        pools: Sequence[str] = (),
-    ) -> Engine:
-        """An engine with the namespace's keys, or others, or none."""
-        return Engine(
-            self.backend.log(),
-            workflows=workflows,
-            worker=worker,
-            keys=self.keys() if keys == "own" else keys,
-            blob_threshold_bytes=threshold,
-            checkpoints=checkpoints,
-            pools=pools,
-            drain_s=PATIENCE_S,
-        )
-
-    def holds(self, text: str = PLAIN) -> bool:
-        """Whether a text stands anywhere: in a record of any channel, or in any file."""
-        wanted = text.encode()
-        values = [r.value for channel in Channel for r in records(self.backend, channel)]
-        files = [path.read_bytes() for path in self.place.rglob("*") if path.is_file()]
-        if isinstance(self.backend, MemoryBackend):
-            values += [
-                self.backend.store.blobs.get(b.digest) or b""
-                for b in self.backend.store.blobs.stored()
-            ]
-        return any(wanted in data for data in (*values, *files))
-
-    def chains_hold(self) -> bool:
-        """Walk every partition from its first event to its last."""
-
-        async def walk(log: Log) -> bool:
-            for partition in range(log.partitions):
-                chain = ChainWalk(partition)
-                async for batch in log.read(Channel.EVENTS, partition, 0):
-                    for record in batch:
-                        chain.take(record)
-            return True
-
-        return with_log(self.backend, walk)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

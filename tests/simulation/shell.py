@@ -13,15 +13,18 @@ from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
 from refold.engine.active import Items
+from refold.engine.blobs import Blobs
 from refold.engine.claim import claim
 from refold.engine.definitions import Catalogue
 from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Post, StepResult
 from refold.engine.owner import Owner, OwnerSettings
+from refold.engine.privacy import Privacy
 from refold.engine.reader import read_lookup
 from refold.engine.session import LOST_PAUSE_S
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import decode_command, encode_command
 from refold.log.errors import AppendUnknown
+from refold.log.keys import PayloadKeys
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Record
 
@@ -41,6 +44,7 @@ class SimWorker:
         workflows: Its code.
         slots: Threads for `def` workflows.
         skew_us: How far its wall clock is ahead.
+        keys: With what payloads are encrypted; None for none.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class SimWorker:
         workflows: Catalogue,
         slots: ThreadSlots,
         skew_us: int = 0,
+        keys: PayloadKeys | None = None,
     ) -> None:
         self.name = settings.worker
         self.partition = partition
@@ -64,7 +69,9 @@ class SimWorker:
         self._slots = slots
         self._skew_us = skew_us
         self._booted_us = world.now_us - world.random.randrange(1000 * SECOND_US)
-        self._runs = WatchedRuns(workflows, slots)
+        self._privacy = None if keys is None else Privacy(keys)
+        self._blobs = Blobs(privacy=self._privacy)
+        self._runs = WatchedRuns(workflows, slots, self._blobs)
         self._log = SimLog(world, self)
         self._draining = False
         self._hands_over = False
@@ -197,7 +204,9 @@ class SimWorker:
         world = self._world
         folded = await claim(self._log, self.partition, self.name, self.clock)
         world.owns(self, folded)
-        self._runs = WatchedRuns(self._workflows, self._slots)
+        if self._privacy is not None:
+            self._privacy.forget(folded.erased)
+        self._runs = WatchedRuns(self._workflows, self._slots, self._blobs)
         owner = Owner(
             self.partition,
             folded.state,
@@ -206,6 +215,7 @@ class SimWorker:
             world.random.random,
             self.elapsed,
             folded.since_bytes,
+            privacy=self._privacy,
         )
         self.owner = owner
         commands_end = (await self._log.bounds(Channel.COMMANDS, self.partition)).end

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.definitions import Catalogue
 from refold.engine.operations import Ending, Outcome, Request, Run, RunFacts
 from refold.engine.runs import CodeRuns
@@ -88,8 +89,8 @@ class WatchedRun:
 class WatchedRuns:
     """Makes runs of real user code, and knows for each step what its code had been told when it asked for it."""
 
-    def __init__(self, workflows: Catalogue, slots: ThreadSlots) -> None:
-        self._runs = CodeRuns(workflows, "raise", slots)
+    def __init__(self, workflows: Catalogue, slots: ThreadSlots, blobs: Blobs = IN_RECORDS) -> None:
+        self._runs = CodeRuns(workflows, "raise", slots, blobs)
         self._asked: dict[str, dict[int, tuple[Outcome, ...]]] = {}
         self.resolve = self._runs.resolve
         self.code_version = self._runs.code_version

@@ -34,6 +34,7 @@ from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import encode_command
 from refold.log.commands import Command
 from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart
+from refold.log.keys import PayloadKeys
 from refold.log.memory import MemoryStore
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry
@@ -63,6 +64,7 @@ class World:
         code: What workers have; the whole corpus where it is not given.
         max_kept_result_bytes, max_idle_runs, warn_at_history: As in `OwnerSettings`.
         checkpoint_bytes: Events between two checkpoints, in bytes, at least.
+        keys: With what workers encrypt payloads; None for none.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class World:
         max_idle_runs: int = 1_000,
         warn_at_history: int = 50_000,
         checkpoint_bytes: int = 3_000,
+        keys: PayloadKeys | None = None,
     ) -> None:
         self.now_us = START_US
         self.random = Random(seed)
@@ -95,6 +98,7 @@ class World:
         self._disturbances = disturbances
         self._skew_us = skew_us
         self._code = code
+        self._keys = keys
         self._settings = OwnerSettings(
             worker="",
             max_kept_result_bytes=max_kept_result_bytes,
@@ -405,7 +409,9 @@ class World:
         number = self.random.randrange(1_000_000)
         settings = replace(self._settings, worker=f"worker-{number}")
         workflows = self._code if self._code is not None else catalogue(self.version)
-        worker = SimWorker(self, partition, settings, workflows, self._slots, self._skew())
+        worker = SimWorker(
+            self, partition, settings, workflows, self._slots, self._skew(), self._keys
+        )
         self._note(f"{worker.name} is assigned {partition}")
         self._assigned[partition] = worker
         self.workers.append(worker)
