@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from refold.log.event_columns import Kind
+from refold.log.event_columns import DECIMAL_DIGITS, ELEMENTS, Kind
 
-ARROW: Final = {
+ARROW: Final[dict[Kind, pa.DataType]] = {
     Kind.TEXT: pa.string(),
     Kind.INTEGER: pa.int64(),
     Kind.BOOLEAN: pa.bool_(),
@@ -16,7 +16,9 @@ ARROW: Final = {
     Kind.DIGEST: pa.binary(32),
     Kind.MAP: pa.map_(pa.string(), pa.string()),
     Kind.REAL: pa.float64(),
+    Kind.DECIMAL: pa.decimal128(sum(DECIMAL_DIGITS), DECIMAL_DIGITS[1]),
 }
+ARROW.update({many: pa.list_(ARROW[one]) for many, one in ELEMENTS.items()})
 
 
 def arrow_array(kind: Kind, values: Sequence[Any]) -> pa.Array:

@@ -18,6 +18,27 @@ class Kind(StrEnum):
     DIGEST = "digest"  # always 32 bytes
     MAP = "map"  # of text to text
     REAL = "real"
+    DECIMAL = "decimal"  # of at most `DECIMAL_DIGITS`
+    TEXTS = "texts"  # lists
+    INTEGERS = "integers"
+    BOOLEANS = "booleans"
+    TIMES = "times"
+    REALS = "reals"
+    DECIMALS = "decimals"
+
+
+ELEMENTS: Final[Mapping[Kind, Kind]] = {
+    Kind.TEXTS: Kind.TEXT,
+    Kind.INTEGERS: Kind.INTEGER,
+    Kind.BOOLEANS: Kind.BOOLEAN,
+    Kind.TIMES: Kind.TIME,
+    Kind.REALS: Kind.REAL,
+    Kind.DECIMALS: Kind.DECIMAL,
+}
+"""What lists have in them."""
+
+DECIMAL_DIGITS: Final = (28, 10)
+"""Before the point and after it: 38 in all is what Arrow, Parquet and DuckDB have room for, and 10 what rates need."""
 
 
 _SIMPLE: Final = {"string": Kind.TEXT, "long": Kind.INTEGER, "boolean": Kind.BOOLEAN}

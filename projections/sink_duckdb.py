@@ -20,7 +20,7 @@ from typing import Final
 
 import duckdb
 
-from refold.log.event_columns import Kind
+from refold.log.event_columns import DECIMAL_DIGITS, ELEMENTS, Kind
 from refold.log.file_lock import FileLock, wait_for
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_arrow import table_of
@@ -29,7 +29,7 @@ from refold.projections.sink_rows import Columns
 from refold.projections.store import Identity
 from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
 
-DUCKDB_TYPES: Final = {
+DUCKDB_TYPES: Final[dict[Kind, str]] = {
     Kind.TEXT: "VARCHAR",
     Kind.INTEGER: "BIGINT",
     Kind.BOOLEAN: "BOOLEAN",
@@ -38,7 +38,9 @@ DUCKDB_TYPES: Final = {
     Kind.DIGEST: "BLOB",
     Kind.MAP: "MAP(VARCHAR, VARCHAR)",
     Kind.REAL: "DOUBLE",
+    Kind.DECIMAL: f"DECIMAL({sum(DECIMAL_DIGITS)}, {DECIMAL_DIGITS[1]})",
 }
+DUCKDB_TYPES.update({many: f"{DUCKDB_TYPES[one]}[]" for many, one in ELEMENTS.items()})
 
 PATIENCE_S: Final = 30.0
 """How long a write waits for somebody's query: a report that takes longer should read a copy."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from refold.log.archive_disk import Disk
-from refold.log.event_columns import Kind
+from refold.log.event_columns import ELEMENTS, Kind
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_files import ManifestFile, SinkFile
 from refold.projections.sink_note import Note
@@ -23,13 +23,19 @@ from refold.projections.sink_rows import Columns, moment
 from refold.projections.store import Identity
 from refold.projections.target import Step, TargetMismatch
 
-_WRITTEN_OTHERWISE: Final = frozenset({Kind.TIME, Kind.BYTES, Kind.DIGEST})
+_WRITTEN_OTHERWISE: Final = frozenset(
+    {Kind.TIME, Kind.BYTES, Kind.DIGEST, Kind.DECIMAL, Kind.TIMES, Kind.DECIMALS}
+)
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def json_value(kind: Kind, value: Any) -> object:
-    """A column's value as JSON has it: times in ISO 8601, bytes in hex."""
+    """A column's value as JSON has it: times in ISO 8601, bytes in hex, decimals as text, which rounds nothing."""
     match kind:
+        case Kind.TIMES | Kind.DECIMALS:
+            return [None if one is None else json_value(ELEMENTS[kind], one) for one in value]
+        case Kind.DECIMAL:
+            return format(value, "f")
         case Kind.TIME:
             return f"{moment(value).isoformat(timespec='microseconds')[: -len('+00:00')]}Z"
         case Kind.BYTES | Kind.DIGEST:

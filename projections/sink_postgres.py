@@ -18,7 +18,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from refold.log.event_columns import Kind
+from refold.log.event_columns import ELEMENTS, Kind
 from refold.projections.feed import Logged, Position
 from refold.projections.sink_note import Found, Note
 from refold.projections.sink_rows import Columns, moment
@@ -27,7 +27,7 @@ from refold.projections.target import PositionMoved, Step, TargetMismatch, Targe
 
 SCHEMA: Final = "refold"
 
-_TYPES: Final = {
+_TYPES: Final[dict[Kind, sql.Composable]] = {
     Kind.TEXT: sql.SQL("text"),
     Kind.INTEGER: sql.SQL("bigint"),
     Kind.BOOLEAN: sql.SQL("boolean"),
@@ -36,7 +36,9 @@ _TYPES: Final = {
     Kind.DIGEST: sql.SQL("bytea"),
     Kind.MAP: sql.SQL("jsonb"),
     Kind.REAL: sql.SQL("double precision"),
+    Kind.DECIMAL: sql.SQL("numeric"),
 }
+_TYPES.update({many: sql.SQL("{}[]").format(_TYPES[one]) for many, one in ELEMENTS.items()})
 _CONNECT_TIMEOUT_S: Final = 15
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
@@ -229,8 +231,10 @@ def _map(value: Mapping[str, str]) -> str:
     return json.dumps({_text(name): _text(of) for name, of in value.items()}, ensure_ascii=False)
 
 
-_FITS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+_FITS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.TEXT: _text,
     Kind.TIME: moment,
     Kind.MAP: _map,
+    Kind.TEXTS: lambda values: _fitted(_text, values),
+    Kind.TIMES: lambda values: _fitted(moment, values),
 }

@@ -10,10 +10,11 @@ those that were asked for from payloads.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple, cast
 
 from refold.log.archive_rows import columns_of
-from refold.log.event_columns import EVENT_COLUMNS, Kind
+from refold.log.event_columns import DECIMAL_DIGITS, ELEMENTS, EVENT_COLUMNS, Kind
 from refold.log.events import JSON, Unreadable
 from refold.projections.feed import Logged
 
@@ -34,7 +35,7 @@ class PayloadColumn(NamedTuple):
 
     Args:
         name: The column's.
-        path: The member of the payload, and perhaps a member of that.
+        path: The member of the payload, and perhaps a member of that; none for the payload itself.
         kind: What it holds. A value that does not fit is null here; the payload has it.
     """
 
@@ -72,7 +73,7 @@ class Columns:
         if self._payload:
             payloads = [_payload_of(row) for row in rows]
             for name, path, kind in self._payload:
-                fit = _FITS[kind]
+                fit = _FITS[kind] if path or kind is not Kind.TEXT else _plain_text
                 values[name] = [fit(_member(payload, path)) for payload in payloads]
         return values
 
@@ -127,6 +128,10 @@ def _text(value: object) -> str | None:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _plain_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _integer(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value in _INTEGERS:
         return value
@@ -151,10 +156,39 @@ def _time(value: object) -> int | None:
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH) // _MICROSECOND
 
 
-_FITS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+def _decimal(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    exponent = found.as_tuple().exponent  # no number for an infinity
+    before, after = DECIMAL_DIGITS
+    if not isinstance(exponent, int) or exponent < -after or found.adjusted() >= before:
+        return None
+    return found
+
+
+def _listed(fit: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def fitted(values: object) -> list[Any] | None:
+        if not isinstance(values, list):
+            return None
+        members = cast("list[object]", values)
+        found = [fit(value) for value in members]
+        lost = any(new is None and old is not None for old, new in zip(members, found, strict=True))
+        return None if lost else found
+
+    return fitted
+
+
+_FITS: Final[dict[Kind, Callable[[Any], Any]]] = {
     Kind.TEXT: _text,
     Kind.INTEGER: _integer,
     Kind.REAL: _real,
     Kind.BOOLEAN: _boolean,
     Kind.TIME: _time,
+    Kind.DECIMAL: _decimal,
 }
+_FITS.update({many: _listed(_FITS[one]) for many, one in ELEMENTS.items()})
+_FITS[Kind.TEXTS] = _listed(_plain_text)  # of lists of something else it would make texts

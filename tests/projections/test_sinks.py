@@ -5,6 +5,8 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,9 +20,10 @@ from psycopg.rows import dict_row
 from crash_sink import TARGETS, drain, rows_of
 from refold.log.archive_disk import Disk
 from refold.log.event_columns import EVENT_COLUMNS, Kind
+from refold.log.events import StepCompleted
 from refold.log.memory import MemoryLog, MemoryStore
-from refold.log.protocol import Channel, Log
-from refold.projections.feed import Position
+from refold.log.protocol import Channel, Log, Record
+from refold.projections.feed import Logged, Position
 from refold.projections.sink_http import HttpSettings, HttpTarget
 from refold.projections.sink_parquet import ParquetTarget
 from refold.projections.sink_rows import Columns, PayloadColumn
@@ -260,6 +263,72 @@ def test_columns_from_payloads_are_typed(kind: str, place: Place) -> None:
     assert step["payload_cents"] == 2
     assert "payload_cents" not in started
     assert not any("payload_note" in row for row in rows.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_payloads_that_are_plain_values_have_columns_of_their_types(
+    kind: str, place: Place
+) -> None:
+    """Given payloads that are no objects, a column of their kind has them; others are null, nothing is rounded."""
+    where = place(kind)
+    plain = {
+        Kind.INTEGER: ("7", 7),
+        Kind.TEXT: ('"tea"', "tea"),
+        Kind.BOOLEAN: ("true", True),
+        Kind.TIME: ('"2026-11-28T12:00:00Z"', datetime(2026, 11, 28, 12, tzinfo=UTC)),
+        Kind.DECIMAL: ('"9007199254740993.05"', Decimal("9007199254740993.05")),
+        Kind.INTEGERS: ("[1,null,3]", [1, None, 3]),
+        Kind.TEXTS: ('["a","b"]', ["a", "b"]),
+        Kind.DECIMALS: ('["0.1","12"]', [Decimal("0.1"), Decimal(12)]),
+    }
+    columns = [PayloadColumn(f"payload_as_{name}", (), name) for name in plain]
+
+    async def scenario() -> None:
+        log, _ = await story(partitions=1)
+        sink = target(kind, where, log, Columns(columns))
+        sink.open()
+        payloads = [text for text, _ in plain.values()] + ['{"a":1}', '"1e99"', "[1,[]]"]
+        events = [
+            StepCompleted(
+                workflow_id="w",
+                position=n,
+                recorded_at=0,
+                claim=0,
+                command=0,
+                posted=0,
+                worker="w",
+                chain=bytes(32),
+                step=n,
+                name="charge",
+                payload=payload,
+                attempt=1,
+                started_at=0,
+            )
+            for n, payload in enumerate(payloads)
+        ]
+        record = Record(0, 0, None, b"", ())
+        sink.write(
+            [Logged(0, n, 0, event, record) for n, event in enumerate(events)],
+            {0: Step(None, Position(len(events), 0))},
+        )
+        sink.close()
+
+    asyncio.run(scenario())
+    rows = sorted(table(kind, where), key=lambda row: row["log_offset"])
+    for row, (name, (_, value)) in zip(rows, plain.items(), strict=False):
+        found = row[f"payload_as_{name}"]
+        if kind == "jsonl" and name is Kind.TIME:
+            found = datetime.fromisoformat(found)
+        if kind == "jsonl" and name is Kind.DECIMAL:
+            found = Decimal(found)
+        if kind == "jsonl" and name is Kind.DECIMALS:
+            found = [Decimal(one) for one in found]
+        assert found == value, name
+    assert not any(name.startswith("payload_") for name in rows[len(plain)])
+    assert [*filter(lambda name: name.startswith("payload_"), rows[len(plain) + 1])] == [
+        "payload_as_text"
+    ]
+    assert not any(name.startswith("payload_") for name in rows[len(plain) + 2])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -55,6 +55,47 @@ def charge(order: Order) -> Receipt:
 def checkout(order: Order, express: bool = False) -> Receipt:
     return charge(order)
 """
+PLAIN = """
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from refold import step, workflow
+
+
+class Card(BaseModel):
+    number: int
+
+
+class Transfer(BaseModel):
+    iban: str
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@step
+def price(sku: str) -> Decimal: ...
+@step
+def sizes(sku: str) -> list[int]: ...
+@step
+def colour(sku: str) -> Colour | None: ...
+@step
+def paid_by(sku: str) -> Card | Transfer | datetime: ...
+@step
+def stock() -> dict[str, int]: ...
+@step
+def cards() -> list[Card]: ...
+@step
+def nothing() -> None: ...
+
+@workflow
+def order(id: UUID, amount: Decimal, tags: list[str], card: Card | Transfer, when: datetime | None = None) -> str: ...
+"""
 ORDER = '{"id":"x","total":12.5,"at":"2026-11-28T10:00:00Z","lines":[{"sku":"tea","count":2}]}'
 KINDS = ["workflow.started", "step.completed", "workflow.completed"]
 
@@ -142,6 +183,26 @@ def test_columns_follow_from_the_types(
         "payload_number": "integer",
         "payload_paid": "boolean",
         "payload_line": "text",
+    }
+
+
+def test_results_that_are_no_models_have_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given results that are plain values, lists, options and unions, each kind has a column; others have none."""
+    (tmp_path / "plain_.py").write_text(PLAIN)
+    monkeypatch.chdir(tmp_path)
+    found = {column.name: str(column.kind) for column in payload_columns(["plain_.py"])}
+    assert found == {
+        "payload_id": "text",
+        "payload_amount": "decimal",
+        "payload_tags": "texts",
+        "payload_card_number": "integer",
+        "payload_card_iban": "text",
+        "payload_when": "time",
+        "payload_number": "integer",
+        "payload_iban": "text",
+        **{f"payload_as_{kind}": kind for kind in ("decimal", "integers", "text", "time")},
     }
 
 
