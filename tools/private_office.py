@@ -5,9 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine_trial import records, with_log
 from log_backend import PATIENCE_S, LogBackend, MemoryBackend
-from refold import Engine, Workflow
+from refold import (
+    AskRefused,
+    Engine,
+    Workflow,
+    publish,
+    receive,
+    requests,
+    run_child,
+    step,
+    stream,
+    workflow,
+)
 from refold.engine.checkpoints import CheckpointSettings
 from refold.log.chain_walk import ChainWalk
 from refold.log.errors import KeysUnavailable
@@ -17,6 +30,7 @@ from refold.log.keys import Erasure, KeyRing
 from refold.log.protocol import Channel, Log
 
 PLAIN = "bob-4711@example.com"
+LARGE = PLAIN + "x" * 2_000
 MASTER = bytes(range(32))
 
 
@@ -113,3 +127,61 @@ class Office:
             return True
 
         return with_log(self.backend, walk)
+
+
+@step
+async def look_up(email: str) -> dict[str, object]:
+    """Return something that holds its argument."""
+    return {"email": email, "orders": 3}
+
+
+@step
+async def fail_with(email: str) -> None:
+    """Fail, and say for whom."""
+    raise LookupError(f"nobody has {email}")
+
+
+@workflow
+async def greet(email: str) -> str:
+    """Return something that holds its argument as well."""
+    return f"dear {email}"
+
+
+def polite(question: str) -> None:
+    """Refuse what is not polite, in words that quote it."""
+    if not question.startswith("please"):
+        raise ValueError(f"{question} is not polite")
+
+
+@workflow
+async def everything(email: str, large: str) -> str:
+    """Have its input go every way that a value can go."""
+    found = await look_up(email)
+    try:
+        await fail_with(email)
+    except LookupError as error:
+        publish("problem", str(error))
+    stream("mails").write(email)
+    async for question in requests("may I", str, validate=polite):
+        question.reply(f"{question.value}: {email}")
+        break
+    said = await receive("news", str)
+    greeted = await run_child(greet, email)
+    kept = await look_up(large)
+    return f"{found['email']} {said} {greeted} {kept['email']}"
+
+
+def run_everything(
+    engine: Engine, email: str = PLAIN, id_: str = "run-1", subject: str | None = "bob"
+) -> str:
+    """Start it for somebody, answer what it waits for, and give its result."""
+    large = email + LARGE[len(PLAIN) :]
+    run = engine.start(everything, email, large, id=id_, subject=subject)
+    assert run.value("problem") == f"nobody has {email}"
+    with pytest.raises(AskRefused, match=f"{email} is not polite"):
+        run.ask("may I", email)
+    assert run.ask("may I", f"please {email}") == f"please {email}: {email}"
+    run.send("news", email)
+    result = run.result(PATIENCE_S)
+    assert list(run.stream("mails", str)) == [email]
+    return result

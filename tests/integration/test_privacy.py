@@ -8,18 +8,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import polars as pl
 import pytest
 
-from crash_sink import TARGETS, drain
 from engine_trial import append_raw, kinds, records, until, with_log
 from kafka_backend import KafkaBackend
 from log_backend import PATIENCE_S, MemoryBackend, SqliteBackend
-from private_office import MASTER, PLAIN, Flaky, Office
+from private_office import (
+    LARGE,
+    MASTER,
+    PLAIN,
+    Flaky,
+    Office,
+    everything,
+    fail_with,
+    greet,
+    look_up,
+    run_everything,
+)
 from refold import (
-    AskRefused,
     CommandRefused,
-    Engine,
     Personal,
     Retry,
     Status,
@@ -28,10 +35,7 @@ from refold import (
     WorkflowParked,
     continue_as_new,
     personal_fields,
-    publish,
     receive,
-    requests,
-    run_child,
     run_step,
     step,
     stream,
@@ -39,13 +43,11 @@ from refold import (
 )
 from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.reader import read_partition
-from refold.log.archive_writer import ArchiveSettings
 from refold.log.blob_garbage import collect, verify
 from refold.log.blobs import blobs_of
 from refold.log.codec import decode_event, encode_command, encode_event
 from refold.log.commands import SendMessage
 from refold.log.errors import KeysUnavailable, PayloadErased, PayloadError
-from refold.log.event_columns import Kind
 from refold.log.events import CommandRefused as RefusedEvent
 from refold.log.events import StepCompleted, SubjectErased, WorkflowCompleted
 from refold.log.key_directory import DirectoryKeys
@@ -53,13 +55,6 @@ from refold.log.key_master import LocalMaster
 from refold.log.keys import KEY_TAG, Erasure, PayloadKeys
 from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log
-from refold.projections.sink_rows import Columns, PayloadColumn
-from refold.projections.sqlite_store import SqliteStore
-from refold.projections.store import Identity
-from refold.projections.workflows import Workflows
-from refold.services.archiving import Order, archive_log
-
-LARGE = PLAIN + "x" * 2_000
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -76,47 +71,6 @@ def any_office(request: pytest.FixtureRequest, tmp_path: Path) -> Office:
         return Office(KafkaBackend(request.getfixturevalue("kafka_bootstrap")), tmp_path)
     backend = MemoryBackend() if request.param == "memory" else SqliteBackend(tmp_path)
     return Office(backend, tmp_path)
-
-
-@step
-async def look_up(email: str) -> dict[str, object]:
-    """Return something that holds its argument."""
-    return {"email": email, "orders": 3}
-
-
-@step
-async def fail_with(email: str) -> None:
-    """Fail, and say for whom."""
-    raise LookupError(f"nobody has {email}")
-
-
-@workflow
-async def greet(email: str) -> str:
-    return f"dear {email}"
-
-
-def polite(question: str) -> None:
-    """Refuse what is not polite, in words that quote it."""
-    if not question.startswith("please"):
-        raise ValueError(f"{question} is not polite")
-
-
-@workflow
-async def everything(email: str, large: str) -> str:
-    """Have its input go every way that a value can go."""
-    found = await look_up(email)
-    try:
-        await fail_with(email)
-    except LookupError as error:
-        publish("problem", str(error))
-    stream("mails").write(email)
-    async for question in requests("may I", str, validate=polite):
-        question.reply(f"{question.value}: {email}")
-        break
-    said = await receive("news", str)
-    greeted = await run_child(greet, email)
-    kept = await look_up(large)
-    return f"{found['email']} {said} {greeted} {kept['email']}"
 
 
 @workflow
@@ -151,23 +105,10 @@ async def turning(email: str, left: int) -> str:
 ALL = (everything, greet, failing, parking, waiting, turning)
 
 
-def run_everything(office: Office, engine: Engine) -> str:
-    """Start it for Bob, answer what it waits for, and give its result."""
-    run = engine.start(everything, PLAIN, LARGE, id="run-1", subject="bob")
-    assert run.value("problem") == f"nobody has {PLAIN}"
-    with pytest.raises(AskRefused, match=f"{PLAIN} is not polite"):
-        run.ask("may I", PLAIN)
-    assert run.ask("may I", f"please {PLAIN}") == f"please {PLAIN}: {PLAIN}"
-    run.send("news", PLAIN)
-    result = run.result(PATIENCE_S)
-    assert list(run.stream("mails", str)) == [PLAIN]
-    return result
-
-
 def test_no_byte_that_is_kept_is_in_the_clear(any_office: Office) -> None:
     """Given a run whose input goes every way that a value can go, no record, blob or file has it; code reads it."""
     with any_office.engine(*ALL) as engine:
-        assert run_everything(any_office, engine) == f"{PLAIN} {PLAIN} dear {PLAIN} {LARGE}"
+        assert run_everything(engine) == f"{PLAIN} {PLAIN} dear {PLAIN} {LARGE}"
         with pytest.raises(LookupError, match=PLAIN):
             engine.start(failing, PLAIN, subject="bob").result(PATIENCE_S)
         with pytest.raises(WorkflowParked, match=PLAIN):
@@ -181,7 +122,7 @@ def test_no_byte_that_is_kept_is_in_the_clear(any_office: Office) -> None:
 def test_an_erased_subject_is_gone_and_every_chain_holds(any_office: Office) -> None:
     """Given a subject that was erased, nobody reads it, it is said when and why, and the chains hold."""
     with any_office.engine(*ALL) as engine:
-        run_everything(any_office, engine)
+        run_everything(engine)
         engine.start(greet, "alice", id="alice-1", subject="alice").result(PATIENCE_S)
         before = kinds(engine, "run-1")
         erased = engine.erase("bob", why="ticket 7")
@@ -489,42 +430,6 @@ def test_named_fields_are_encrypted_and_the_rest_stays_readable(office: Office) 
             run.result(PATIENCE_S)
 
 
-def test_what_is_made_of_the_log_holds_no_more_than_the_log(office: Office, tmp_path: Path) -> None:
-    """Given an archive, a read model and exports of a log, no byte of them is in the clear, and columns stay usable."""
-    with office.engine(*ALL) as engine:
-        run_everything(office, engine)
-        with pytest.raises(LookupError):
-            engine.start(failing, PLAIN, subject="bob").result(PATIENCE_S)
-        engine.erase("bob", why="x")
-    made = tmp_path / "made"
-    made.mkdir()
-    order = Order(str(made / "archive"), ArchiveSettings(format="avro"), None, trim=False)
-    with_log(office.backend, lambda log: archive_log(log, order))
-
-    async def export(log: Log) -> None:
-        columns = Columns([PayloadColumn("payload_email", ("email",), Kind.TEXT)])
-        for kind in ("jsonl", "parquet", "duckdb"):
-            target = TARGETS[kind](str(made / f"events.{kind}"), Identity.of(log), columns)
-            target.open()
-            await drain(log, target)
-            target.close()
-        store = SqliteStore(Workflows(), Identity.of(log), made)
-        store.open()
-        await drain(log, store)
-        store.close()
-
-    with_log(office.backend, export)
-    parquet = pl.concat(
-        [pl.read_parquet(path) for path in (made / "events.parquet").rglob("*.parquet")]
-    )
-    (made / "events.txt").write_text(str(parquet.to_dicts()))  # its own bytes are compressed
-    assert "enc:1:" in (made / "events.jsonl").read_text()
-    assert not office.holds()
-    assert PLAIN.encode() not in b"".join(
-        path.read_bytes() for path in made.rglob("*") if path.is_file()
-    )
-
-
 def test_an_envelope_that_was_altered_in_the_log_parks_its_run(office: Office) -> None:
     """Given a step's result that somebody with the right to write events has altered, it is not read as anything."""
     with office.engine(*ALL) as engine:
@@ -563,7 +468,7 @@ def test_an_erasure_that_was_interrupted_is_gone_on_with(office: Office) -> None
 def test_large_encrypted_payloads_are_known_to_the_collector_and_the_check(office: Office) -> None:
     """Given a large payload that is encrypted, its blob is named by the log: it is kept, and verified."""
     with office.engine(*ALL) as engine:
-        run_everything(office, engine)
+        run_everything(engine)
 
     async def look(log: Log) -> tuple[int, int, int]:
         store = blobs_of(log)
