@@ -4,6 +4,7 @@
     python benchmarks/run.py --quick                    small sizes, about a minute
     python benchmarks/run.py --only throughput,latency  --backends sqlite,dbos
     KAFKA_BOOTSTRAP=host:9092 python benchmarks/run.py  on a broker that is running already
+    python benchmarks/run.py --merge A.json B.json --json C.json    one file of several, of which later ones count
 
 README.md in this directory says how to read what comes out.
 """

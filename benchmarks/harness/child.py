@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import amplification
+import asked
 import audits
 import checked
 import exchanges
@@ -32,7 +33,7 @@ CASES: dict[str, Callable[[Job], Awaitable[None]]] = {
     "tail": tailed.tail_all,
     "check": checked.check,
     "projection": projected.projection,
-    "read_model": projected.read_model,
+    "read_model": asked.read_model,
     "verify": audits.verify,
     "export": exported.export,
     "round_trip": exchanges.round_trip,

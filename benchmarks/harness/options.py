@@ -23,6 +23,7 @@ class Options:
     partitions: int
     json_path: Path
     directory: Path
+    merge: tuple[Path, ...]
 
 
 def parse() -> Options:
@@ -47,6 +48,14 @@ def parse() -> Options:
     parser.add_argument(
         "--dir", type=Path, default=RESULTS, metavar="PATH", help="on the disk to be measured"
     )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="measure nothing: make one file of several results, of which later ones count",
+    )
     said = parser.parse_args()
     stem = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     return Options(
@@ -57,6 +66,7 @@ def parse() -> Options:
         partitions=said.partitions,
         json_path=said.json or RESULTS / f"{stem}.json",
         directory=said.dir.resolve(),
+        merge=tuple(said.merge),
     )
 
 

@@ -16,6 +16,7 @@ import machine
 from children import ChildFailedError
 from job import Measured
 from kafka_broker import BrokerFailedError, BrokerUnavailableError, find_or_start
+from merged import merge
 from options import Options, parse
 from plan import BENCHMARKS, TITLES, Backend, Benchmark, Size
 from procedures import measure
@@ -46,6 +47,11 @@ def main() -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
+    if options.merge:
+        curves, samples = merge(options.merge, options.json_path)
+        console.print(f"kept in {options.json_path}")
+        _draw(console, options.json_path, curves, samples)
+        return 0
     options.directory.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=options.directory, prefix="work-"))
     try:
@@ -66,7 +72,7 @@ def main() -> int:
         samples=outcome.samples,
     )
     console.print(f"kept in {options.json_path}")
-    _draw(console, options.json_path, outcome)
+    _draw(console, options.json_path, outcome.curves, outcome.samples)
     return 1 if outcome.failures else 0
 
 
@@ -162,7 +168,7 @@ def _available(
     ]
     if "dbos" in available and importlib.util.find_spec("dbos") is None:
         console.print(
-            "[bold red]DBOS is NOT measured[/]: it is not installed (pip install -e '.[bench]')"
+            r"[bold red]DBOS is NOT measured[/]: it is not installed (pip install -e '.\[bench]')"
         )
         available.remove("dbos")
     return available
@@ -181,13 +187,15 @@ def _show_machine(console: Console, facts: dict[str, str | float | int]) -> None
         )
 
 
-def _draw(console: Console, json_path: Path, outcome: Outcome) -> None:
-    if not outcome.curves and not outcome.samples:
+def _draw(
+    console: Console, json_path: Path, curves: Sequence[Curve], samples: Sequence[Sample]
+) -> None:
+    if not curves and not samples:
         return
     if importlib.util.find_spec("matplotlib") is None:
-        console.print("no picture: matplotlib is not installed (pip install -e '.[bench]')")
+        console.print(r"no picture: matplotlib is not installed (pip install -e '.\[bench]')")
         return
     from plot import draw_all  # noqa: PLC0415 - an extra, and half a second
 
-    for path in draw_all(json_path, outcome.curves, outcome.samples):
+    for path in draw_all(json_path, curves, samples):
         console.print(f"drawn in {path}")

@@ -25,6 +25,7 @@ ON_DURABLE_LOGS = {
         "check",
         "projection",
         "verify",
+        "export",
         "growth",
         "stream",
         "import",
@@ -34,8 +35,9 @@ ON_DURABLE_LOGS = {
 NOT_ON_KAFKA_HERE = {
     "hand-over",  # a worker that is killed is missed after six seconds; tests/processes kill them on Kafka as well
     *("whole-history", "open-work"),  # as history, but for the sizes
+    "export",  # the sinks are fed as projections are
 }
-ON_SQLITE = {"sleepers", "read-model", "export"}
+ON_SQLITE = {"sleepers", "read-model"}
 OF_THE_PEER = {"throughput", "sequential", "latency", "threads", "recovery", "resume", "import"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
