@@ -22,13 +22,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
 from projection_samples import Tale
 from refold.log.urls import open_log
+from refold.projections.metric_fold import MetricFold
+from refold.projections.metric_tables import MetricTables
+from refold.projections.metrics_ready import READY
 from refold.projections.places import POSTGRESQL, store_for
 from refold.projections.postgres_store import schema_of
 from refold.projections.projection import Projection
@@ -41,19 +44,25 @@ READY_S = 60.0
 LIFE_S = 0.05
 """A life takes in some thousand events at most; one of two is killed before it has taken in any."""
 LIMIT_S = 280.0
+HOUR_US = 3_600_000_000
 
 
-def projections() -> list[Projection]:
-    """What is kept: one whose rows add up, and the workflows read model."""
+Keep = Literal["tables", "metrics"]
+
+
+def projections(keep: Keep = "tables") -> list[Projection]:
+    """What is kept: one whose rows add up, and the workflows read model; or metrics, whose cells add up."""
+    if keep == "metrics":
+        return [MetricTables(MetricFold(READY, HOUR_US))]
     return [Tale(), Workflows()]
 
 
-async def follow(url: str, to: str, ready: int) -> None:
+async def follow(url: str, to: str, keep: Keep, ready: int) -> None:
     """Follow for ever; a byte into `ready` says when it begins to."""
     log = open_log(url)
     await log.open()
     runners: list[Runner] = []
-    for projection in projections():
+    for projection in projections(keep):
         store = store_for(projection, log, to)
         settings = RunnerSettings(
             group=lambda store=store: store.group,  # type: ignore[misc]  # this very one
@@ -70,12 +79,12 @@ async def follow(url: str, to: str, ready: int) -> None:
     await asyncio.gather(*following)
 
 
-async def catch_up(url: str, to: str) -> int:
+async def catch_up(url: str, to: str, keep: Keep = "tables") -> int:
     """Take in whatever is missing; returns how many events that was, of all projections."""
     log = open_log(url)
     await log.open()
     taken = 0
-    for projection in projections():
+    for projection in projections(keep):
         store = store_for(projection, log, to)
         runner = Runner(log, store, caught_up=store.switch)
         await runner.catch_up()
@@ -84,7 +93,9 @@ async def catch_up(url: str, to: str) -> int:
     return taken
 
 
-def killed(url: str, to: str, kills: int, seed: int, together: int = 1) -> str:
+def killed(
+    url: str, to: str, kills: int, seed: int, together: int = 1, *, keep: Keep = "tables"
+) -> str:
     """Kill so many followers in a process of its own; returns what it says of them.
 
     Raises:
@@ -93,7 +104,7 @@ def killed(url: str, to: str, kills: int, seed: int, together: int = 1) -> str:
     done = subprocess.run(
         [
             *(sys.executable, __file__, url, to, "--kills", str(kills)),
-            *("--seed", str(seed), "--together", str(together)),
+            *("--seed", str(seed), "--together", str(together), "--keep", keep),
         ],
         capture_output=True,
         text=True,
@@ -104,13 +115,13 @@ def killed(url: str, to: str, kills: int, seed: int, together: int = 1) -> str:
     return done.stdout
 
 
-def serve(url: str, to: str, kills: int, seed: int, together: int) -> None:
+def serve(url: str, to: str, kills: int, seed: int, together: int, *, keep: Keep) -> None:
     """Keep so many followers alive; kill one of them after the other."""
     chance = random.Random(seed)
     living: list[tuple[int, int]] = []
     for _ in range(kills):
         while len(living) < together:
-            living.append(_born(url, to))
+            living.append(_born(url, to, keep))
         for _, ready in living:
             assert select.select([ready], [], [], READY_S)[0], "a follower does not begin"
         # Not a wait for something: the moment is the point.
@@ -126,7 +137,7 @@ def serve(url: str, to: str, kills: int, seed: int, together: int) -> None:
     print(f"{kills} followers were killed")
 
 
-def _born(url: str, to: str) -> tuple[int, int]:
+def _born(url: str, to: str, keep: Keep) -> tuple[int, int]:
     ready, begun = os.pipe()
     pid = os.fork()
     if pid:
@@ -134,17 +145,17 @@ def _born(url: str, to: str) -> tuple[int, int]:
         return pid, ready
     os.close(ready)
     try:
-        asyncio.run(follow(url, to, begun))
+        asyncio.run(follow(url, to, keep, begun))
     except BaseException:  # noqa: BLE001 - the process ends here: its exit code and standard error tell
         traceback.print_exc()
     os._exit(1)
 
 
-def rows_of(url: str, to: str) -> dict[str, list[tuple[Any, ...]]]:
+def rows_of(url: str, to: str, keep: Keep = "tables") -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table, in one order, but for the names that tables got when they were made."""
     namespace = url.split("://", 1)[1].split("?", maxsplit=1)[0]
     found: dict[str, list[tuple[Any, ...]]] = {}
-    for projection in projections():
+    for projection in projections(keep):
         tables = (
             _postgres_rows(to, schema_of(namespace, projection.name))
             if to.startswith(POSTGRESQL)
@@ -192,8 +203,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", type=int, default=1)
+    parser.add_argument("--keep", choices=("tables", "metrics"), default="tables")
     options = parser.parse_args()
-    serve(options.url, options.to, options.kills, options.seed, options.together)
+    serve(options.url, options.to, options.kills, options.seed, options.together, keep=options.keep)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from crash_projection import catch_up, killed, projections, rows_of
+from crash_projection import Keep, catch_up, killed, projections, rows_of
 from kafka_backend import KafkaBackend
 from projection_samples import fill
 from refold.log.protocol import Log
@@ -29,13 +29,23 @@ def seed() -> int:
     return chosen
 
 
-def kill(log: Log, runs: int, url: str, to: str, kills: int, together: int = 1) -> None:
+def kill(
+    log: Log,
+    runs: int,
+    url: str,
+    to: str,
+    kills: int,
+    together: int = 1,
+    keep: Keep = "tables",
+) -> None:
     """Kill followers of a log that begins with so many runs and grows meanwhile, then finish what they left."""
 
     async def kill_while_it_grows() -> str:
         await log.open()
         await fill(log, runs, STEPS)
-        killing = asyncio.create_task(asyncio.to_thread(killed, url, to, kills, seed(), together))
+        killing = asyncio.create_task(
+            asyncio.to_thread(killed, url, to, kills, seed(), together, keep=keep)
+        )
         first = runs
         while not killing.done():
             await fill(log, RUNS_AT_ONCE, STEPS, first=first)
@@ -45,7 +55,7 @@ def kill(log: Log, runs: int, url: str, to: str, kills: int, together: int = 1) 
         return await killing
 
     print(asyncio.run(kill_while_it_grows()))
-    print(f"{asyncio.run(catch_up(url, to))} events were left")
+    print(f"{asyncio.run(catch_up(url, to, keep))} events were left")
 
 
 def test_a_projection_in_sqlite_killed_again_and_again_has_every_row_once(tmp_path: Path) -> None:
@@ -55,6 +65,16 @@ def test_a_projection_in_sqlite_killed_again_and_again_has_every_row_once(tmp_pa
     kill(open_log(url), 5_000, url, crashed, int(os.environ.get("REFOLD_KILLS", "50")))
     asyncio.run(catch_up(url, clean))
     assert rows_of(url, crashed) == rows_of(url, clean)
+
+
+def test_metrics_killed_again_and_again_count_every_event_once(tmp_path: Path) -> None:
+    """Given followers of which 50 are killed, the cells of metrics are those of a clean fold, to the byte."""
+    url = f"sqlite:///{tmp_path}/log.db?partitions=2"
+    crashed, clean = str(tmp_path / "crashed"), str(tmp_path / "clean")
+    kills = int(os.environ.get("REFOLD_KILLS", "50"))
+    kill(open_log(url), 500, url, crashed, kills, keep="metrics")
+    asyncio.run(catch_up(url, clean, "metrics"))
+    assert rows_of(url, crashed, "metrics") == rows_of(url, clean, "metrics")
 
 
 def test_two_processes_that_share_a_projection_and_are_killed_in_turn_have_every_row_once(
