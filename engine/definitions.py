@@ -23,6 +23,7 @@ from refold.engine.step_definitions import (
     require_function,
     step,
 )
+from refold.log.attributes import RESERVED
 from refold.log.errors import DefinitionError, UsageError
 from refold.log.layout import check_pool
 
@@ -257,6 +258,10 @@ def _define(
             f"after a crash. Write a function that takes what it needs as arguments."
         )
     recorded = checked_name(name if name is not None else function.__name__, "workflow")
+    if recorded.startswith(RESERVED):
+        raise DefinitionError(
+            f"A workflow can't have the name {recorded!r}: names that begin with {RESERVED!r} are refold's own."
+        )
     kind = (
         AsyncWorkflow[..., Any] if inspect.iscoroutinefunction(function) else SyncWorkflow[..., Any]
     )

@@ -33,6 +33,7 @@ from refold.engine.pool_worker import PoolSettings, PoolWorker
 from refold.engine.pools import DEFAULT_LEASE_S, check_lease
 from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
 from refold.engine.runs import CodeRuns
+from refold.engine.scheduling import Schedules
 from refold.engine.selection import Runs
 from refold.engine.starts import Starts
 from refold.engine.stats import Stats, Tally, stats_of
@@ -52,7 +53,7 @@ MAX_WORKFLOW_THREADS = 256
 """Threads for `def` workflows. A parked thread costs about 50 kB; more than these wait for their turn."""
 
 
-class Engine(Starts, BulkOrders):
+class Engine(Starts, Schedules, BulkOrders):
     """Runs durable workflows over a log, and is the client that starts them.
 
     Args:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from refold.engine.client import Client
-from refold.engine.copied import parts_of
+from refold.engine.copied import Copied, parts_of
 from refold.engine.copying import (
     Source,
     continuation_of,
@@ -20,8 +20,9 @@ from refold.engine.copying import (
     step_that_failed,
 )
 from refold.engine.names import check_id
+from refold.engine.operations import Numbering
 from refold.engine.reader import WorkflowInfo, read_all
-from refold.engine.selection import BulkResult, Runs
+from refold.engine.selection import BulkResult, Runs, meant
 from refold.engine.state import Status
 from refold.log.codec import encode_command
 from refold.log.commands import (
@@ -42,6 +43,7 @@ from refold.log.errors import (
     WorkflowEnded,
 )
 from refold.log.events import WorkflowCompleted
+from refold.log.keys import KEY_TAG
 from refold.log.layout import with_pool
 
 MAX_AT_ONCE: Final = 64
@@ -162,9 +164,27 @@ class Operator:
             raise CommandRefused(f"{problem}. It was not rewound")
         await self._reopen(source, step, reason)
 
+    async def renew(self, workflow_id: str, payload: str, reason: str | None) -> None:
+        """Let a run that has ended begin afresh with another input: nothing that it has done counts for its code."""
+        source = await read_source(self._log, workflow_id, None)
+        after = source.next_step
+        seen = list(source.run.exchange.seen)
+        copied = Copied(numbering=Numbering(after), next_step=after, seen=seen, tags=source.tags)
+        ring, privacy = source.run.attributes.get(KEY_TAG), self._client.blobs.privacy
+        if ring is not None and privacy is not None:
+            payload = privacy.protect(payload, ring, "input", workflow_id)
+        first = source.run.numbering.base
+        await self._reopen_with(source, first, reason, copied, payload)
+        self._client.outcome(workflow_id).forget()
+
     async def _reopen(self, source: Source, step: int | None, reason: str | None) -> None:
-        workflow_id, started = source.workflow_id, source.started
         copied = await continuation_of(self._log, source, step)
+        await self._reopen_with(source, step, reason, copied, source.started.payload)
+
+    async def _reopen_with(
+        self, source: Source, step: int | None, reason: str | None, copied: Copied, payload: str
+    ) -> None:
+        workflow_id, started = source.workflow_id, source.started
         copies = self._copies(workflow_id, parts_of(copied))
         due_at = started.due_at
         if due_at is not None and due_at <= self._client.clock():
@@ -174,7 +194,7 @@ class Operator:
             position=source.events,
             step=step,
             workflow=started.workflow,
-            payload=started.payload,
+            payload=payload,
             started_at=started.recorded_at,
             version=started.version,
             attributes=started.attributes,
@@ -227,7 +247,7 @@ class Operator:
             order: Gives it to one of them.
             dry_run: Only say which runs it would be given to.
         """
-        infos = where.among(await read_all(self._log))
+        infos = meant(where, await read_all(self._log))
         if where.status is None:
             infos = [info for info in infos if info.status in applies_to]
         if dry_run:

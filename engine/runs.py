@@ -7,10 +7,12 @@ from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.definitions import Catalogue, Workflow
 from refold.engine.guard import GuardMode
 from refold.engine.operations import Run, RunFacts
+from refold.engine.schedule_run import decode_start, schedule_workflow, target_problem
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.errors import DefinitionError, KeyMissing, PayloadUnreadable, UnknownWorkflow
 from refold.log.keys import KEY_TAG
+from refold.log.schedules import SCHEDULE
 
 
 class CodeRuns:
@@ -35,6 +37,7 @@ class CodeRuns:
         blobs: Blobs = IN_RECORDS,
     ) -> None:
         self._workflows = workflows
+        self._schedule = schedule_workflow(workflows)
         self._guard: GuardMode = guard
         self._slots = slots
         self._blobs = blobs
@@ -48,7 +51,7 @@ class CodeRuns:
         return self._find(workflow, version).version
 
     def code_version(self, workflow: str, version: int) -> str | None:
-        """The code's own hash, recorded with each run; None for what is not registered or not clear."""
+        """The code's own hash, recorded with each run; None for what has none here."""
         try:
             return self._workflows.find(workflow, version).code_hash
         except (KeyError, DefinitionError):
@@ -69,7 +72,12 @@ class CodeRuns:
             text = self._blobs.read(payload, f"input of workflow {workflow!r}")
         except PayloadUnreadable:
             return payload
-        return input_type.canonical(text)
+        text = input_type.canonical(text)
+        if workflow == SCHEDULE:
+            problem = target_problem(self._workflows, decode_start(text).spec)
+            if problem is not None:
+                raise UnknownWorkflow(f"{problem}. Nothing was scheduled")
+        return text
 
     def create(self, facts: RunFacts, payload: str) -> Run:
         """A run of the workflow and version that `facts` name, not yet begun.
@@ -115,6 +123,8 @@ class CodeRuns:
         )
 
     def _find(self, name: str, version: int | None) -> Workflow[..., Any]:
+        if name == SCHEDULE:
+            return self._schedule
         try:
             return self._workflows.find(name, version)
         except DefinitionError as error:  # two workflows have that name and version

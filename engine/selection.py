@@ -6,7 +6,7 @@ from datetime import datetime
 
 from refold.engine.reader import WorkflowInfo
 from refold.engine.state import Status
-from refold.log.attributes import Tag, decode_attributes, encode_attributes
+from refold.log.attributes import RESERVED, Tag, decode_attributes, encode_attributes
 from refold.log.errors import PayloadError, UsageError
 
 
@@ -67,6 +67,12 @@ class Runs:
     def among(self, infos: Iterable[WorkflowInfo]) -> list[WorkflowInfo]:
         """Those of `infos` that match, in their order."""
         return [info for info in infos if self.matches(info)]
+
+
+def meant(where: Runs, infos: Iterable[WorkflowInfo]) -> list[WorkflowInfo]:
+    """Those that an order to many is for: refold's own, as schedules have, only where their workflow is named."""
+    named = where.workflow is not None
+    return [i for i in where.among(infos) if named or not i.workflow.startswith(RESERVED)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,15 +186,7 @@ class Starts:
         self, workflow: Bound[Any] | Workflow[..., Any], args: tuple[object, ...]
     ) -> Bound[Any]:
         """Check the input before anything is written."""
-        if isinstance(workflow, Bound):
-            bound = workflow
-        # Not every caller has a type checker.
-        elif isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-            bound = workflow.bind(*args)
-        else:
-            raise UsageError(
-                f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
-            )
+        bound = bound_of(workflow, args)
         what = f"input of workflow '{bound.workflow.name}'"
         check_size(bound.payload, self._access.max_payload_bytes, what)
         return bound
@@ -243,6 +235,23 @@ class Starts:
         check_name(topic, "topic")
         what = f"message for workflow '{workflow}' on {topic!r}"
         return topic, self._access.encoded(value, what)
+
+
+def bound_of(workflow: Bound[Any] | Workflow[..., Any], args: tuple[object, ...]) -> Bound[Any]:
+    """A workflow with its input, checked.
+
+    Raises:
+        UsageError: It is no workflow.
+        PayloadError: The input does not fit its parameters.
+    """
+    if isinstance(workflow, Bound):
+        return workflow
+    # Not every caller has a type checker.
+    if isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return workflow.bind(*args)
+    raise UsageError(
+        f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
+    )
 
 
 def due_time(deadline: timedelta | datetime, now: int) -> int:

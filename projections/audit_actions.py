@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from refold.log.codec import event_id_of
 from refold.log.events import (
+    AskReceived,
     Event,
     SubjectErased,
     Unreadable,
@@ -25,6 +26,7 @@ from refold.log.events import (
     WorkflowTerminated,
 )
 from refold.log.protocol import Log
+from refold.log.schedules import SCHEDULE
 from refold.projections.feed import Logged, read_batches, start_of
 
 
@@ -39,6 +41,7 @@ class ActionName(StrEnum):
     REOPEN = "reopen"
     FORK = "fork"
     ERASE = "erase"
+    SCHEDULE = "schedule"
 
 
 class Action(NamedTuple):
@@ -135,6 +138,8 @@ def action_of(logged: Logged) -> Action | None:
 
 
 def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]] | None:
+    if (schedule := _of_schedule(event)) is not None:
+        return schedule
     match event:
         case WorkflowCancelRequested(name="request"):
             who = _who(event.payload)
@@ -157,6 +162,37 @@ def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]
             return ActionName.ERASE, f"{len(who.get('keys', ()))} keys", who
         case _:
             return None
+
+
+def _of_schedule(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]] | None:
+    """An order to a schedule: a question to its own run, or that run's start, perhaps anew."""
+    match event:
+        case WorkflowStarted(workflow=workflow) if workflow == SCHEDULE and not event.source_id:
+            who = _who(event.payload)
+            return ActionName.SCHEDULE, f"made: {_when(who.get('schedule'))}", who
+        case WorkflowReopened(workflow=workflow) if workflow == SCHEDULE and event.step is not None:
+            made = _when(_who(event.payload).get("schedule"))
+            return ActionName.SCHEDULE, f"made again: {made}", _who(event.detail)
+        case AskReceived(name=topic) if topic == SCHEDULE:
+            who = _who(event.payload)
+            order = str(who.get("order", "an order that can't be read here"))
+            return ActionName.SCHEDULE, f"set: {_when(who)}" if order == "set" else order, who
+        case _:
+            return None
+
+
+def _when(holder: object) -> str:
+    """What a schedule starts, and when; as far as that can be read without a key."""
+    try:
+        spec: Any = cast("Mapping[str, Any]", holder)["spec"]
+        when = (
+            f"every {spec['every']}"
+            if spec["cron"] is None
+            else f"{spec['cron']}, {spec['timezone']}"
+        )
+        return f"{spec['workflow']} ({when})"
+    except (TypeError, KeyError):
+        return "with what can't be read here"
 
 
 _PLAIN: Final[Mapping[type, ActionName]] = {

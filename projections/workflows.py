@@ -38,6 +38,7 @@ from refold.log.events import (
     TimerFired,
     TimerStarted,
     Unreadable,
+    ValuePublished,
     WorkflowCancelled,
     WorkflowCancelRequested,
     WorkflowCompleted,
@@ -51,6 +52,7 @@ from refold.log.events import (
     WorkflowStarted,
     WorkflowTerminated,
 )
+from refold.log.schedules import SCHEDULE
 from refold.projections.feed import Logged
 from refold.projections.projection import Dialect, Transaction, Value
 from refold.projections.workflows_rows import DAY_US, Rows
@@ -193,6 +195,8 @@ class _Fold:
         for run in self._runs.values():
             if self._tagged.get(run.workflow_id, "{}") != run.attributes:
                 self._rows.save_attributes(run.workflow_id, run.started_at, run.attributes)
+            if run.workflow == SCHEDULE:
+                self._rows.schedule_status(run.workflow_id, run.status)
         self._rows.save_tallies(after)
         self._rows.settle()
 
@@ -245,6 +249,8 @@ class _Fold:
         match event:
             case StepCompleted() | StepFailed() | StepAttemptFailed():
                 self._rows.step(run.workflow_id, event)
+            case ValuePublished() if run.workflow == SCHEDULE:
+                self._rows.published(run.workflow_id, event)
             case TimerStarted():
                 run.open_timers += 1
                 self._rows.timer_started(run.workflow_id, event)

@@ -23,9 +23,11 @@ from refold.log.events import (
     StepFailed,
     TimerFired,
     TimerStarted,
+    ValuePublished,
     WorkflowCancelRequested,
 )
 from refold.projections.projection import Transaction, Value
+from refold.projections.workflows_schedules import SAVE_SCHEDULE, SCHEDULE_STATUS, schedule_row
 from refold.projections.workflows_tables import RUN_COLUMNS
 
 DAY_US: Final = 24 * 3_600_000_000
@@ -67,15 +69,15 @@ _FLOOR: Final = """INSERT INTO floors VALUES (?, ?, ?)
     ON CONFLICT (partition) DO UPDATE SET floor = excluded.floor, forgotten_before = excluded.forgotten_before"""
 _ATTRIBUTE: Final = "INSERT INTO attributes VALUES (?, ?, ?, ?, ?)"
 
-_ADDED: Final = (_STEP, _ATTEMPT, _MESSAGE, _TIMER)
-_CHANGED: Final = (_SETTLED, _FIRED)
+_ADDED: Final = (_STEP, _ATTEMPT, _MESSAGE, _TIMER, SAVE_SCHEDULE)
+_CHANGED: Final = (_SETTLED, _FIRED, SCHEDULE_STATUS)
 
 _KEYS: Final[Mapping[str, Callable[[Sequence[Value]], Any]]] = {
     _STEP: itemgetter(0, 1),
     _ATTEMPT: itemgetter(0, 1),
 }
 
-_OWN_TABLES: Final = ("attributes", "steps", "attempts", "messages", "timers")
+_OWN_TABLES: Final = ("attributes", "steps", "attempts", "messages", "timers", "schedules")
 
 
 class Rows:
@@ -191,6 +193,16 @@ class Rows:
     def timer_fired(self, workflow_id: str, event: TimerFired) -> None:
         """Its time has come."""
         self._collected[_FIRED].append((event.recorded_at, workflow_id, event.step))
+
+    def published(self, workflow_id: str, event: ValuePublished) -> None:
+        """A schedule says how it stands."""
+        row = schedule_row(workflow_id, event)
+        if row is not None:
+            self._collected[SAVE_SCHEDULE].append(row)
+
+    def schedule_status(self, workflow_id: str, status: str) -> None:
+        """How the run of a schedule stands."""
+        self._collected[SCHEDULE_STATUS].append((status, workflow_id))
 
     def sent(self, workflow_id: str, event: MessageSent | ChildRequested | CancelSent) -> None:
         """Something for another workflow; its id is the operation's number."""

@@ -6,6 +6,7 @@
     attempts    each attempt of a step, the failed ones with their errors
     messages    what came in, and what was sent to other workflows
     timers      each sleep and timeout
+    schedules   each schedule: what it starts, when it is due next, what it has started
     tallies     how many runs there are of a workflow, a version and a status, by the day in which they were started
     floors      for each partition, which ended runs have been forgotten (`CheckpointBegun`)
 
@@ -84,6 +85,11 @@ _REST: Final = (
     """CREATE TABLE timers (
         workflow_id TEXT NOT NULL, step BIGINT NOT NULL, name TEXT NOT NULL, started_at BIGINT NOT NULL,
         due_at BIGINT NOT NULL, status TEXT NOT NULL, fired_at BIGINT, PRIMARY KEY (workflow_id, step))""",
+    """CREATE TABLE schedules (
+        workflow_id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, workflow TEXT, cron TEXT,
+        every_s DOUBLE PRECISION, timezone TEXT, overlap TEXT, start_at BIGINT, end_at BIGINT, paused BIGINT NOT NULL,
+        next_due BIGINT, last_due BIGINT, last_id TEXT, last_started_at BIGINT, started BIGINT NOT NULL,
+        skipped BIGINT NOT NULL, problem TEXT, updated_at BIGINT NOT NULL)""",
     """CREATE TABLE tallies (
         partition BIGINT NOT NULL, day BIGINT NOT NULL, workflow TEXT NOT NULL, version BIGINT NOT NULL,
         status TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (partition, day, workflow, version, status))""",

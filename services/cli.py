@@ -61,6 +61,16 @@ from refold.services.cli_orders import cancel, fork, pause, resume, rewind, term
 from refold.services.cli_project import project
 from refold.services.cli_read import history, show
 from refold.services.cli_run import run
+from refold.services.cli_schedule import (
+    delete_schedule,
+    list_schedules,
+    pause_schedule,
+    resume_schedule,
+    schedule,
+    set_schedule,
+    show_schedule,
+    trigger_schedule,
+)
 from refold.services.cli_schemas import (
     export_schemas,
     list_schemas,
@@ -121,6 +131,7 @@ app.add_typer(blobs, name="blobs", rich_help_panel=_MEND)
 app.add_typer(schemas, name="schemas", rich_help_panel=_MEND)
 app.add_typer(audit, name="audit", rich_help_panel=_READ)
 app.add_typer(keys, name="keys", rich_help_panel=_MEND)
+app.add_typer(schedule, name="schedule", rich_help_panel=_WORK)
 
 
 def _add(
@@ -368,6 +379,32 @@ _add(
     "refold erase customer-7 --why 'request of 12 November' --dry-run",
     "refold erase customer-7 --why 'request of 12 November' --yes",
 )
+_add(
+    set_schedule,
+    "set",
+    _WORK,
+    "refold schedule set nightly reports:report eu --cron '0 3 * * *' --timezone Europe/Berlin",
+    "refold schedule set sweep reports:sweep --every 15m --skip --reason 'disks fill up'",
+    to=schedule,
+)
+_add(list_schedules, "list", _WORK, "refold schedule list --json", to=schedule)
+_add(show_schedule, "show", _WORK, "refold schedule show nightly", to=schedule)
+_add(
+    pause_schedule,
+    "pause",
+    _WORK,
+    "refold schedule pause nightly --reason 'the warehouse moves'",
+    to=schedule,
+)
+_add(resume_schedule, "resume", _WORK, "refold schedule resume nightly", to=schedule)
+_add(
+    trigger_schedule,
+    "trigger",
+    _WORK,
+    "refold schedule trigger nightly --reason 'last night was wrong'",
+    to=schedule,
+)
+_add(delete_schedule, "delete", _WORK, "refold schedule delete nightly", to=schedule)
 _add(new, "new", _MEND, "export REFOLD_MASTER_KEY=$(refold keys new)", to=keys)
 _add(rotate, "rotate", _MEND, "refold keys rotate customer-7", to=keys)
 _add(rewrap, "rewrap", _MEND, "REFOLD_MASTER_KEY=$NEW,$OLD refold keys rewrap", to=keys)

@@ -19,6 +19,7 @@ from rich.text import Text
 from refold.engine.engine import Engine
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_status
+from refold.engine.selection import meant
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import RefoldError, ResultTimeout, UsageError
@@ -180,7 +181,8 @@ def _meant(order: Order, selected: Selected) -> list[WorkflowInfo]:
         raise UsageError(
             f"refold {order.verb} can't be done to runs that are {listed}: give --status {possible}"
         )
-    found = find_runs(selected.log_url, selected.runs(wall_clock()))
+    where = selected.runs(wall_clock())
+    found = meant(where, find_runs(selected.log_url, where))
     return [info for info in found if info.status in statuses]
 
 

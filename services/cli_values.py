@@ -81,6 +81,15 @@ def read_span(text: str, option: str) -> timedelta:
     return span
 
 
+def read_time(text: str, option: str) -> datetime:
+    """A time with its zone, as in 2026-12-01T09:00+01:00.
+
+    Raises:
+        UsageError: It is none.
+    """
+    return _time(text, option, "with its zone")
+
+
 def read_attributes(words: Iterable[str] | None) -> dict[str, Tag]:
     """Attributes from `name=value` words.
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refold.engine.definitions import Catalogue
-from refold.engine.selection import Runs
+from refold.engine.selection import Runs, meant
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.services.cli_list import OPEN, Json, find_runs
@@ -60,7 +60,9 @@ def versions(
     """
     with reported(debug):
         catalogue = Catalogue.of(load_workflows(modules)) if modules else None
-        infos = find_runs(url, Runs(status=OPEN))
+        infos = meant(
+            Runs(), find_runs(url, Runs(status=OPEN))
+        )  # refold's own code goes with refold
         rows = rows_of(infos, catalogue)
         if catalogue is not None:
             rows = sorted([*rows, *unused(rows, catalogue)], key=lambda row: row.sort_key)

@@ -20,6 +20,7 @@ stream tail tail_sync uuid4 what_if what_if_async workflow workflow_info
 Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
 Projected Projection ProjectionFailed Transaction
 ReadModel RunFilter RunPage RunRow StepRow TargetError TargetMismatch TargetUnavailable
+Schedule ScheduleInfo ScheduleSpec
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]
@@ -42,6 +43,7 @@ def test_the_package_exports_exactly_these_names() -> None:
 
 BULK = ["cancel_all", "fork_all", "pause_all", "resume_all", "rewind_all", "terminate_all"]
 ORDERS = ["cancel", "fork", "pause", "resume", "rewind", "terminate"]
+SCHEDULE = ["delete", "info", "pause", "resume", "set", "trigger"]
 
 
 def with_twins(names: list[str]) -> list[str]:
@@ -50,9 +52,23 @@ def with_twins(names: list[str]) -> list[str]:
 
 
 def test_the_engine_has_exactly_these_methods() -> None:
-    twins = with_twins(["erase", "history", "list", "resume", "start", "stats", "status", *BULK])
+    twins = with_twins(
+        [
+            "erase",
+            "history",
+            "list",
+            "resume",
+            "schedule",
+            "schedules",
+            "start",
+            "stats",
+            "status",
+            *BULK,
+        ]
+    )
     properties = [
         "halted_partitions",
+        "get_schedule",
         "handle",
         "owned_partitions",
         "pool_steps",
@@ -69,9 +85,18 @@ def test_a_handle_has_exactly_these_methods() -> None:
     assert public(Handle) == sorted([*with_twins([*asks, *ORDERS]), "id"])
 
 
+def test_a_schedule_has_exactly_these_methods() -> None:
+    assert public(refold.Schedule) == sorted([*with_twins(SCHEDULE), "id", "name"])
+
+
 def test_twins_take_the_same_parameters() -> None:
     """Whoever moves to async code changes a name and adds an await."""
-    for kind, names in ((Handle, [*ORDERS, "ask", "send", "value", "stream"]), (Engine, BULK)):
+    twins: list[tuple[type, list[str]]] = [
+        (Handle, [*ORDERS, "ask", "send", "value", "stream"]),
+        (Engine, [*BULK, "schedule"]),
+        (refold.Schedule, SCHEDULE),
+    ]
+    for kind, names in twins:
         for name in names:
             assert parameters(getattr(kind, name)) == parameters(getattr(kind, f"{name}_async"))
     assert parameters(Engine.start) == parameters(Engine.start_async)
@@ -128,6 +153,20 @@ def test_parameters_keep_their_names() -> None:
         "reason",
         "started_after",
         "started_before",
+    ]
+    assert parameters(Engine.schedule) == ["name", "workflow", "args", "options"]
+    assert parameters(refold.ScheduleSpec) == [
+        "workflow",
+        "payload",
+        "cron",
+        "every",
+        "timezone",
+        "overlap",
+        "catch_up",
+        "start_at",
+        "end_at",
+        "pool",
+        "attributes",
     ]
     assert parameters(refold.step) == ["fn", *STEP_OPTIONS, "pool"]
     assert parameters(refold.run_step) == ["fn", "args", *STEP_OPTIONS]

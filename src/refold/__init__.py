@@ -43,6 +43,9 @@ from refold.engine.messages import (
 from refold.engine.reader import WorkflowInfo
 from refold.engine.redaction import Personal, personal_fields
 from refold.engine.retry import Retry
+from refold.engine.schedule import Schedule
+from refold.engine.schedule_run import ScheduleInfo
+from refold.engine.schedule_times import ScheduleSpec
 from refold.engine.scope import (
     StepContext,
     Suspended,
@@ -152,6 +155,9 @@ __all__ = [
     "RunPage",
     "RunRow",
     "Runs",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleSpec",
     "SideEffectError",
     "Status",
     "StepContext",

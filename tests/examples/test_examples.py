@@ -63,6 +63,13 @@ SAYS = {
         "after another 10",
         "in the end 10 10",
     ),
+    "schedules.py": (
+        "due next at 03:00",
+        "report for eu",
+        "nightly: paused, starts report",
+        "often: goes on, starts report",
+        "left: ['nightly']",
+    ),
     "streams.py": (
         "Say: a stitch in time saves nine (done)",
         "Say: a stitch in time saves nine",

@@ -13,6 +13,8 @@ from refold import (
     RunFilter,
     RunRow,
     Runs,
+    Schedule,
+    ScheduleInfo,
     Status,
     WorkflowInfo,
 )
@@ -185,6 +187,21 @@ def runs_are_started(engine: Engine) -> None:
     engine.start(nightly, 1)  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
     engine.start(nightly, "x", deadline="soon")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     engine.start(nightly, "x", on="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def workflows_are_scheduled(engine: Engine) -> None:
+    schedule = engine.schedule("n", nightly, "2026-01-01", cron="0 3 * * *", timezone="Europe/Oslo")
+    assert_type(schedule, Schedule)
+    bound = checkout.bind(Order(1), gift=True)
+    every = timedelta(hours=1)
+    assert_type(await engine.schedule_async("c", bound, every=every, overlap="skip"), Schedule)
+    assert_type(schedule.info(), ScheduleInfo)
+    assert_type(engine.schedules(), Sequence[ScheduleInfo])
+    assert_type(schedule.trigger(reason="now"), Handle[Any])
+    assert_type(await schedule.pause_async(), None)
+    engine.schedule("n", nightly, 1, cron="0 3 * * *")  # type: ignore[misc]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    engine.schedule("n", nightly, "x", cron=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    engine.schedule("n", nightly, "x", overlap="queue")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 async def runs_are_started_in_async_code(engine: Engine) -> None:
