@@ -20,6 +20,7 @@ changed is turned to text when its turn comes (copy on write, as a database's co
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final, cast
@@ -31,6 +32,7 @@ from refold.engine.state import (
     Closed,
     Exchange,
     Handed,
+    Origin,
     PartitionState,
     Status,
     WorkflowState,
@@ -44,7 +46,7 @@ TOGETHER: Final = 500
 """Outcomes, or ended runs, in one line."""
 SAMPLED: Final = 100
 """Runs from which the size of all is estimated."""
-CLOSED_BYTES: Final = 180
+CLOSED_BYTES: Final = 190
 """About what one that has ended takes."""
 
 _KINDS: Final[dict[str, type]] = {cls.kind: cls for cls in (*EVENT_CLASSES, *COMMAND_CLASSES)}
@@ -52,6 +54,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, object], ...]]] = {
     cls: tuple((f.name, f.default) for f in dataclasses.fields(cls) if f.name != "chain")
     for cls in _KINDS.values()
 }
+_END: Final = '["end"]'
 _CLOSED_FIELDS: Final = tuple(f.name for f in dataclasses.fields(Closed))
 
 
@@ -100,7 +103,7 @@ class Snapshot:
         for first in range(0, len(self._closed), TOGETHER):
             some = self._closed[first : first + TOGETHER]
             yield _line(["closed", *([id_, *_closed_values(run)] for id_, run in some)])
-        yield _line(["end"])
+        yield _END + "\n"
 
 
 def estimate(state: PartitionState, gone: int = 0) -> int:
@@ -117,23 +120,11 @@ def estimate(state: PartitionState, gone: int = 0) -> int:
     return opened + (len(state.closed) - gone + len(state.outbox)) * CLOSED_BYTES
 
 
-class Restoration:
-    """Reads a checkpoint's text back, part by part.
+class Text(ABC):
+    """A checkpoint's text as it is read, part by part."""
 
-    Args:
-        state: With claim, owner, command, posted and chain of the event that the checkpoint began with.
-    """
-
-    def __init__(self, state: PartitionState) -> None:
-        self.state = state
+    def __init__(self) -> None:
         self._rest = ""
-        self._readers: Mapping[str, Callable[[list[Any]], None]] = {
-            "partition": self._partition,
-            "post": self._post,
-            "run": self._run,
-            "outcomes": self._outcomes,
-            "closed": self._closed,
-        }
         self._begun = False
         self._ended = False
 
@@ -146,9 +137,76 @@ class Restoration:
         *lines, self._rest = (self._rest + text).split("\n")
         try:
             for line in lines:
-                self._take(json.loads(line))
+                if not self._begun:
+                    self._begin(json.loads(line))
+                elif line == _END:
+                    self._ended = True
+                else:
+                    self._take(line)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise LogCorrupt(f"its text can't be read: {error!r}") from error
+
+    def check_whole(self) -> None:
+        """See that nothing is missing.
+
+        Raises:
+            LogCorrupt: Something is.
+        """
+        if not self._ended or self._rest:
+            raise LogCorrupt("its text breaks off")
+
+    def _begin(self, line: list[Any]) -> None:
+        if line != ["refold", FORMAT]:
+            raise LogCorrupt(f"its format is not the one that this release writes: {line!r}")
+        self._begun = True
+
+    @abstractmethod
+    def _take(self, line: str) -> None: ...
+
+
+class Search(Text):
+    """Looks for one run in a checkpoint's text; what it says of others is not even parsed.
+
+    Args:
+        workflow_id: The run.
+    """
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__()
+        self.is_there = False
+        self.origin: Origin | None = None
+        self._id = workflow_id
+        self._mark = json.dumps(workflow_id, ensure_ascii=False)
+
+    def _take(self, line: str) -> None:
+        if self._mark not in line:
+            return
+        what, *values = json.loads(line)
+        if what == "run" and values[0] == self._id:
+            self.is_there, self.origin = True, _origin(values[1].get("origin"))
+        elif what == "closed":
+            for id_, *closed in values:
+                if id_ == self._id:
+                    self.is_there, self.origin = True, _read_closed(closed).origin
+
+
+class Restoration(Text):
+    """Reads a state back from a checkpoint's text.
+
+    Args:
+        state: With claim, owner, command, posted and chain of the event that the checkpoint began with.
+    """
+
+    def __init__(self, state: PartitionState) -> None:
+        super().__init__()
+        self.state = state
+        self._readers: Mapping[str, Callable[[list[Any]], None]] = {
+            "partition": self._partition,
+            "post": self._post,
+            "run": self._run,
+            "outcomes": self._outcomes,
+            "closed": self._closed,
+        }
 
     def whole(self) -> PartitionState:
         """The state.
@@ -156,20 +214,12 @@ class Restoration:
         Raises:
             LogCorrupt: Something is missing.
         """
-        if not self._ended or self._rest:
-            raise LogCorrupt("its text breaks off")
+        self.check_whole()
         return self.state
 
-    def _take(self, line: list[Any]) -> None:
-        what = line[0]
-        if not self._begun:
-            if line != ["refold", FORMAT]:
-                raise LogCorrupt(f"its format is not the one that this release writes: {line!r}")
-            self._begun = True
-        elif what == "end":
-            self._ended = True
-        else:
-            self._readers[what](line)
+    def _take(self, line: str) -> None:
+        values = json.loads(line)
+        self._readers[values[0]](values)
 
     def _partition(self, line: list[Any]) -> None:
         values = line[1]
@@ -195,9 +245,7 @@ class Restoration:
     def _closed(self, line: list[Any]) -> None:
         closed = self.state.closed
         for workflow_id, *values in line[1:]:
-            values[2] = bytes.fromhex(values[2])
-            values[3] = Status(values[3])
-            closed[workflow_id] = Closed(*values)
+            closed[workflow_id] = _read_closed(values)
 
 
 # Writing --------------------------------------------------------------------------------------------------
@@ -242,6 +290,7 @@ def _run_lines(workflow_id: str, run: WorkflowState) -> Iterator[str]:
         "exchange": None if run.exchange is NO_EXCHANGE else _exchange_to_json(run.exchange),
         "parked": _to_json(run.parked),
         "broken": run.broken,
+        "origin": run.origin,
     }
     yield _line(["run", workflow_id, {name: value for name, value in values.items() if value}])
     outcomes = run.outcomes
@@ -386,6 +435,7 @@ def _read_run(values: dict[str, Any]) -> WorkflowState:
         next_step=values.get("next_step", 0),
         parked=_from_json(values.get("parked")),
         broken=values.get("broken"),
+        origin=_origin(values.get("origin")),
     )
     if base or jumps:
         run.numbering = Numbering(base, tuple((at, to) for at, to in jumps))
@@ -400,6 +450,18 @@ def _read_run(values: dict[str, Any]) -> WorkflowState:
     if "exchange" in values:
         run.exchange = _read_exchange(values["exchange"])
     return run
+
+
+def _read_closed(values: list[Any]) -> Closed:
+    values[2] = bytes.fromhex(values[2])
+    values[3] = Status(values[3])
+    if len(values) == len(_CLOSED_FIELDS):
+        values[-1] = _origin(values[-1])
+    return Closed(*values)
+
+
+def _origin(values: list[int] | None) -> Origin | None:
+    return None if values is None else Origin(*values)
 
 
 def _read_exchange(values: dict[str, Any]) -> Exchange:

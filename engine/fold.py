@@ -52,6 +52,7 @@ from refold.engine.state import (
     Ended,
     Exchange,
     Handed,
+    Origin,
     PartitionState,
     Sent,
     Status,
@@ -287,7 +288,8 @@ def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
         del state.closed[workflow_id]  # rule 12
     if isinstance(event, WorkflowStarted) and state.floor in {position, ANYWHERE}:
         status = Status.RUNNING if event.source_id is None else Status.COPYING
-        state.open[workflow_id] = WorkflowState(event, position + 1, status, at, at)
+        origin = Origin(state.offset, state.claim)
+        state.open[workflow_id] = WorkflowState(event, position + 1, status, at, at, origin=origin)
         if event.parent_step is not None:
             state.outbox.append(outbox.confirm(event))
         return
@@ -560,6 +562,7 @@ def _reopen(
         event.recorded_at,
         closed.started_at,
         closed.input_digest,
+        origin=closed.origin,
     )
 
 
@@ -584,6 +587,7 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         workflow.attributes or None,
         state.offset,
         event.claim,
+        workflow.origin,
     )
 
 

@@ -11,9 +11,9 @@ the last one is mostly later than what is asked for.
 
 from dataclasses import dataclass
 
-from refold.engine.reader import not_found
+from refold.engine.reader import near, not_found
 from refold.log.accepted import Accepted
-from refold.log.chain_walk import beginning
+from refold.log.chain_walk import Beginning, beginning
 from refold.log.errors import UsageError
 from refold.log.events import Unreadable
 from refold.log.protocol import Channel, Log
@@ -111,7 +111,26 @@ async def time_of(log: Log, moment: AtTime | AtOffset) -> int:
 
 async def _after_position(log: Log, partition: int, workflow_id: str, position: int) -> int:
     """The offset after the event at a position."""
+    close_by = await near(log, partition, workflow_id)
+    if close_by is not None:
+        offset, _ = await _find_position(log, partition, workflow_id, position, close_by)
+        if offset is not None:
+            return offset + 1
     start = await beginning(log, partition)
+    offset, last = await _find_position(log, partition, workflow_id, position, start)
+    if offset is not None:
+        return offset + 1
+    if last is None:
+        raise not_found(log, workflow_id, start)
+    raise UsageError(
+        f"workflow {workflow_id!r} has no event at position {position}: the last one is at {last}"
+    )
+
+
+async def _find_position(
+    log: Log, partition: int, workflow_id: str, position: int, start: Beginning
+) -> tuple[int | None, int | None]:
+    """Offset of a run's event at a position, if it is there, and the position of the last that was read."""
     accepted = Accepted(start.claim)
     last: int | None = (
         None  # position of the last event; of one that can't be read, the next after that
@@ -126,9 +145,5 @@ async def _after_position(log: Log, partition: int, workflow_id: str, position: 
             elif event.position is not None:  # else it is the partition's own
                 last = event.position
             if last == position:
-                return record.offset + 1
-    if last is None:
-        raise not_found(log, workflow_id, start)
-    raise UsageError(
-        f"workflow {workflow_id!r} has no event at position {position}: the last one is at {last}"
-    )
+                return record.offset, last
+    return None, last

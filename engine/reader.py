@@ -8,7 +8,7 @@ from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
 from refold.engine.fold import evolve
-from refold.engine.recovery import checkpoint_at, recover
+from refold.engine.recovery import checkpoint_at, find_run, recover
 from refold.engine.state import Closed, Ended, PartitionState, Status, WorkflowState
 from refold.engine.watchers import ended_reply, no_value_reply, reason_of, value_reply, why_parked
 from refold.log.accepted import Accepted
@@ -25,7 +25,7 @@ from refold.log.events import (
     WorkflowReopened,
     WorkflowStarted,
 )
-from refold.log.protocol import Channel, Log
+from refold.log.protocol import Channel, Log, Record
 from refold.log.trimmed import ARCHIVE_ADVICE, trimmed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,6 +86,113 @@ async def accepted_events(
                 yield event
 
 
+class RunReading:
+    """One run's events, and how it stands, of one reading of its partition.
+
+    Where an id was used again, the events are those of its last use.
+
+    Args:
+        workflow_id: The run.
+        start: From where on the records are given.
+    """
+
+    def __init__(self, workflow_id: str, start: Beginning) -> None:
+        self.events: list[Event | Unreadable] = []
+        self.is_whole = start.offset == 0
+        self._workflow_id = workflow_id
+        self._state = PartitionState(claim=start.claim, remembers=True)
+
+    @property
+    def info(self) -> WorkflowInfo | None:
+        """How it stands; None where there is none."""
+        return info_of(self._state, self._workflow_id)
+
+    def take(self, record: Record) -> None:
+        """Take the next record of the run, or of the partition itself."""
+        state, event = self._state, decode_event(record)
+        # As in `Accepted`: what has no claim is a stranger's, which breaks the workflow that it names.
+        counts = event.workflow_id is not None and event.claim in {state.claim, None}
+        if counts and isinstance(event, WorkflowStarted):
+            if not self.is_whole and not self.events:
+                self.is_whole = True
+                state.floor = event.position or 0  # what it was is not known, and it was accepted
+            before = state.open.get(self._workflow_id)
+            evolve(state, event, record.offset)
+            if state.open.get(self._workflow_id) is not before:
+                self.events.clear()
+        else:
+            evolve(state, event, record.offset)
+        if counts and (isinstance(event, Unreadable) or event.position is not None):
+            self.events.append(event)
+
+
+async def _read_run(
+    log: Log, partition: int, workflow_id: str, start: Beginning, stop: int | None
+) -> RunReading:
+    reading = RunReading(workflow_id, start)
+    async for batch in log.read(Channel.EVENTS, partition, start.offset, stop, key=workflow_id):
+        for record in batch:
+            reading.take(record)
+    return reading
+
+
+async def near(
+    log: Log, partition: int, workflow_id: str, stop: int | None = None
+) -> Beginning | None:
+    """From where on a run can be read without all that came before it: as the last checkpoint says.
+
+    Where that has no such run, it has begun after it, or was forgotten before: the reading tells.
+
+    Returns:
+        None where nothing is known, or the run begins at `stop` or later.
+
+    Raises:
+        LogError: The log can't be read.
+    """
+    found = await find_run(log, partition, workflow_id)
+    if found is None or (found.is_there and found.origin is None):
+        return None
+    offset, claim = found.origin or (found.offset, found.begun.claim)
+    start = (await log.bounds(Channel.EVENTS, partition)).start
+    if offset < start or (stop is not None and offset >= stop):
+        return None
+    return Beginning(offset, claim, None, found.begun.command)
+
+
+async def _read_near(
+    log: Log, partition: int, workflow_id: str, stop: int | None
+) -> RunReading | None:
+    start = await near(log, partition, workflow_id, stop)
+    if start is None:
+        return None
+    reading = await _read_run(log, partition, workflow_id, start, stop)
+    return reading if reading.is_whole and reading.events else None
+
+
+async def read_run(
+    log: Log, workflow_id: str, stop: int | None = None
+) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
+    """How a run stands, and all its events, in order; as of an offset of its partition where `stop` is given.
+
+    Raises:
+        WorkflowNotFound: No run has that id.
+        LogTrimmed: Its first events were trimmed.
+    """
+    partition = log.layout.place(workflow_id)
+    reading = await _read_near(log, partition, workflow_id, stop)
+    if reading is None:
+        start = await beginning(log, partition)
+        reading = await _read_run(log, partition, workflow_id, start, stop)
+        if not reading.events and stop is not None:
+            raise not_found(log, workflow_id, start)
+        if not reading.events:
+            raise await missing(log, workflow_id, start)
+        if not reading.is_whole and not isinstance(reading.events[0], Unreadable):
+            raise beheaded(workflow_id, start)
+    info = reading.info if reading.is_whole else None
+    return info or await read_status(log, workflow_id, stop), reading.events
+
+
 async def read_history(
     log: Log, workflow_id: str, stop: int | None = None
 ) -> list[Event | Unreadable]:
@@ -95,16 +202,7 @@ async def read_history(
         WorkflowNotFound: No run has that id.
         LogTrimmed: Its first events were trimmed.
     """
-    partition = log.layout.place(workflow_id)
-    start = await beginning(log, partition)
-    events = [event async for event in accepted_events(log, partition, workflow_id, start, stop)]
-    if not events and stop is not None:
-        raise not_found(log, workflow_id, start)
-    if not events:
-        raise await missing(log, workflow_id, start)
-    if start.offset > 0 and not isinstance(events[0], WorkflowStarted | Unreadable):
-        raise beheaded(workflow_id, start)
-    return events
+    return (await read_run(log, workflow_id, stop))[1]
 
 
 async def read_status(log: Log, workflow_id: str, stop: int | None = None) -> WorkflowInfo:
@@ -114,6 +212,9 @@ async def read_status(log: Log, workflow_id: str, stop: int | None = None) -> Wo
         WorkflowNotFound: No run has that id.
     """
     partition = log.layout.place(workflow_id)
+    reading = await _read_near(log, partition, workflow_id, stop)
+    if reading is not None and reading.info is not None:
+        return reading.info
     state = await read_partition(log, partition, workflow_id, stop, remembers=True)
     info = info_of(state, workflow_id)
     if info is not None:

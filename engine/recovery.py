@@ -9,12 +9,14 @@ serves as well. Where the beginning is gone and no checkpoint can be used, the p
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import NamedTuple
 
-from refold.engine.checkpoint import Restoration
+from refold.engine.checkpoint import Restoration, Search, Text
 from refold.engine.fold import evolve
-from refold.engine.state import PartitionState
+from refold.engine.state import Origin, PartitionState
 from refold.log.codec import decode_event
 from refold.log.errors import LogCorrupt
 from refold.log.events import (
@@ -130,8 +132,72 @@ async def checkpoint_at(log: Log, partition: int, offset: int) -> PartitionState
     return await _restored(log, partition, offset, await log.bounds(Channel.EVENTS, partition))
 
 
+class Found(NamedTuple):
+    """What the last checkpoint says of one run.
+
+    Args:
+        begun: The event that it began with.
+        offset: The offset of that.
+        is_there: Whether the run is in it, open or ended.
+        origin: Where the run's stream begins; None where it does not say.
+    """
+
+    begun: CheckpointBegun
+    offset: int
+    is_there: bool
+    origin: Origin | None
+
+
+async def find_run(log: Log, partition: int, workflow_id: str) -> Found | None:
+    """What the last checkpoint says of a run; None where there is none that can be used.
+
+    Raises:
+        LogError: The log can't be read.
+    """
+    offset = await log.bookmark(partition)
+    if offset is None:
+        return None
+    search = Search(workflow_id)
+    try:
+        bounds = await log.bounds(Channel.EVENTS, partition)
+        begun = await _read_checkpoint(log, partition, offset, bounds, lambda _: search)
+    except LogCorrupt:
+        return None  # whoever recovers says so
+    return Found(begun, offset, search.is_there, search.origin)
+
+
 async def _restored(log: Log, partition: int, offset: int, bounds: Bounds) -> PartitionState:
     """The state that the checkpoint at `offset` holds.
+
+    Raises:
+        LogCorrupt: There is none that can be used.
+    """
+    states: list[PartitionState] = []
+
+    def restoration(begun: CheckpointBegun) -> Restoration:
+        states.append(
+            PartitionState(
+                claim=begun.claim,
+                owner=begun.worker,
+                command=begun.command,
+                posted=begun.posted,
+                chain=begun.chain,
+            )
+        )
+        return Restoration(states[0])
+
+    await _read_checkpoint(log, partition, offset, bounds, restoration)
+    return states[0]
+
+
+async def _read_checkpoint(
+    log: Log,
+    partition: int,
+    offset: int,
+    bounds: Bounds,
+    reader: Callable[[CheckpointBegun], Text],
+) -> CheckpointBegun:
+    """Have the text of the checkpoint at `offset` read; returns the event that it began with.
 
     Raises:
         LogCorrupt: There is none that can be used.
@@ -142,15 +208,16 @@ async def _restored(log: Log, partition: int, offset: int, bounds: Bounds) -> Pa
     async for batch in log.read(Channel.EVENTS, partition, offset, key=NOBODY):
         for record in batch:
             if reading is None:
-                reading = await _begin(log, partition, record, offset, bounds)
-            elif (state := reading.take(record)) is not None:
-                return state
+                begun = await _begin(log, partition, record, offset, bounds)
+                reading = _Reading(begun, reader(begun))
+            elif reading.take(record):
+                return reading.begun
     raise LogCorrupt("it was never completed")
 
 
 async def _begin(
     log: Log, partition: int, record: Record, offset: int, bounds: Bounds
-) -> "_Reading":
+) -> CheckpointBegun:
     begun = decode_event(record)
     if record.offset != offset or not isinstance(begun, CheckpointBegun):
         raise LogCorrupt("no checkpoint begins there")
@@ -159,7 +226,7 @@ async def _begin(
         claims = [decode_event(record) async for batch in batches for record in batch]
         if not (len(claims) == 1 and isinstance(claims[0], PartitionClaimed)):
             raise LogCorrupt(f"offset {begun.claim}, under which it was written, is no claim")
-    return _Reading(begun)
+    return begun
 
 
 class _Reading:
@@ -167,31 +234,25 @@ class _Reading:
 
     Args:
         begun: The event that it began with.
+        text: What reads its text.
     """
 
-    def __init__(self, begun: CheckpointBegun) -> None:
-        state = PartitionState(
-            claim=begun.claim,
-            owner=begun.worker,
-            command=begun.command,
-            posted=begun.posted,
-            chain=begun.chain,
-        )
-        self._begun = begun
-        self._restoration = Restoration(state)
+    def __init__(self, begun: CheckpointBegun, text: Text) -> None:
+        self.begun = begun
+        self._text = text
         self._hasher = blake2b(digest_size=32)
         self._parts = 0
 
-    def take(self, record: Record) -> PartitionState | None:
-        """Take the partition's next own record; returns the state once it is whole.
+    def take(self, record: Record) -> bool:
+        """Take the partition's next own record; returns whether the checkpoint is whole.
 
         Raises:
             LogCorrupt: It can't become whole.
         """
         event = decode_event(record)
-        begun = self._begun
+        begun = self.begun
         if event.claim != begun.claim:
-            return None  # a zombie's
+            return False  # a zombie's
         if isinstance(event, PartitionClaimed):
             raise LogCorrupt("its writer lost the partition before it was completed")
         if isinstance(event, CheckpointPart) and event.name == begun.name:
@@ -199,9 +260,10 @@ class _Reading:
                 raise LogCorrupt(f"its part {self._parts} is missing")
             self._parts += 1
             self._hasher.update(event.payload.encode())
-            self._restoration.take(event.payload)
+            self._text.take(event.payload)
         elif isinstance(event, CheckpointCompleted) and event.name == begun.name:
             if (event.count, event.payload) != (self._parts, self._hasher.hexdigest()):
                 raise LogCorrupt("its parts are not those that were written")
-            return self._restoration.whole()
-        return None
+            self._text.check_whole()
+            return True
+        return False

@@ -43,6 +43,13 @@ Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled | WorkflowTermina
 Emission = AskAnswered | ValuePublished | StreamWritten | AttributesSet
 
 
+class Origin(NamedTuple):
+    """Where a stream begins: offset of its start, or a little before, and the claim that it was written under."""
+
+    offset: int
+    claim: int
+
+
 class Status(StrEnum):
     """How a run stands."""
 
@@ -133,6 +140,7 @@ class WorkflowState:
         parked: Why it is parked; None where it is not.
         broken: Why its stream can't be folded (rules 3 and 4); None where it can.
         updated_at: `recorded_at` of its last event.
+        origin: Where its stream begins; None where that is not known. No part of the digest.
     """
 
     started: WorkflowStarted | None
@@ -150,6 +158,7 @@ class WorkflowState:
     exchange: Exchange = field(default_factory=lambda: NO_EXCHANGE)
     parked: WorkflowParked | None = None
     broken: str | None = None
+    origin: Origin | None = None
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -192,6 +201,7 @@ class Closed:
     Args:
         offset: Where its last event is, or a little before; no part of the digest.
         claim: Under which that was written.
+        origin: Where its stream begins; None where that is not known. No part of the digest.
     """
 
     workflow: str
@@ -206,6 +216,7 @@ class Closed:
     attributes: dict[str, str] | None
     offset: int = 0
     claim: int = NO_CLAIM
+    origin: Origin | None = None
 
 
 class Handed(NamedTuple):

@@ -213,12 +213,9 @@ class KafkaLog:
         """See `Log.read`. With `key`, the whole range still comes over the network: Kafka has no index on keys."""
         parts, topic = self._opened(channel, partition)
         try:
-            async with aclosing(parts.readers.read(topic, partition, start, stop)) as batches:
+            async with aclosing(parts.readers.read(topic, partition, start, stop, key)) as batches:
                 async for batch in batches:
-                    if key is None:
-                        yield batch
-                    elif wanted := [record for record in batch if record.key in {key, None}]:
-                        yield wanted
+                    yield batch
         except LogCorrupt as error:
             raise await self._of_gone(error, channel, partition, start) from error
 

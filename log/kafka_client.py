@@ -569,17 +569,22 @@ class _Listener(kafka.ConsumerRebalanceListener):  # type: ignore[misc]  # an un
         self._rebalanced.gave_up(lost, lost=True)
 
 
+def key_of(key: bytes) -> str:
+    """A record's key as text: one that is no UTF-8 stays readable."""
+    return key.decode(errors="backslashreplace")
+
+
 def to_records(records: Sequence[ConsumerRecord]) -> list[Record]:
     """The log's records from the consumer's.
 
-    Anybody with the right to may have written to the topic: a key that is no UTF-8 stays readable, and what is null
-    becomes empty. What such a record means is for the codec to say; it must not stop the partition here.
+    Anybody with the right to may have written to the topic: what is null becomes empty. What such a record means is for
+    the codec to say; it must not stop the partition here.
     """
     return [
         Record(
             record.offset,
             record.timestamp * 1000,
-            None if record.key is None else record.key.decode(errors="backslashreplace"),
+            None if record.key is None else key_of(record.key),
             record.value or b"",
             tuple([(name, value or b"") for name, value in record.headers]),
         )

@@ -34,9 +34,8 @@ def clock_findings(
     led.pop(-1, None)
     producer = clients.producer(f"{clients.settings.client_id}-doctor")
     try:
-        producer.partitions_for(
-            topic
-        )  # else the first answer would take as long as finding the way
+        # Else the first answer would take as long as finding the way.
+        clients.learn_partitions(producer, [topic])
         for broker, partition in sorted(led.items()):
             before = time.time()
             sent = producer.send(topic, b"", NOBODY.encode(), [], partition)

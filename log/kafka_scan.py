@@ -12,7 +12,14 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeVar
 
 from refold.log.errors import LogError, LogUnavailable
-from refold.log.kafka_client import Clients, Consumer, TopicPartition, topic_partition
+from refold.log.kafka_client import (
+    Clients,
+    Consumer,
+    ConsumerRecord,
+    TopicPartition,
+    key_of,
+    topic_partition,
+)
 from refold.log.protocol import Bounds, Record
 
 T = TypeVar("T")
@@ -31,6 +38,7 @@ class Cursor:
         place: The partition.
         start: First offset wanted.
         stop: Offset to stop before, if the end as of now is not before it; None for that end.
+        key: Give records of that key, and records without any; None for all.
     """
 
     def __init__(
@@ -40,8 +48,11 @@ class Cursor:
         place: TopicPartition,
         start: int,
         stop: int | None,
+        *,
+        key: str | None = None,
     ) -> None:
         self._clients = clients
+        self._key = key
         self._consumer = consumer
         self._place = place
         self._next = start
@@ -52,7 +63,7 @@ class Cursor:
             consumer.seek(place, max(start, 0))
 
     def batch(self) -> Sequence[Record] | None:
-        """The next records; None at the end.
+        """The next records, which may be none; None at the end.
 
         Raises:
             LogUnavailable: Nothing came for as long as one append may take.
@@ -63,20 +74,27 @@ class Cursor:
         while self._next < self._stop:
             with self._errors():
                 polled = self._consumer.poll(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS)
-                found = self._clients.records(polled.get(self._place, ()))
+                found = self._clients.records(self._wanted(polled.get(self._place, ())))
                 # Offsets have gaps where somebody else wrote a transaction or compaction removed records.
                 after = self._consumer.position(self._place, timeout_ms=_POLL_MS) or self._next
             moved, self._next = after > self._next, max(after, self._next)
             if found and found[-1].offset >= self._stop:
                 found = [record for record in found if record.offset < self._stop]
-            if found:
+            if found or moved:
                 return found
-            if not moved and time.monotonic() > give_up_at:
+            if time.monotonic() > give_up_at:
                 raise LogUnavailable(
                     f"reading {self._place.topic}/{self._place.partition} at offset {self._next}: no answer for"
                     f" {patience_s:g} s from {','.join(self._clients.bootstrap)}; check the brokers, then try again"
                 )
         return None
+
+    def _wanted(self, polled: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Those of the key: of others no record is made, since a scan for one run is mostly others."""
+        key = self._key
+        if key is None:
+            return polled
+        return [r for r in polled if r.key is None or key_of(r.key) == key]
 
     def _errors(self) -> AbstractContextManager[None]:
         place = self._place
@@ -133,16 +151,17 @@ class Readers:
             await turn.run(learn)
 
     async def read(
-        self, topic: str, partition: int, start: int, stop: int | None
+        self, topic: str, partition: int, start: int, stop: int | None, key: str | None = None
     ) -> AsyncGenerator[Sequence[Record], None]:
-        """Batches from `start` up to `stop`, or to the end as of now."""
+        """Batches from `start` up to `stop`, or to the end as of now; of one key and of none, where it is given."""
         place = topic_partition(topic, partition)
         async with self._turn() as turn:
             cursor = await turn.run(
-                lambda consumer: Cursor(self._clients, consumer, place, start, stop)
+                lambda consumer: Cursor(self._clients, consumer, place, start, stop, key=key)
             )
             while (batch := await turn.run(lambda _: cursor.batch())) is not None:
-                yield batch
+                if batch:
+                    yield batch
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """First offset and end of the partition, now."""

@@ -13,9 +13,8 @@ from rich.text import Text
 from refold.engine.blobs import Blobs
 from refold.engine.moments import AtTime, Moment, stop_at
 from refold.engine.names import check_id
-from refold.engine.reader import WorkflowInfo, read_history, read_status
+from refold.engine.reader import WorkflowInfo, read_history, read_run
 from refold.engine.showing import shown, shown_note
-from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
 from refold.log.protocol import Log
@@ -74,14 +73,8 @@ async def _read_one(
     url: str, id_: str, moment_: Moment | None
 ) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        if moment_ is not None:
-            stop = await stop_at(log, id_, moment_)
-            info, events = await read_status(log, id_, stop), await read_history(log, id_, stop)
-            return _shown(log, info, events)
-        info, events = await read_status(log, id_), await read_history(log, id_)
-        while info.status is not Status.RUNNING and info.events not in _lengths(events):
-            # It went on between the two readings: what is said of it must be of one moment.
-            info, events = await read_status(log, id_), await read_history(log, id_)
+        stop = None if moment_ is None else await stop_at(log, id_, moment_)
+        info, events = await read_run(log, id_, stop)
         return _shown(log, info, events)
 
 
@@ -91,13 +84,6 @@ def _shown(
     blobs = Blobs.of(log)
     reason = None if info.reason is None else shown_note(info.reason, blobs)
     return replace(info, reason=reason), [shown(event, blobs) for event in events]
-
-
-def _lengths(events: Sequence[Event | Unreadable]) -> set[int]:
-    """What a run's number of events may be by its stream, which need not begin at position 0."""
-    last = events[-1]
-    position = None if isinstance(last, Unreadable) else last.position
-    return {len(events)} if position is None else {len(events), position + 1}
 
 
 def history(

@@ -333,17 +333,20 @@ def test_a_log_whose_bookmark_is_of_no_use_is_never_trimmed(
 
 
 async def forge(log: Log, partition: int) -> int:
-    """Append a whole checkpoint, properly chained, with the text of an earlier one: it holds another state."""
+    """Append a whole checkpoint, properly chained, with the text of the first one: it holds another state."""
     folded = await recover(log, partition)
     await folded.go_on(log, partition)
     chain = folded.state.chain
     entries: list[Entry] = []
-    async for batch in log.read(Channel.EVENTS, partition, folded.checkpoint or 0):
+    first: str | None = None
+    async for batch in log.read(Channel.EVENTS, partition, 0):
         for record in batch:
             event = decode_event(record)
             if isinstance(event, CheckpointBegun | CheckpointPart | CheckpointCompleted):
-                entry, chain = encode_event(event, chain)
-                entries.append(entry)
+                first = first or event.name
+                if event.name == first:
+                    entry, chain = encode_event(event, chain)
+                    entries.append(entry)
     return (await log.append(Channel.EVENTS, partition, entries))[0]
 
 

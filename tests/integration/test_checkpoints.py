@@ -228,12 +228,16 @@ def test_what_the_owner_has_forgotten_is_found_in_the_log(any_backend: LogBacken
         handle = engine.handle("old", short)
         assert handle.result(PATIENCE_S) == "first" * 20
         assert handle.status().status is Status.COMPLETED
-        assert len(handle.history()) == 3
+        first = handle.history()
+        assert len(first) == 3
         assert "old" in {info.workflow_id for info in engine.list()}
         with pytest.raises(WorkflowNotFound):
             engine.handle("never", short).result(PATIENCE_S)
         again = engine.start(short, "second", id="old")
         assert again.result(PATIENCE_S) == "second" * 20
+        # The history of a run is its own, not also that of the one which had its id before.
+        assert [type(event) for event in again.history()] == [type(event) for event in first]
+        assert again.history() != first
     ids = [(event.workflow_id, event.position) for event in events_of(any_backend, "old")]
     assert len(ids) == len(set(ids)) == 6
 
