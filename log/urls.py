@@ -107,6 +107,11 @@ def open_existing(url: str) -> Log:
         raise LogUnavailable(
             f"there is no log file {itself.path}: name the right one with --url or REFOLD_URL, or make it by "
             "starting something with `refold run` or `refold worker`"
+            + (
+                ". Its archive alone is read by `refold sql`, `export` and `metrics` with --url archive:///DIR"
+                if itself is not log
+                else ""
+            )
         )
     return log
 

@@ -78,6 +78,11 @@ class ParquetTarget:
         """The group of those that share the partitions for this directory; known once it is open."""
         return self._saved.group
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """Those that have its rows, by what was saved last."""
+        return [self._directory / file.path for file in self._saved.manifest.files]
+
     def open(self) -> None:
         """See `Target`; ends what a process that died had begun."""
         if _is_taken(self._directory) and not self._saved.path.exists():

@@ -3,21 +3,19 @@
 import asyncio
 import signal
 import sqlite3
-import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from refold.engine.worker import wall_clock
 from refold.log.archive import identity_of
 from refold.log.errors import LogUnavailable, UsageError
-from refold.log.protocol import Channel, Log
+from refold.log.protocol import Log
 from refold.log.urls import with_archive
 from refold.projections.metric_fold import MONDAY, Cells, MetricFold
 from refold.projections.metric_tables import MemoryMetrics, MetricTables, cells_of
@@ -30,11 +28,20 @@ from refold.projections.target import Target
 from refold.services.cli_list import Json
 from refold.services.cli_values import read_moment, read_span
 from refold.services.exits import reported
+from refold.services.intake import catch_up
 from refold.services.loading import load_metrics
 from refold.services.metric_view import Period, lines_of, period_text, print_metric, series_of
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.opening import (
+    DEFAULT_URL,
+    Archive,
+    Debug,
+    Url,
+    history_at,
+    opened,
+    shared_log_at,
+)
 from refold.services.spans import microseconds
-from refold.services.terminal import note, print_json, to_person, to_reader
+from refold.services.terminal import note, print_json, to_reader
 
 DEFAULT_ADDRESS = "127.0.0.1"
 _LOOK_S = 0.2
@@ -157,11 +164,10 @@ def _print(metrics: Sequence[Metric], cells: Cells, period: Period) -> None:
 
 
 async def _folded(url: str, fold: MetricFold, keep: Path | None) -> Cells:
-    async with opened(shared_log_at(url, may_make=False)) as log:
+    async with opened(history_at(url)) as log:
         kept = _kept(log, fold, keep)
         runner = Runner(log, kept.target)
-        async with _shown(log, runner):
-            await runner.catch_up()
+        await catch_up(runner)
         return kept.cells()
 
 
@@ -202,26 +208,3 @@ def _read_cells(path: Path) -> Cells:
         raise LogUnavailable(
             f"the metrics that are kept in {path} can't be read: {error}"
         ) from error
-
-
-@asynccontextmanager
-async def _shown(log: Log, runner: Runner) -> AsyncGenerator[None, None]:
-    """A bar on a terminal: events folded, of those that the log has."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    ends = [(await log.bounds(Channel.EVENTS, p)).end for p in range(log.partitions)]
-    columns = (TextColumn("folding"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=to_person(), transient=True) as bar:
-        task = bar.add_task("folding", total=sum(ends))
-
-        async def look() -> None:
-            while True:
-                bar.update(task, completed=runner.events)
-                await asyncio.sleep(_LOOK_S)
-
-        looking = asyncio.create_task(look())
-        try:
-            yield
-        finally:
-            looking.cancel()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -19,7 +20,7 @@ from refold.projections.sink_rows import Columns
 from refold.services.cli_list import Json
 from refold.services.cli_sink import Types
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, history_at, opened
 from refold.services.payload_columns import payload_columns
 from refold.services.terminal import note, one_line, print_json, printable, to_reader
 
@@ -48,20 +49,29 @@ def sql(  # noqa: PLR0913 - each an option
             "--files", help="Let the query read and write files, and load DuckDB's extensions."
         ),
     ] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep",
+            metavar="DIR",
+            help="Keep what was loaded there, and read only what has come since next time.",
+            show_default=False,
+        ),
+    ] = None,
     url: Url = DEFAULT_URL,
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:
     """Query the log: the tables workflows, steps, attempts and events, by DuckDB's SQL.
 
-    Only the tables that the query names are loaded, into memory. `DESCRIBE events` shows a table's columns. For the
-    same question again and again, or for a log that does not fit into memory, keep a copy with `refold sink`.
+    Only what the query names is read from the log. `DESCRIBE events` shows a table's columns. For several questions to
+    a long log, use --keep. An archive without its log is --url archive:///DIR.
     """
     with reported(debug):
         if json and as_csv:
             raise UsageError("--json and --csv exclude each other")
         text = sys.stdin.read() if query == "-" else query
-        tables = _tables(Columns(payload_columns(types or ())))
+        tables = _tables(Columns(payload_columns(types or ())), keep)
         try:
             asyncio.run(_load(tables, with_archive(url, archive), text))
             names, rows = tables.query(text, with_files=files)
@@ -78,16 +88,16 @@ def sql(  # noqa: PLR0913 - each an option
             tables.close()
 
 
-def _tables(columns: Columns) -> "LogTables":
+def _tables(columns: Columns, keep: Path | None) -> "LogTables":
     try:
         from refold.services.log_tables import LogTables  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UsageError("refold sql needs duckdb and pyarrow: install refold[sql]") from error
-    return LogTables(columns)
+    return LogTables(columns, keep)
 
 
 async def _load(tables: "LogTables", url: str, query: str) -> None:
-    async with opened(shared_log_at(url, may_make=False)) as log:
+    async with opened(history_at(url)) as log:
         await tables.load(log, query)
 
 

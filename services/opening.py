@@ -3,9 +3,11 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import typer
 
+from refold.log.archive_log import ArchiveLog
 from refold.log.archived import unarchived
 from refold.log.errors import UsageError
 from refold.log.memory import MemoryLog
@@ -103,6 +105,25 @@ def shared_log_at(url: str, *, may_make: bool) -> Log:
             "(`refold run` takes memory://)"
         )
     return log
+
+
+def history_at(url: str) -> Log:
+    """`shared_log_at` for commands that only read all of its events: archive:///DIR, an archive alone, will do as well.
+
+    Raises:
+        UsageError: As `shared_log_at`.
+        LogError: As `shared_log_at`, or there is no such archive.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "archive":
+        return shared_log_at(url, may_make=False)
+    place = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or parts.query or not place:
+        raise UsageError(
+            f"{url!r} does not name an archive: write archive:///DIR, or archive:////DIR for an absolute path, and no "
+            "--archive besides"
+        )
+    return ArchiveLog(place)
 
 
 @asynccontextmanager

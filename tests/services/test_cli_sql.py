@@ -1,6 +1,7 @@
 """`refold sql`: the log as tables."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,42 @@ def test_the_archive_is_read_with_the_log(refold: CommandLine) -> None:
     assert rows(refold, query, "--archive", "archive") == rows(refold, query)
 
 
+def test_the_archive_is_read_without_the_log(refold: CommandLine, tmp_path: Path) -> None:
+    """Given an archive alone, each table is what it was in the log; nothing can be written to it."""
+    refold("archive", "--to", "whole")
+    archive = f"archive:///{refold.directory / 'whole'}"
+    elsewhere = CommandLine(tmp_path, archive)
+    for query in (
+        "SELECT * EXCLUDE (chain) FROM events ORDER BY log_partition, log_offset",
+        "FROM workflows ORDER BY 1",
+        "FROM steps ORDER BY ALL",
+    ):
+        assert rows(elsewhere, query) == rows(refold, query) != []
+    elsewhere("export", "jsonl", "events.jsonl")
+    assert "archive:// is unknown" in elsewhere("list", code=2).stderr
+    gone = elsewhere("sql", "FROM events", "--url", "archive:///nowhere", code=4).stderr
+    assert "there is no archive" in gone
+    there = ("--url", "sqlite:///gone.db", "--archive", "whole")
+    assert "--url archive:///DIR" in elsewhere("sql", "FROM events", *there, code=4).stderr
+
+
+def test_what_is_kept_goes_on_where_it_stands(refold: CommandLine, tmp_path: Path) -> None:
+    """Given --keep, what comes later is there too, other columns have files of their own, and none reach out."""
+    copy = tmp_path / "copy"
+    shutil.copytree(refold.directory, copy, ignore=shutil.ignore_patterns("*.locks"))
+    refold = CommandLine(copy, refold.url)
+    keep = ("--keep", "kept")
+    queries = ("SELECT event_id, chain FROM events ORDER BY 1", "FROM workflows ORDER BY 1")
+    for number in range(2):
+        for query in queries:
+            assert rows(refold, query, *keep) == rows(refold, query)
+        refold("run", "sums_:sums", "[1]", "--id", f"kept-{number}", "--quiet")
+    query = "SELECT sum(payload_as_integer) n FROM events WHERE kind = 'step.completed'"
+    assert rows(refold, query, *keep, "--types", "sums_") == [{"n": 6}]
+    refused = refold("sql", "COPY events TO 'out.csv'", *keep, code=2).stderr
+    assert "disabled by configuration" in refused
+
+
 def test_a_table_that_does_not_fit_becomes_blocks(refold: CommandLine) -> None:
     """Given narrow rows they are a table; wide ones are a block each; CSV has a header."""
     narrow = refold("sql", "SELECT workflow_id, status FROM workflows ORDER BY 1").stdout.split()
@@ -105,7 +142,6 @@ def test_a_rewound_step_does_not_count(tmp_path: Path) -> None:
     [
         ("SELEC 1", "syntax error"),
         ("/* nothing */", "no statement"),
-        ("SELECT nothing FROM events", "nothing"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
         ("SET enable_external_access = true", "locked"),
         ("COPY events TO 'out.csv'", "disabled by configuration"),
@@ -119,6 +155,21 @@ def test_a_query_that_cant_be_is_one_clear_error(
     assert says in done.stderr
     assert "The tables are events, workflows, steps and attempts" in done.stderr
     assert not (refold.directory / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT nothing FROM steps", "FROM step", "SELECT workflow.status FROM workflows"]
+)
+def test_a_name_that_is_not_there_is_told_with_those_that_are(
+    refold: CommandLine, query: str
+) -> None:
+    """Given a table or column that there is none of, the error has the tables with their columns, and no guesses."""
+    told = refold("sql", query, code=2).stderr
+    assert "workflows: workflow_id, workflow, version, status" in told
+    assert "steps: workflow_id, step, name, status, attempts" in told
+    assert "attempts: workflow_id, step, name, attempt, status" in told
+    assert "events: log_partition, log_offset, log_timestamp, chain, kind" in told
+    assert "Did you mean" not in told
 
 
 def test_files_are_open_where_that_is_asked_for(refold: CommandLine) -> None:

@@ -1,0 +1,52 @@
+"""A runner that catches up, with a bar on a terminal: how far it has come, of what is there."""
+
+import asyncio
+from typing import Final
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from refold.projections.runner import Runner
+from refold.services.terminal import to_person
+
+LOOK_EVERY_S: Final = 0.2
+"""Between two looks at how far it has come: for a person's eye."""
+
+
+async def catch_up(runner: Runner, told: str = "events") -> None:
+    """Take in what is there now.
+
+    Args:
+        runner: Has not run yet.
+        told: What the bar is called.
+
+    Raises:
+        RefoldError: As `Runner.catch_up`.
+    """
+    console = to_person()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        watching = asyncio.create_task(_watch(runner, bars, told))
+        try:
+            await runner.catch_up()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _watch(runner: Runner, bars: Progress, told: str) -> None:
+    task = bars.add_task(told, total=None)
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        standing = (await runner.standing()).values()
+        bars.update(
+            task,
+            completed=sum(one.offset for one in standing),
+            total=sum(one.end for one in standing) or None,
+        )
