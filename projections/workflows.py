@@ -55,7 +55,7 @@ from refold.log.events import (
 from refold.log.schedules import SCHEDULE
 from refold.projections.feed import Logged
 from refold.projections.projection import Dialect, Transaction, Value
-from refold.projections.workflows_rows import DAY_US, Rows
+from refold.projections.workflows_rows import DAY_US, VALUE_START_CHARS, Rows
 from refold.projections.workflows_tables import RUN_COLUMNS, tables
 
 ENDINGS: Final = {
@@ -108,6 +108,19 @@ class Run:
         day = self.started_at // DAY_US
         return (self.partition, day, self.workflow, self.version, self.status)
 
+    @property
+    def tagged(self) -> tuple[str, int, str]:
+        """By what its tags are counted: see `tag_tallies`."""
+        return (self.attributes, self.partition, self.status)
+
+
+def tag_tallies(attributes: str, partition: int, status: str) -> list[tuple[str, str, int, str]]:
+    """Where a run is counted by its tags."""
+    if attributes == "{}":
+        return []
+    tags: dict[str, str] = json.loads(attributes)
+    return [(name, tag[:VALUE_START_CHARS], partition, status) for name, tag in tags.items()]
+
 
 _ROW: Callable[[Run], tuple[Value, ...]] = attrgetter(*RUN_COLUMNS)
 
@@ -151,7 +164,7 @@ class _Fold:
         ids = [workflow_id for workflow_id in named if workflow_id is not None]
         self._runs = {row[0]: Run(*row) for row in self._rows.runs(ids)}
         self._before = Counter(run.tally for run in self._runs.values())
-        self._tagged = {run.workflow_id: run.attributes for run in self._runs.values()}
+        self._tagged = {run.workflow_id: run.tagged for run in self._runs.values()}
         self._stood = {run.workflow_id: _STANDING(run) for run in self._runs.values()}
         self._floors = self._rows.floors({logged.partition for logged in batch})
 
@@ -192,13 +205,24 @@ class _Fold:
                 whole.append(_ROW(run))
         self._rows.save_runs(whole)
         self._rows.touch_runs(touched)
+        self._save_tags()
         for run in self._runs.values():
-            if self._tagged.get(run.workflow_id, "{}") != run.attributes:
-                self._rows.save_attributes(run.workflow_id, run.started_at, run.attributes)
             if run.workflow == SCHEDULE:
                 self._rows.schedule_status(run.workflow_id, run.status)
         self._rows.save_tallies(after)
         self._rows.settle()
+
+    def _save_tags(self) -> None:
+        changes: Counter[tuple[str, str, int, str]] = Counter()
+        for run in self._runs.values():
+            before = self._tagged.get(run.workflow_id, ("{}", run.partition, run.status))
+            if before == run.tagged:
+                continue
+            if before[0] != run.attributes:
+                self._rows.save_attributes(run.workflow_id, run.started_at, run.attributes)
+            changes.subtract(tag_tallies(*before))
+            changes.update(tag_tallies(*run.tagged))
+        self._rows.save_tag_tallies(changes)
 
     def _forget(self, event: CheckpointBegun | PartitionMigrated) -> None:
         terms: dict[str, int] = json.loads(event.payload)

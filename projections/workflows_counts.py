@@ -10,8 +10,9 @@ from refold.projections.workflows_filter import (
     EPOCH,
     RunFilter,
     and_,
+    error_rows,
     source,
-    tag_conditions,
+    tally_conditions,
     time_conditions,
 )
 from refold.projections.workflows_rows import DAY_US, VALUE_START_CHARS
@@ -47,18 +48,29 @@ class Counts:
 
     def count(self, where: RunFilter) -> int:
         """See `WorkflowsView.count`."""
+        dialect = self._scout.dialect
         if where.is_tallied:
             return sum(self._scout.tallies.counts("1", where).values())
-        if where == RunFilter(attributes=where.attributes) and len(where.attributes) == 1:
-            ((name, value),) = encode_attributes(where.attributes).items()
-            clauses, parameters = tag_conditions(name, value)
-            query = f"SELECT count(*) FROM attributes AS tag{and_(clauses)}"  # noqa: S608 - our own, with marks for what is asked
-        else:
-            asked = source(where, self._scout.dialect, self._scout.found(where).tag)
-            query = f"SELECT count(*) FROM {asked.tables}{asked.where}"  # noqa: S608 - as above
-            parameters = asked.parameters
-        ((count,),) = self._query(query, parameters)
-        return int(count)
+        tags = encode_attributes(where.attributes)
+        if (
+            len(tags) == 1
+            and where == _only(where, attributes=True)
+            and not any(map(_is_cut, tags.values()))
+        ):
+            ((name, value),) = tags.items()
+            clauses, parameters = _tag_tallied(where, name)
+            clauses.append("value_start = ?")
+            return self._total(
+                "coalesce(sum(runs), 0)", f"tag_tallies{and_(clauses)}", [*parameters, value]
+            )
+        if (
+            where.error is not None
+            and where == RunFilter(error=where.error)
+            and dialect == "postgresql"
+        ):
+            return self._total("count(*)", *error_rows(where.error, dialect))
+        asked = source(where, dialect, self._scout.found(where).tag)
+        return self._total("count(*)", f"{asked.tables}{asked.where}", asked.parameters)
 
     def group(self, by: RunGroup, where: RunFilter, limit: int | None) -> Mapping[str, int]:
         """See `WorkflowsView.group`."""
@@ -85,15 +97,29 @@ class Counts:
     ) -> Mapping[str, int]:
         """See `WorkflowsView.group_by_attribute`."""
         most = _NO_LIMIT if limit is None else limit
+        if where == _only(where):
+            clauses, parameters = _tag_tallied(where, name)
+            rows = self._query(
+                f"SELECT value_start, sum(runs) FROM tag_tallies{and_(clauses)} {_GREATEST}",  # noqa: S608 - as above
+                [*parameters, most],
+            )
+            counts = {str(value): int(runs) for value, runs in rows}
+            if not any(map(_is_cut, counts)):
+                return counts
+        return self._looked_at(name, where, limit)
+
+    def _looked_at(self, name: str, where: RunFilter, limit: int | None) -> Mapping[str, int]:
+        """Groups by an attribute, from the rows of all runs that have it."""
+        most = _NO_LIMIT if limit is None else limit
+        asked = source(where, self._scout.dialect)
+        tables = f"{asked.tables} CROSS JOIN attributes AS tag"
+        clauses = ["tag.workflow_id = runs.workflow_id", "tag.name = ?", *asked.clauses]
+        times, parameters = time_conditions(where, "tag")
         if where == RunFilter(
             started_after=where.started_after, started_before=where.started_before
         ):
-            times, parameters = time_conditions(where, "tag")
             tables, clauses = "attributes AS tag", ["tag.name = ?", *times]
         else:
-            asked = source(where, self._scout.dialect)
-            tables = f"{asked.tables} CROSS JOIN attributes AS tag"
-            clauses = ["tag.workflow_id = runs.workflow_id", "tag.name = ?", *asked.clauses]
             parameters = asked.parameters
         values = [name, *parameters]
         counts = dict(self._values("value_start", tables, clauses, values, most))
@@ -105,6 +131,10 @@ class Counts:
             counts |= dict(self._values("value", tables, same, [*values, start], most))
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return dict(ordered[:limit])
+
+    def _total(self, number: str, rows: str, parameters: Sequence[Value]) -> int:
+        ((total,),) = self._query(f"SELECT {number} FROM {rows}", parameters)  # noqa: S608 - as above
+        return int(total)
 
     def _values(
         self,
@@ -122,3 +152,14 @@ class Counts:
 
 def _is_cut(start: str) -> bool:
     return len(start) >= VALUE_START_CHARS
+
+
+def _only(where: RunFilter, *, attributes: bool = False) -> RunFilter:
+    """What `tag_tallies` knows of a filter."""
+    return RunFilter(status=where.status, attributes=where.attributes if attributes else {})
+
+
+def _tag_tallied(where: RunFilter, name: str) -> tuple[list[str], list[Value]]:
+    """Conditions on the rows of `tag_tallies`, and their parameters."""
+    clauses, parameters = tally_conditions(RunFilter(status=where.status))
+    return ["name = ?", *clauses], [name, *parameters]

@@ -129,28 +129,34 @@ def _add_search(
     text: str, dialect: Dialect, clauses: list[str], parameters: list[Value], plus: str
 ) -> None:
     if dialect == "postgresql":
-        clauses.append("runs.error LIKE ?")
-        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        parameters.append(f"%{escaped}%")
+        found, values = error_rows(text, dialect)
+        clauses.append(f"runs.workflow_id IN (SELECT workflow_id FROM {found})")  # noqa: S608 - our own
+        parameters.extend(values)
         return
     if plus:  # as it is walked past, every error can be looked at
         clauses.append("runs.error IS NOT NULL AND instr(runs.error, ?) > 0")
         parameters.append(text)
         return
-    found, values = error_rows(text)
-    clauses.append(f"runs.row_id IN (SELECT {found})")
+    found, values = error_rows(text, dialect)
+    clauses.append(f"runs.row_id IN (SELECT rowid FROM {found})")  # noqa: S608 - our own
     parameters.extend(values)
     if len(text) >= MIN_SEARCH_CHARS:  # the index knows no case
         clauses.append("instr(runs.error, ?) > 0")
         parameters.append(text)
 
 
-def error_rows(text: str) -> tuple[str, list[Value]]:
-    """In SQLite: rows of runs that may have a text in their error, as a query without its SELECT."""
+def error_rows(text: str, dialect: Dialect) -> tuple[str, list[Value]]:
+    """Rows, one for each run that may have a text in its error: what stands after FROM, and its parameters.
+
+    In SQLite, where a text is longer than the index's pieces, a few may have it in other letters, small or capital.
+    """
+    if dialect == "postgresql":
+        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        return "run_errors WHERE error LIKE ?", [f"%{escaped}%"]
     if len(text) >= MIN_SEARCH_CHARS:
         words = '"{}"'.format(text.replace('"', '""'))
-        return "rowid FROM run_errors WHERE run_errors MATCH ?", [words]
-    has = "row_id FROM runs INDEXED BY runs_error WHERE error IS NOT NULL AND instr(error, ?) > 0"
+        return "run_errors WHERE run_errors MATCH ?", [words]
+    has = "runs INDEXED BY runs_error WHERE error IS NOT NULL AND instr(error, ?) > 0"
     return has, [text]
 
 

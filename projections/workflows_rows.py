@@ -65,6 +65,10 @@ _TALLY: Final = """INSERT INTO tallies (partition, day, workflow, version, statu
     ON CONFLICT (partition, day, workflow, version, status) DO UPDATE SET runs = tallies.runs + excluded.runs"""
 _NO_TALLY: Final = """DELETE FROM tallies
     WHERE partition = ? AND day = ? AND workflow = ? AND version = ? AND status = ? AND runs = 0"""
+_TAG_TALLY: Final = """INSERT INTO tag_tallies (name, value_start, partition, status, runs) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (name, value_start, partition, status) DO UPDATE SET runs = tag_tallies.runs + excluded.runs"""
+_NO_TAG_TALLY: Final = """DELETE FROM tag_tallies
+    WHERE name = ? AND value_start = ? AND partition = ? AND status = ? AND runs = 0"""
 _FLOOR: Final = """INSERT INTO floors VALUES (?, ?, ?)
     ON CONFLICT (partition) DO UPDATE SET floor = excluded.floor, forgotten_before = excluded.forgotten_before"""
 _ATTRIBUTE: Final = "INSERT INTO attributes VALUES (?, ?, ?, ?, ?)"
@@ -137,11 +141,18 @@ class Rows:
 
     def save_tallies(self, changes: Mapping[tuple[int, int, str, int, str], int]) -> None:
         """Count runs here and no longer there. Nothing stays of a count that is back at none."""
+        self._save_counts(_TALLY, _NO_TALLY, changes)
+
+    def save_tag_tallies(self, changes: Mapping[tuple[str, str, int, str], int]) -> None:
+        """The same for tags."""
+        self._save_counts(_TAG_TALLY, _NO_TAG_TALLY, changes)
+
+    def _save_counts(self, add: str, drop: str, changes: Mapping[Any, int]) -> None:
         self._transaction.execute_many(
-            _TALLY, [(*tally, change) for tally, change in changes.items() if change]
+            add, [(*tally, change) for tally, change in sorted(changes.items()) if change]
         )
         self._transaction.execute_many(
-            _NO_TALLY, [tally for tally, change in changes.items() if change < 0]
+            drop, [tally for tally, change in sorted(changes.items()) if change < 0]
         )
 
     def save_floor(self, partition: int, floor: int, forgotten_before: int) -> None:

@@ -49,7 +49,7 @@ class Scout:
             return Found(None, few=True)
         if where.attributes:
             counts = {
-                name: self._up_to_few(f"1 FROM attributes AS tag{and_(clauses)}", parameters)
+                name: self._up_to_few(f"attributes AS tag{and_(clauses)}", parameters)
                 for name, value in encode_attributes(where.attributes).items()
                 for clauses, parameters in (tag_conditions(name, value),)
             }
@@ -58,15 +58,18 @@ class Scout:
         return Found(None, self._are_few(where))
 
     def _are_few(self, where: RunFilter) -> bool:
-        if where.error is not None and self._up_to_few(*error_rows(where.error)) <= FEW:
+        if (
+            where.error is not None
+            and self._up_to_few(*error_rows(where.error, self.dialect)) <= FEW
+        ):
             return True
         clauses, times = time_conditions(where)
-        if clauses and self._up_to_few(f"1 FROM runs{and_(clauses)}", times) <= FEW:
+        if clauses and self._up_to_few(f"runs{and_(clauses)}", times) <= FEW:
             return True
         counts = self.tallies.counts("1", where, days_only=True)
         return sum(counts.values()) <= FEW
 
     def _up_to_few(self, rows: str, parameters: Sequence[Value]) -> int:
-        query = f"SELECT count(*) FROM (SELECT {rows} LIMIT ?) AS some"  # noqa: S608 - our own, with marks for what is asked
+        query = f"SELECT count(*) FROM (SELECT 1 FROM {rows} LIMIT ?) AS some"  # noqa: S608 - our own, with marks for what is asked
         ((count,),) = self._query(query, [*parameters, FEW + 1])
         return int(count)

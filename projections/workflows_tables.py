@@ -7,6 +7,7 @@
     messages    what came in, and what was sent to other workflows
     timers      each sleep and timeout
     schedules   each schedule: what it starts, when it is due next, what it has started
+    tag_tallies how many runs have a tag, by its value and how they stand
     tallies     how many runs there are of a workflow, a version and a status, by the day in which they were started
     floors      for each partition, which ended runs have been forgotten (`CheckpointBegun`)
 
@@ -93,6 +94,10 @@ _REST: Final = (
     """CREATE TABLE tallies (
         partition BIGINT NOT NULL, day BIGINT NOT NULL, workflow TEXT NOT NULL, version BIGINT NOT NULL,
         status TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (partition, day, workflow, version, status))""",
+    # Where a value is longer than its beginning, several may count as one.
+    """CREATE TABLE tag_tallies (
+        name TEXT NOT NULL, value_start TEXT NOT NULL, partition BIGINT NOT NULL, status TEXT NOT NULL,
+        runs BIGINT NOT NULL, PRIMARY KEY (name, value_start, partition, status))""",
     """CREATE TABLE floors (
         partition BIGINT PRIMARY KEY, floor BIGINT NOT NULL, forgotten_before BIGINT NOT NULL)""",
 )
@@ -116,7 +121,7 @@ INDEXES: Final = (
 )
 
 # A text inside an error is found by the three-letter pieces that it consists of; a shorter one by a look at every error
-# there is: they stand in an index of their own, and are far fewer than the runs.
+# there is: they stand together, and are far fewer than the runs.
 _SQLITE_SEARCH: Final = (
     "CREATE INDEX runs_error ON runs (started_at, workflow_id, error) WHERE error IS NOT NULL",
     "CREATE VIRTUAL TABLE run_errors USING fts5"
@@ -135,8 +140,17 @@ _SQLITE_SEARCH: Final = (
 )
 _POSTGRESQL_SEARCH: Final = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public",
-    "CREATE INDEX runs_error ON runs USING gin (error gin_trgm_ops)",
-    "CREATE INDEX runs_with_error ON runs (started_at, workflow_id) WHERE error IS NOT NULL",
+    "CREATE TABLE run_errors (workflow_id TEXT PRIMARY KEY, error TEXT NOT NULL)",
+    "CREATE INDEX run_errors_text ON run_errors USING gin (error gin_trgm_ops)",
+    """CREATE FUNCTION keep_run_error() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        DELETE FROM run_errors WHERE workflow_id = old.workflow_id;
+        INSERT INTO run_errors SELECT new.workflow_id, new.error WHERE new.error IS NOT NULL;
+        RETURN NULL;
+    END $$""",
+    """CREATE TRIGGER run_errors_added AFTER INSERT ON runs FOR EACH ROW WHEN (new.error IS NOT NULL)
+        EXECUTE FUNCTION keep_run_error()""",
+    """CREATE TRIGGER run_errors_changed AFTER UPDATE ON runs FOR EACH ROW
+        WHEN (old.error IS DISTINCT FROM new.error) EXECUTE FUNCTION keep_run_error()""",
 )
 
 

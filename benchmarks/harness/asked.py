@@ -21,7 +21,7 @@ from refold.projections.projection import Transaction
 from refold.projections.sqlite_store import SqliteStore
 from refold.projections.store import Identity, Store
 from refold.projections.target import Step
-from refold.projections.workflows import Run, Workflows
+from refold.projections.workflows import Run, Workflows, tag_tallies
 from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_rows import DAY_US, Rows
 from refold.projections.workflows_tables import RUN_COLUMNS
@@ -135,6 +135,9 @@ QUESTIONS: Final[dict[str, Callable[[WorkflowsView], object]]] = {
     "group_attribute_few": lambda view: view.group_by_attribute("region"),
     "group_attribute_many": lambda view: view.group_by_attribute("customer", limit=50),
     "group_attribute_failed": lambda view: view.group_by_attribute("region", FAILED),
+    "group_attribute_time": lambda view: view.group_by_attribute(
+        "region", RunFilter(started_after=_since(1.0))
+    ),
 }
 
 
@@ -150,6 +153,7 @@ class _Many(Workflows):
         rows.save_runs([_values(run) for run in self.rows])
         transaction.execute_many("INSERT INTO attributes VALUES (?, ?, ?, ?, ?)", self._tags())
         rows.save_tallies(Counter(run.tally for run in self.rows))
+        rows.save_tag_tallies(Counter(tag for run in self.rows for tag in tag_tallies(*run.tagged)))
 
     def _tags(self) -> Iterator[tuple[str | int, ...]]:
         for run in self.rows:

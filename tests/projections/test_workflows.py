@@ -16,6 +16,7 @@ from tests.simulation.trials import drawn, performed, undisturbed
 
 from refold.engine.reader import WorkflowInfo, read_all
 from refold.engine.state import Status
+from refold.log.attributes import encode_attributes
 from refold.log.codec import decode_event, encode_event
 from refold.log.errors import LogCorrupt
 from refold.log.events import (
@@ -37,6 +38,7 @@ from refold.projections.sqlite_store import SqliteStore
 from refold.projections.store import Store
 from refold.projections.target import Step
 from refold.projections.workflows import Workflows
+from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_view import WorkflowsView, open_view
 from refold.services.read_model import info_of
 
@@ -100,6 +102,14 @@ def check(log: MemoryLog, directory: Path, random: Random) -> set[str]:
         by_status = Counter(str(info.status) for info in infos)
         assert view.group("status") == by_status
         assert view.count() == len(infos)
+        tags = [(info.status, encode_attributes(info.attributes)) for info in infos]
+        for name in {name for _, own in tags for name in own}:
+            counts = Counter(own[name] for _, own in tags if name in own)
+            assert view.group_by_attribute(name) == counts
+            open_ = Counter(
+                own[name] for status, own in tags if name in own and status == "running"
+            )
+            assert view.group_by_attribute(name, RunFilter(status={"running"})) == open_
     return set(by_status)
 
 
