@@ -24,7 +24,7 @@ from refold.engine.schedule_run import (
 from refold.engine.schedule_times import ScheduleSpec, check_spec
 from refold.engine.scope import datetime_of
 from refold.engine.showing import ENCRYPTED
-from refold.engine.state import PartitionState, WorkflowState
+from refold.engine.state import PartitionState, Status, WorkflowState
 from refold.log.errors import (
     AskRefused,
     CommandRefused,
@@ -287,6 +287,11 @@ def _infos_of(state: PartitionState, blobs: Blobs) -> Iterator[ScheduleInfo]:
     for workflow_id, run in state.open.items():
         if run.started is not None and run.started.workflow == SCHEDULE:
             yield replace(_info_of(workflow_id, run, run.started, blobs), status=run.status)
+    for workflow_id, closed in state.closed.items():
+        # Never by an order: somebody has to see that it is not there any more.
+        if closed.workflow == SCHEDULE and closed.status is Status.FAILED:
+            name = workflow_id.removeprefix(PREFIX)
+            yield ScheduleInfo(name, ScheduleSpec("?", ""), status=Status.FAILED)
 
 
 def _info_of(

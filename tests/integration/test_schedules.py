@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import refold.engine.runs
+import refold.engine.schedule_run
 from engine_trial import engine_on, until, with_log
 from log_backend import PATIENCE_S, LogBackend, MemoryBackend, SqliteBackend
 from refold import (
@@ -17,6 +18,7 @@ from refold import (
     PayloadError,
     PayloadKeys,
     Runs,
+    Status,
     UnknownWorkflow,
     UsageError,
     WorkflowNotFound,
@@ -214,6 +216,25 @@ def test_a_name_can_be_used_again(any_way_to_end: str) -> None:
 def any_way_to_end(request: pytest.FixtureRequest) -> str:
     way: str = request.param
     return way
+
+
+def test_a_schedule_that_fails_is_seen_and_can_be_set_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given a fault of refold's own in a schedule, it is listed as failed, and to set it again makes it anew."""
+
+    def fault(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    with engine_on(MemoryBackend(), report) as engine:
+        schedule = engine.schedule("faulty", report, "eu", cron=NIGHTLY)
+        with monkeypatch.context() as broken:
+            broken.setattr(refold.engine.schedule_run, "publish", fault)
+            with pytest.raises(WorkflowNotFound):
+                schedule.pause()
+        assert schedule.info().status is Status.FAILED
+        engine.schedule("faulty", report, "eu", cron=NIGHTLY)
+        assert schedule.info().status is Status.RUNNING
 
 
 def test_a_worker_of_a_release_without_schedules_refuses_one(
