@@ -32,6 +32,7 @@ from refold.engine.pool_steps import declared, steps_of
 from refold.engine.pool_worker import PoolSettings, PoolWorker
 from refold.engine.pools import DEFAULT_LEASE_S, check_lease
 from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
+from refold.engine.room import Room
 from refold.engine.runs import CodeRuns
 from refold.engine.scheduling import Schedules
 from refold.engine.selection import Runs
@@ -407,9 +408,10 @@ class Engine(Starts, Schedules, BulkOrders):
 
     async def _stats(self) -> Stats:
         if self._worker is None:
-            return await stats_of([], Tally(), {})
+            return await stats_of([], Tally(), {}, Room(), Room())
         worker = self._worker
-        return await stats_of(worker.states(), worker.tally, worker.waiting_for_pools())
+        pools = worker.waiting_for_pools()
+        return await stats_of(worker.states(), worker.tally, pools, worker.room, worker.step_room)
 
     @property
     def worker_name(self) -> str:

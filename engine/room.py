@@ -7,6 +7,7 @@ What only waits (for messages, children, timers) makes room first, so that runs 
 in each other's way for good. One run may always be in memory: there is progress whatever else fills the memory.
 """
 
+import logging
 import resource
 import sys
 from collections.abc import Callable
@@ -16,11 +17,14 @@ from typing import Final, Generic, TypeVar
 LOOK_EVERY_US: Final = 1_000_000
 """Memory in use is looked at no more often: it costs a system call and changes slowly."""
 
+logger = logging.getLogger("refold.worker")
+
 K = TypeVar("K")
 V = TypeVar("V")
 
 _STATM: Final = Path("/proc/self/statm")
 _KIB: Final = 1024
+_MEGABYTE: Final = 1_000_000
 
 
 class Room:
@@ -94,8 +98,20 @@ class Room:
         now = self._elapsed()
         if self._looked_at is None or now - self._looked_at >= LOOK_EVERY_US:
             self._looked_at = now
-            self._crowded = self._memory_bytes() > limit
+            self._look(self._memory_bytes(), limit)
         return self._crowded
+
+    def _look(self, used: int, limit: int) -> None:
+        was, self._crowded = self._crowded, used > limit
+        if was == self._crowded:
+            return
+        told = f"{used // _MEGABYTE} MB are in use, the limit is {limit // _MEGABYTE} MB"
+        if self._crowded:
+            logger.warning(
+                "memory is short: %s. No further run is taken up until some is free", told
+            )
+        else:
+            logger.info("memory is free again: %s. Runs that have waited are taken up", told)
 
 
 class Queue(Generic[K, V]):

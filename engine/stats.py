@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from refold.engine.room import Room
 from refold.engine.state import PartitionState, Status
 from refold.log.events import WorkflowWarned
 from refold.log.protocol import Entry
@@ -30,6 +31,9 @@ class Stats:
         history_warnings: `WorkflowWarned` events that this worker has written since it was made.
         events: Events that it has written since it was made, claims not among them.
         waiting_for_pools: Steps of its runs that wait for a worker of their pool, by pool.
+        runs_in_memory: Runs whose code is in its memory.
+        runs_waiting: Runs that are to be taken into memory and have no room there (`max_runs`, `max_memory_bytes`).
+        steps_waiting: Steps that are to begin here and have no room (`max_steps`).
     """
 
     owned_partitions: int
@@ -38,6 +42,9 @@ class Stats:
     history_warnings: int
     events: int
     waiting_for_pools: Mapping[str, int]
+    runs_in_memory: int = 0
+    runs_waiting: int = 0
+    steps_waiting: int = 0
 
 
 class Tally:
@@ -56,7 +63,11 @@ class Tally:
 
 
 async def stats_of(
-    states: Iterable[PartitionState], tally: Tally, waiting_for_pools: Mapping[str, int]
+    states: Iterable[PartitionState],
+    tally: Tally,
+    waiting_for_pools: Mapping[str, int],
+    room: Room,
+    step_room: Room,
 ) -> Stats:
     """The numbers of a worker that owns partitions with these folds."""
     owned = 0
@@ -71,4 +82,14 @@ async def stats_of(
                 open_runs[name, run.status] += 1
                 longest = max(longest, len(run.outcomes))
             await asyncio.sleep(0)
-    return Stats(owned, open_runs, longest, tally.history_warnings, tally.events, waiting_for_pools)
+    return Stats(
+        owned,
+        open_runs,
+        longest,
+        tally.history_warnings,
+        tally.events,
+        waiting_for_pools,
+        room.in_memory,
+        room.waiting,
+        step_room.waiting,
+    )

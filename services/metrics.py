@@ -6,6 +6,9 @@ refold_longest_history                 gauge    entries of the longest history a
 refold_history_warnings_total          counter  warnings of a history that grows
 refold_events_total                    counter  events that it has written
 refold_steps_waiting_for_pool{pool}    gauge    steps of its runs that wait for a worker of their pool
+refold_runs_in_memory                  gauge    runs whose code is in its memory
+refold_runs_waiting                    gauge    runs that wait for room there: --max-runs, --max-memory-mb
+refold_steps_waiting                   gauge    steps that wait for room here: --max-steps
 
 Those of `refold project`:
 
@@ -75,6 +78,21 @@ class StatsCollector(Collector):
                 "refold_owned_partitions",
                 "Partitions that this worker owns.",
                 value=stats.owned_partitions,
+            ),
+            GaugeMetricFamily(
+                "refold_runs_in_memory",
+                "Runs whose code is in this worker's memory.",
+                value=stats.runs_in_memory,
+            ),
+            GaugeMetricFamily(
+                "refold_runs_waiting",
+                "Runs that are to be taken into memory and have no room there.",
+                value=stats.runs_waiting,
+            ),
+            GaugeMetricFamily(
+                "refold_steps_waiting",
+                "Steps that are to begin here and have no room.",
+                value=stats.steps_waiting,
             ),
             GaugeMetricFamily(
                 "refold_longest_history",

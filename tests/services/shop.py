@@ -69,3 +69,17 @@ def parking() -> str:
     """Waits for a person when its step's attempts are used up."""
     hopeless()
     return "mended"
+
+
+@step
+def hold(gate: str) -> int:
+    """A step that takes 300 MB until the test says so."""
+    block = b"x" * 300_000_000
+    Path(gate).read_text()
+    return len(block)
+
+
+@workflow
+def heavy(gate: str) -> int:
+    """A step that takes much memory."""
+    return hold(gate)

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import time
+import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -82,6 +83,37 @@ def test_a_start_need_not_find_a_worker(refold: CommandLine) -> None:
         done = refold("run", "shop:checkout", "--input", '{"order":9}', "--id", run_id)
         assert "payment-9" in done.stdout  # by name alone too: the worker fills the defaults in
         assert refold("show", run_id).stdout
+
+
+def test_a_worker_takes_up_no_run_while_memory_is_short(refold: CommandLine, shop: Path) -> None:
+    """Given a step that fills the memory, a run that is started waits, which is said and counted; once the memory is
+    free it goes on, with others still there, and nothing is lost."""
+    light, full = Gate(shop / "light"), Gate(shop / "full")
+    limits = ("--max-memory-mb", "300", "--metrics-port", "0")
+    with refold.begin("worker", "shop", *limits) as worker:
+        url = worker.until("metrics url=").rpartition("url=")[2]
+        refold("start", "shop:gated", str(light.path), "--id", "light")
+        held_light = light.reached()
+        refold("start", "shop:heavy", str(full.path), "--id", "full")
+        held_full = full.reached()
+        orders = 0
+        while "memory is short" not in worker.said:  # it is looked at once a second
+            refold("start", "shop:checkout", str(orders), "--id", f"order-{orders}")
+            orders += 1
+        with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+            numbers = answer.read().decode()
+        assert "refold_runs_waiting 1.0" in numbers
+        os.close(held_full)
+        assert refold("run", "shop:heavy", str(full.path), "--id", "full").stdout == "300000000\n"
+        worker.until("memory is free again")
+        for number in range(orders):
+            done = refold("run", "shop:checkout", str(number), "--id", f"order-{number}")
+            assert json.loads(done.stdout)["payment"] == f"payment-{number}"
+        os.close(held_light)
+        done = refold("run", "shop:gated", str(light.path), "--id", "light")
+        assert json.loads(done.stdout) == "through"
+        assert worker.stopped(signal.SIGTERM) == 0
+    assert [executions(shop, step) for step in ("wait_at", "reserve")] == [1, orders]
 
 
 def test_sigterm_lets_steps_finish_and_hands_over(refold: CommandLine, shop: Path) -> None:
