@@ -20,7 +20,7 @@ from refold.log.archive_manifest import NAME, ArchivedFile, Manifest
 from refold.log.archive_rows import FileFormat, RecordDigest, Row, RowWriter, columns_of
 from refold.log.chain_walk import Beginning, ChainWalk, beginning
 from refold.log.codec import decode_event
-from refold.log.errors import LogCorrupt, LogMismatch, LogUnavailable
+from refold.log.errors import LogCorrupt, LogMismatch, LogUnavailable, UsageError
 from refold.log.file_lock import FileLock
 from refold.log.protocol import Channel, Log, Record
 
@@ -236,6 +236,8 @@ def writing(
     disk = disk or Disk()
     directory = archive_path(place)
     format_of(settings.format)
+    if directory.is_file():
+        raise UsageError(f"{directory} is a file, and an archive is a directory: name another")
     try:
         disk.make_directory(directory)
         lock = FileLock(directory / _LOCK)

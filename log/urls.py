@@ -205,7 +205,9 @@ def kafka_address(url: str, environ: Mapping[str, str] | None = None) -> KafkaAd
 
     parts = _parts(url)
     if parts.scheme != "kafka":
-        raise _refused(url, "a namespace on Kafka is wanted, kafka://host:9092/orders")
+        raise UsageError(
+            f"this is about a namespace on Kafka, and {redacted(url)!r} is none: give --url kafka://HOST:PORT/NAMESPACE"
+        )
     login, _, hosts = parts.netloc.rpartition("@")
     brokers = hosts.split(",")
     for broker in brokers:

@@ -46,6 +46,7 @@ PATIENCE_S: Final = 30.0
 """How long a write waits for somebody's query: a report that takes longer should read a copy."""
 _PAUSE_S: Final = 0.05
 _LOCKED: Final = "lock"  # in the message of duckdb.IOException when another process has the file
+_NO_DATABASE: Final = "not a valid DuckDB database file"
 _DAMAGED: Final = "Corrupt database file"  # in duckdb's message when a block's checksum is wrong
 
 logger = logging.getLogger("refold.projections")
@@ -198,6 +199,10 @@ class DuckDbTarget:
                 yield db
                 db.commit()
         except duckdb.Error as error:
+            if _NO_DATABASE in str(error):
+                raise TargetMismatch(
+                    f"{self._path} is no DuckDB file: name another file"
+                ) from error
             raise TargetUnavailable(
                 f"{self._path} can't be written: {error}. What was saved before is whole"
             ) from error

@@ -85,6 +85,10 @@ class ParquetTarget:
 
     def open(self) -> None:
         """See `Target`; ends what a process that died had begun."""
+        if self._directory.is_file():
+            raise TargetMismatch(
+                f"{self._directory} is a file, and Parquet needs a directory: name another"
+            )
         if _is_taken(self._directory) and not self._saved.path.exists():
             raise TargetMismatch(
                 f"{self._directory} is not empty, and has no _manifest.json that says whose it is: name another "

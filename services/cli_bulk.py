@@ -33,6 +33,7 @@ from refold.services.opening import (
     Archive,
     Debug,
     Url,
+    awaiting_worker,
     opened,
     shared_log_at,
 )
@@ -204,7 +205,7 @@ async def _read_each(url: str, ids: Sequence[str]) -> list[WorkflowInfo]:
 
 
 async def _carry_out_one(order: Order, selected: Selected, id_: str) -> str | None:
-    async with _client(selected) as engine:
+    async with _client(selected) as engine, awaiting_worker():
         return await order.carry_out(engine, id_)
 
 

@@ -20,7 +20,15 @@ from refold.services.cli_run import Input, RunId, Subject, Words
 from refold.services.cli_values import read_attributes, read_deadline, read_message
 from refold.services.exits import reported
 from refold.services.loading import AnyWorkflow, all_versions, load_workflow
-from refold.services.opening import ANSWER_TIMEOUT_S, DEFAULT_URL, Debug, Url, opened, shared_log_at
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Debug,
+    Url,
+    awaiting_worker,
+    opened,
+    shared_log_at,
+)
 from refold.services.spans import microseconds
 
 
@@ -164,17 +172,18 @@ async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None
         check_size(request.payload, client.blobs.max_payload_bytes, what)
         await client.open()
         try:
-            await client.start(
-                request.name,
-                request.payload,
-                run_id,
-                timeout_s=ANSWER_TIMEOUT_S,
-                confirm=wait,
-                attributes=request.attributes,
-                version=request.version,
-                due_at=request.due_at,
-                message=request.message,
-                subject=request.subject,
-            )
+            async with awaiting_worker():
+                await client.start(
+                    request.name,
+                    request.payload,
+                    run_id,
+                    timeout_s=ANSWER_TIMEOUT_S,
+                    confirm=wait,
+                    attributes=request.attributes,
+                    version=request.version,
+                    due_at=request.due_at,
+                    message=request.message,
+                    subject=request.subject,
+                )
         finally:
             client.close()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from refold.engine.blobs import Blobs
+from refold.engine.reader import read_status
 from refold.engine.showing import shown
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
@@ -25,7 +26,7 @@ from refold.services.cli_list import Json
 from refold.services.cli_values import read_attributes, read_moment
 from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, shared_log_at
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import iso, moment
 from refold.services.terminal import note, one_line, print_json, to_reader
 from refold.services.timeline_json import event_json
@@ -111,7 +112,12 @@ def tail_log(  # noqa: PLR0913 - each an option of the command
             kind=kind or (),
             attributes=read_attributes(attribute),
         )
-        asyncio.run(_print(events, _json_line if json else _Lines(to_reader(), blobs), cursor))
+        line = _json_line if json else _Lines(to_reader(), blobs)
+        printed = asyncio.run(_print(events, line, cursor))
+        if not printed and not follow:
+            if id is not None:
+                asyncio.run(_check_exists(whole, id))
+            note("no event matched")
 
 
 def read_since(text: str | None, now: int) -> Since | None:
@@ -136,7 +142,14 @@ def read_since(text: str | None, now: int) -> Since | None:
     return read_moment(text, now, "--since")
 
 
-async def _print(events: Tail, line: Callable[[Logged], None], kept: Path | None) -> None:
+async def _check_exists(url: str, id_: str) -> None:
+    async with opened(shared_log_at(url, may_make=False)) as log:
+        await read_status(log, id_)
+
+
+async def _print(events: Tail, line: Callable[[Logged], None], kept: Path | None) -> int:
+    """Print events; returns how many."""
+    count = 0
     saved_at = time.monotonic()
     printed = True
     try:
@@ -145,6 +158,7 @@ async def _print(events: Tail, line: Callable[[Logged], None], kept: Path | None
                 printed = False
                 line(logged)
                 printed = True
+                count += 1
                 if kept is not None and time.monotonic() - saved_at > SAVE_S:
                     _save(kept, events.cursor)
                     saved_at = time.monotonic()
@@ -155,6 +169,7 @@ async def _print(events: Tail, line: Callable[[Logged], None], kept: Path | None
             _save(kept, events.cursor)
         elif events.cursor.positions and sys.stderr.isatty():
             note(f"to go on from here: --since {events.cursor}")
+    return count
 
 
 def _kept(path: Path | None) -> Cursor | None:

@@ -15,7 +15,14 @@ from refold.engine.names import check_id
 from refold.log.errors import UsageError
 from refold.services.cli_values import read_json
 from refold.services.exits import reported
-from refold.services.opening import ANSWER_TIMEOUT_S, DEFAULT_URL, Debug, Url, shared_log_at
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Debug,
+    Url,
+    awaiting_worker,
+    shared_log_at,
+)
 from refold.services.terminal import note, print_json, printable
 
 T = TypeVar("T")
@@ -56,7 +63,12 @@ def send(
     with reported(debug):
         check_id(id)
         read = read_json(value, "VALUE")
-        _with_handle(url, id, lambda handle: handle.send_async(topic, read, message_id=message_id))
+
+        async def sent(handle: Handle[Any]) -> None:
+            async with awaiting_worker():
+                await handle.send_async(topic, read, message_id=message_id)
+
+        _with_handle(url, id, sent)
         note(
             f"sent to {id}, topic {topic}: it is recorded, and waits there until the code takes it"
         )

@@ -37,7 +37,7 @@ def read_deadline(text: str, now: int) -> datetime:
     """
     span = _span(text, "--deadline")
     if span is None:
-        due = _time(text, "--deadline", "as in 2h, 30m, 45s or 7d")
+        due = _time(text, "--deadline", "or a span, as in 2h, 30m, 45s or 7d")
     else:
         due = _shifted(moment(now), span, "--deadline", text)
     if microseconds(due) <= now:
@@ -63,7 +63,7 @@ def read_moment(text: str | None, now: int, option: str) -> datetime | None:
         return None
     span = _span(text, option)
     if span is None:
-        return _time(text, option, "as in 2h or 7d, which means so long ago")
+        return _time(text, option, "or a span, as in 2h or 7d, for so long ago")
     return _shifted(moment(now), -span, option, text)
 
 

@@ -1,5 +1,7 @@
 """Opening a log for a command: nothing is made where nothing should be, and always closed again."""
 
+import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -20,6 +22,8 @@ DEFAULT_URL = "sqlite:///refold.db"
 
 ANSWER_TIMEOUT_S = 30.0
 """How long `start` and `resume` wait for a worker: longer than a rebalance takes, shorter than patience."""
+TOLD_AFTER_S = 3.0
+"""A worker that runs answers in milliseconds."""
 
 
 def _not_seen_by_others(
@@ -105,6 +109,19 @@ def shared_log_at(url: str, *, may_make: bool) -> Log:
             "(`refold run` takes memory://)"
         )
     return log
+
+
+@asynccontextmanager
+async def awaiting_worker() -> AsyncGenerator[None, None]:
+    """Around a wait for a worker's answer: where none comes at once, whoever sits at the terminal is told."""
+    waiting = f"no worker has answered yet: does one run (`refold worker MODULE`)? Waiting up to {ANSWER_TIMEOUT_S:g} s"
+    tells = sys.stderr.isatty()
+    timer = asyncio.get_running_loop().call_later(TOLD_AFTER_S, note, waiting) if tells else None
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 def history_at(url: str) -> Log:

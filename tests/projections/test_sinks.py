@@ -271,7 +271,7 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
 ) -> None:
     """Given payloads that are no objects, a column of their kind has them; others are null, nothing is rounded."""
     where = place(kind)
-    plain = {
+    plain: dict[Kind, tuple[str, Any]] = {
         Kind.INTEGER: ("7", 7),
         Kind.TEXT: ('"tea"', "tea"),
         Kind.BOOLEAN: ("true", True),
@@ -280,6 +280,11 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
         Kind.INTEGERS: ("[1,null,3]", [1, None, 3]),
         Kind.TEXTS: ('["a","b"]', ["a", "b"]),
         Kind.DECIMALS: ('["0.1","12"]', [Decimal("0.1"), Decimal(12)]),
+    }
+    read: dict[Kind, Callable[[Any], object]] = {  # what JSON has as texts
+        Kind.TIME: datetime.fromisoformat,
+        Kind.DECIMAL: Decimal,
+        Kind.DECIMALS: lambda texts: [*map(Decimal, texts)],
     }
     columns = [PayloadColumn(f"payload_as_{name}", (), name) for name in plain]
 
@@ -317,13 +322,7 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
     rows = sorted(table(kind, where), key=lambda row: row["log_offset"])
     for row, (name, (_, value)) in zip(rows, plain.items(), strict=False):
         found = row[f"payload_as_{name}"]
-        if kind == "jsonl" and name is Kind.TIME:
-            found = datetime.fromisoformat(found)
-        if kind == "jsonl" and name is Kind.DECIMAL:
-            found = Decimal(found)
-        if kind == "jsonl" and name is Kind.DECIMALS:
-            found = [Decimal(one) for one in found]
-        assert found == value, name
+        assert (read.get(name, lambda text: text)(found) if kind == "jsonl" else found) == value
     assert not any(name.startswith("payload_") for name in rows[len(plain)])
     assert [*filter(lambda name: name.startswith("payload_"), rows[len(plain) + 1])] == [
         "payload_as_text"

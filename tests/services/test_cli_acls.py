@@ -82,7 +82,7 @@ def test_json_has_each_permission(shop: Path) -> None:
     [
         (("--format", "commands"), "at least one of --client"),
         (("--client", ""), "no principal"),
-        (("sqlite:///x.db",), "a namespace on Kafka is wanted"),
+        (("sqlite:///x.db",), "about a namespace on Kafka, and"),
     ],
 )
 def test_what_can_not_be_printed_is_refused(shop: Path, words: tuple[str, ...], told: str) -> None:

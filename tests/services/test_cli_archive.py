@@ -97,3 +97,10 @@ def test_runs_whose_beginning_is_archived_are_checked_with_it() -> None:
     whole = json.loads(refold("check", *code, "--archive", "old").stdout)
     assert alone["closed"] < RUNS
     assert (whole["closed"], whole["checked"], whole["broken"]) == (RUNS, RUNS, 0)
+
+
+def test_a_file_is_no_place_for_an_archive() -> None:
+    """Given a file where the archive should be, the error says that it is one, and leaves it alone."""
+    Path("notes.txt").write_text("mine")
+    assert "is a file" in refold("archive", "--to", "notes.txt", code=ExitCode.USAGE).stderr
+    assert Path("notes.txt").read_text() == "mine"

@@ -58,3 +58,5 @@ def test_what_can_not_be_is_refused(refold: CommandLine) -> None:
     assert "no partition 7" in refold("tail", "--since", "7:0", code=2).stderr
     assert "is no time" in refold("tail", "--since", "yesterday", code=2).stderr
     assert "no log file" in refold("tail", "--url", "sqlite:///none.db", code=4).stderr
+    assert "no workflow has the id 'two'" in refold("tail", "two", "--no-follow", code=5).stderr
+    assert "no event matched" in refold("tail", "one", "--no-follow", "--since", "now").stderr

@@ -9,6 +9,9 @@ from refold import (
     BulkResult,
     Engine,
     Handle,
+    Logged,
+    Metric,
+    MetricContext,
     ReadModel,
     RunFilter,
     RunRow,
@@ -16,7 +19,14 @@ from refold import (
     Schedule,
     ScheduleInfo,
     Status,
+    WhatIf,
     WorkflowInfo,
+    metric,
+    read_metrics,
+    tail,
+    tail_sync,
+    what_if,
+    what_if_async,
 )
 from refold.engine.bound import Bound
 from refold.engine.definitions import (
@@ -30,6 +40,8 @@ from refold.engine.definitions import (
     workflow,
 )
 from refold.engine.retry import Retry
+from refold.log.events import Event, StepCompleted, Unreadable
+from refold.projections.metric_fold import Cells
 
 
 @dataclass
@@ -249,3 +261,28 @@ async def runs_are_read_from_the_read_model(runs: ReadModel) -> None:
     assert_type((await runs.list_async(where)).next, str | None)
     assert_type(await runs.group_async("parent"), Mapping[str, int])
     runs.list(order="colour")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@metric(unit="tokens", by=("step",), kinds="step.completed", aggregate="sum")
+def tokens(event: StepCompleted, context: MetricContext) -> int | None:
+    return context.value["tokens"] if event.name == "ask" else None
+
+
+async def history_is_read() -> None:
+    assert_type(tokens, Metric)
+    assert_type(await read_metrics("sqlite:///o.db", [tokens], every=timedelta(days=1)), Cells)
+    async for logged in tail("sqlite:///o.db", since="start", follow=False, kind="step"):
+        assert_type(logged, Logged)
+        assert_type(logged.event, Event | Unreadable)
+    with tail_sync("sqlite:///o.db", attributes={"plan": "gold"}) as events:
+        for logged in events:
+            assert_type(logged, Logged)
+    metric(aggregate="mean")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tail("sqlite:///o.db", since=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def runs_are_supposed_to_have_gone_otherwise() -> None:
+    supposed = what_if("sqlite:///o.db", "o", {"charge": ValueError("no"), 3: Receipt("r")})
+    assert_type(supposed, WhatIf)
+    assert_type(await what_if_async("sqlite:///o.db", "o", stubs={"charge": Receipt("r")}), WhatIf)
+    what_if("sqlite:///o.db", "o", [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
