@@ -407,11 +407,13 @@ class Engine(Starts, Schedules, BulkOrders):
         return await self._bridge.run(self._stats())
 
     async def _stats(self) -> Stats:
-        if self._worker is None:
-            return await stats_of([], Tally(), {}, Room(), Room())
         worker = self._worker
-        pools = worker.waiting_for_pools()
-        return await stats_of(worker.states(), worker.tally, pools, worker.room, worker.step_room)
+        if worker is None:
+            stats = await stats_of([], Tally(), {}, Room(), Room())
+        else:
+            pools, rooms = worker.waiting_for_pools(), (worker.room, worker.step_room)
+            stats = await stats_of(worker.states(), worker.tally, pools, *rooms)
+        return replace(stats, projections=self._followers.running)
 
     @property
     def worker_name(self) -> str:

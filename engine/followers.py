@@ -36,6 +36,11 @@ class Followers:
         """Those that could not go on, and why."""
         return self._stopped
 
+    @property
+    def running(self) -> Mapping[str, bool]:
+        """Whether each of them goes on, by name."""
+        return {one.name: one.name not in self._stopped for one in self._followers}
+
     def start(self, log: Log) -> None:
         """Let all of them follow an open log."""
         self._tasks = [

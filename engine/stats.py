@@ -7,7 +7,7 @@ somebody asks, from the folds, in slices, so that a worker with a million sleepe
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refold.engine.room import Room
 from refold.engine.state import PartitionState, Status
@@ -34,6 +34,7 @@ class Stats:
         runs_in_memory: Runs whose code is in its memory.
         runs_waiting: Runs that are to be taken into memory and have no room there (`max_runs`, `max_memory_bytes`).
         steps_waiting: Steps that are to begin here and have no room (`max_steps`).
+        projections: Whether each projection that this process keeps goes on, by name.
     """
 
     owned_partitions: int
@@ -45,6 +46,7 @@ class Stats:
     runs_in_memory: int = 0
     runs_waiting: int = 0
     steps_waiting: int = 0
+    projections: Mapping[str, bool] = field(default_factory=dict[str, bool])
 
 
 class Tally:

@@ -232,6 +232,26 @@ class _SqliteTransaction:
         return self._connection.execute(sql, parameters).fetchall()
 
 
+def names_in(directory: Path) -> list[str]:
+    """The projections that are kept in a directory, in order."""
+    return sorted(path.stem for path in directory.glob("*.db") if path.is_symlink())
+
+
+def positions_in(directory: Path, name: str) -> Mapping[int, Position]:
+    """How far each partition is in a projection, as its readers see it.
+
+    Raises:
+        TargetUnavailable: It can't be read.
+    """
+    link = ViewFiles(directory, name).link
+    try:
+        with closing(open_for_reading(link)) as connection:
+            rows = connection.execute("SELECT partition, next_offset, claim FROM refold_positions")
+            return written(rows.fetchall())
+    except (sqlite3.Error, OSError) as error:
+        raise TargetUnavailable(f"{link} can't be read: {error}") from error
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """A connection that can't write; to be used by one thread at a time.
 

@@ -96,17 +96,33 @@ class Counts:
         self, name: str, where: RunFilter, limit: int | None
     ) -> Mapping[str, int]:
         """See `WorkflowsView.group_by_attribute`."""
-        most = _NO_LIMIT if limit is None else limit
-        if where == _only(where):
-            clauses, parameters = _tag_tallied(where, name)
-            rows = self._query(
-                f"SELECT value_start, sum(runs) FROM tag_tallies{and_(clauses)} {_GREATEST}",  # noqa: S608 - as above
-                [*parameters, most],
-            )
-            counts = {str(value): int(runs) for value, runs in rows}
+        tallied = self._tallied_values(name, where, _NO_LIMIT if limit is None else limit)
+        if tallied is not None:
+            counts = {str(value): int(runs) for value, runs in tallied}
             if not any(map(_is_cut, counts)):
                 return counts
         return self._looked_at(name, where, limit)
+
+    def _tallied_values(
+        self, name: str, where: RunFilter, limit: int
+    ) -> Sequence[tuple[Any, ...]] | None:
+        """Values that `tag_tallies` knows, where no more is asked for than a status, or a time."""
+        if where == _only(where):
+            clauses, parameters = _tag_tallied(where, name)
+            query = f"SELECT value_start, sum(runs) FROM tag_tallies{and_(clauses)} {_GREATEST}"  # noqa: S608 - as above
+            return self._query(query, [*parameters, limit])
+        if where != RunFilter(
+            started_after=where.started_after, started_before=where.started_before
+        ):
+            return None
+        times, parameters = time_conditions(where, "tag")
+        same = and_(["tag.name = ?", "tag.value_start = known.value_start", *times])
+        known = "(SELECT DISTINCT value_start FROM tag_tallies WHERE name = ?) AS known"
+        counted = f"SELECT value_start, (SELECT count(*) FROM attributes AS tag{same}) AS runs FROM {known}"  # noqa: S608 - as above
+        return self._query(
+            f"SELECT value_start, runs FROM ({counted}) AS counted WHERE runs > 0 ORDER BY 2 DESC, 1 LIMIT ?",  # noqa: S608 - as above
+            [name, *parameters, name, limit],
+        )
 
     def _looked_at(self, name: str, where: RunFilter, limit: int | None) -> Mapping[str, int]:
         """Groups by an attribute, from the rows of all runs that have it."""
@@ -114,14 +130,7 @@ class Counts:
         asked = source(where, self._scout.dialect)
         tables = f"{asked.tables} CROSS JOIN attributes AS tag"
         clauses = ["tag.workflow_id = runs.workflow_id", "tag.name = ?", *asked.clauses]
-        times, parameters = time_conditions(where, "tag")
-        if where == RunFilter(
-            started_after=where.started_after, started_before=where.started_before
-        ):
-            tables, clauses = "attributes AS tag", ["tag.name = ?", *times]
-        else:
-            parameters = asked.parameters
-        values = [name, *parameters]
+        values = [name, *asked.parameters]
         counts = dict(self._values("value_start", tables, clauses, values, most))
         if any(map(_is_cut, counts)):  # several values may count as one: the greatest may be others
             counts = dict(self._values("value_start", tables, clauses, values, _NO_LIMIT))

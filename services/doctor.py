@@ -1,7 +1,8 @@
 """`refold doctor`'s examination: the log's surroundings first, then what stands in it. Nothing is changed.
 
 Around the log (servers, files, settings, who is there): `log/kafka_doctor.py`, `log/sqlite_doctor.py`. In it, here:
-who claims each partition and is there, how far checkpoints are behind, what waits for a person, and the clock.
+who claims each partition and is there, how far checkpoints and projections are behind, what waits for a person, and the
+clock.
 """
 
 import platform
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
+from pathlib import Path
 
 from refold.engine.migration_marks import why_moved
 from refold.engine.reader import read_all
@@ -21,6 +23,9 @@ from refold.log.errors import LogError, LogUnavailable, UsageError
 from refold.log.events import CheckpointBegun, PartitionClaimed, PartitionHandedOver
 from refold.log.findings import Examined, Finding, fail, ok, warn
 from refold.log.protocol import Bounds, Channel, Log, Record
+from refold.projections.places import default_place
+from refold.projections.sqlite_store import names_in, positions_in
+from refold.projections.target import TargetError
 from refold.services.opening import opened
 
 WINDOW = 1_000
@@ -31,6 +36,8 @@ FOLDED_MAX = 100_000
 """Events in all that are folded to count what is parked: a second's work."""
 AHEAD_S = 5.0
 """A record that is newer than this machine's time by more says that one of the clocks is wrong."""
+BEHIND_MAX = 1_000
+"""Records that a projection may be behind: it takes in ten times as many in a second, where somebody keeps it."""
 MICROSECONDS = 1_000_000
 
 _EXTRAS = {
@@ -105,6 +112,7 @@ async def _within(log: Log, holders: Mapping[int, str] | None) -> list[Finding]:
         lambda: _claims(log, bounds, holders),
         lambda: _checkpoints(log, bounds),
         lambda: _parked(log, bounds),
+        lambda: _projections(log, bounds),
     )
     for look in looks:
         try:
@@ -302,6 +310,33 @@ async def _parked(log: Log, bounds: Mapping[int, Bounds]) -> list[Finding]:
             "`refold list --status parked`, mend the cause, then `refold resume`",
         )
     ]
+
+
+async def _projections(log: Log, bounds: Mapping[int, Bounds]) -> list[Finding]:
+    """How far those are that are kept beside the log; elsewhere nobody knows of them here."""
+    place = default_place(log)
+    findings: list[Finding] = []
+    if place is None:
+        return []
+    for name in names_in(Path(place)):
+        try:
+            positions = positions_in(Path(place), name)
+        except TargetError as error:
+            findings.append(
+                fail("projections", f"{name}: {error}", f"delete it, and `refold project {name}`")
+            )
+            continue
+        ahead = {p: positions[p].offset if p in positions else 0 for p in bounds}
+        behind = sum(max(0, bounds[p].end - offset) for p, offset in ahead.items())
+        if behind > BEHIND_MAX:
+            told = f"{name} is {behind:,} records behind: it has stopped, or nobody keeps it"
+            advice = (
+                "look for PROJECTION STOPPED in what its process says, or start `refold project`"
+            )
+            findings.append(warn("projections", told, advice))
+        else:
+            findings.append(ok("projections", f"{name} is {behind:,} records behind"))
+    return findings
 
 
 def _listed(partitions: Sequence[int]) -> str:

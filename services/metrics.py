@@ -9,6 +9,7 @@ refold_steps_waiting_for_pool{pool}    gauge    steps of its runs that wait for 
 refold_runs_in_memory                  gauge    runs whose code is in its memory
 refold_runs_waiting                    gauge    runs that wait for room there: --max-runs, --max-memory-mb
 refold_steps_waiting                   gauge    steps that wait for room here: --max-steps
+refold_projection_running{projection}  gauge    of each projection that it keeps: 1, or 0 once it has stopped
 
 Those of `refold project`:
 
@@ -74,6 +75,7 @@ class StatsCollector(Collector):
         return [
             open_runs,
             for_pools,
+            _running(stats.projections),
             GaugeMetricFamily(
                 "refold_owned_partitions",
                 "Partitions that this worker owns.",
@@ -132,15 +134,21 @@ class ProjectionCollector(Collector):
             "Events that this process has taken into the projection.",
             labels=("projection",),
         )
-        running = GaugeMetricFamily(
-            "refold_projection_running", "1, or 0 once it has stopped.", labels=("projection",)
-        )
-        for name, report in self._reports().items():
+        reports = self._reports()
+        for name, report in reports.items():
             events.add_metric((name,), report.events)
-            running.add_metric((name,), float(report.error is None))
             for partition, standing in report.standing.items():
                 behind.add_metric((name, str(partition)), standing.behind)
-        return [behind, events, running]
+        return [behind, events, _running({name: r.error is None for name, r in reports.items()})]
+
+
+def _running(projections: Mapping[str, bool]) -> GaugeMetricFamily:
+    running = GaugeMetricFamily(
+        "refold_projection_running", "1, or 0 once it has stopped.", labels=("projection",)
+    )
+    for name, goes_on in projections.items():
+        running.add_metric((name,), float(goes_on))
+    return running
 
 
 class ApiCollector(Collector):

@@ -69,7 +69,7 @@ class WorkerService:
         """Work until a signal comes, or until no partition can be worked on.
 
         Returns:
-            OK, or LOG where a partition was halted.
+            OK, or LOG where a partition was halted, or FAILED where a projection has stopped.
 
         Raises:
             RefoldError: The log could not be opened.
@@ -87,7 +87,9 @@ class WorkerService:
             await asyncio.to_thread(self._engine.__exit__, None, None, None)
         self._report_halted()
         say(logger, "stopped")
-        return ExitCode.LOG if self._halted else ExitCode.OK
+        if self._halted:
+            return ExitCode.LOG
+        return ExitCode.FAILED if self._engine.stopped_projections else ExitCode.OK
 
     def _say_duty(self) -> None:
         duty = self._duty

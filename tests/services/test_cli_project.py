@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from typer.testing import CliRunner, Result
 
 from projection_samples import Stumbling, Tale, fill
@@ -17,6 +18,7 @@ from refold.projections.workflows import Workflows
 from refold.services.cli import app
 from refold.services.exits import ExitCode
 from refold.services.listing import Sort
+from refold.services.metrics import StatsCollector
 
 PROJECTIONS = """
 from projection_samples import Stumbling, Tale
@@ -166,6 +168,26 @@ def test_a_process_follows_until_sigterm_and_then_leaves_in_order() -> None:
         assert json.loads(said.readlines()[-1])["message"] == "stopped"
 
 
+def test_the_doctor_tells_of_a_projection_that_nobody_keeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given a projection that has all, all is well; given one that is far behind, or damaged, it is told what to do."""
+
+    def told() -> list[tuple[str, str]]:
+        findings = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["findings"]
+        return [(f["level"], f["told"]) for f in findings if f["check"] == "projections"]
+
+    assert told() == []
+    refold("project", "--once")
+    assert told() == [("ok", "workflows is 0 records behind")]
+    monkeypatch.setattr("refold.services.doctor.BEHIND_MAX", 6)
+    append(1, first=5)
+    ((level, said),) = told()
+    assert (level, said.partition(":")[0]) == ("warn", "workflows is 7 records behind")
+    Path("refold.db.views/workflows.db").write_text("no database")
+    assert [level for level, _ in told()] == ["fail"]
+
+
 def test_an_engine_keeps_projections_and_says_which_has_stopped() -> None:
     """Given an engine with two projections, one of which raises, the other follows and the engine works on."""
     stumbling = Stumbling("run-3/1/step.completed")
@@ -175,4 +197,8 @@ def test_an_engine_keeps_projections_and_says_which_has_stopped() -> None:
         while not engine.stopped_projections or refold("list", "--count").stdout != "6\n":
             pass
         assert set(engine.stopped_projections) == {"tale"}
+        assert engine.stats().projections == {"workflows": True, "tale": False}
+        metrics = generate_latest(StatsCollector(engine.stats)).decode()
+        assert 'refold_projection_running{projection="tale"} 0.0' in metrics
+        assert 'refold_projection_running{projection="workflows"} 1.0' in metrics
     assert Projected(Tale()).catch_up("sqlite:///refold.db") > 0

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cli_process import PATIENCE_S, CommandLine, Gate
+from refold.services.exits import ExitCode
 
 
 def executions(shop: Path, what: str) -> int:
@@ -52,16 +53,33 @@ def test_a_worker_runs_what_clients_start_and_readers_see_it(refold: CommandLine
         assert worker.stopped(signal.SIGTERM) == 0
 
 
+RAISING = """
+class Raising:
+    name = "raising"
+    version = 1
+
+    def tables(self, dialect):
+        return ["CREATE TABLE numbers (n BIGINT)"]
+
+    def apply(self, transaction, logged):
+        raise ValueError("no")
+"""
+
+
 def test_a_worker_keeps_projections_beside_its_workflows(refold: CommandLine, shop: Path) -> None:
-    """Given --project, what the worker runs is in the read model, with no other process."""
+    """Given --project, what it runs is in the read model; one that raises stops alone, which the exit code tells."""
     kept = shop / "shop.db.views" / "workflows.db"
-    with refold.begin("worker", "shop", "--project", "workflows") as worker:
+    (shop / "raising.py").write_text(RAISING)
+    with refold.begin(
+        "worker", "shop", "--project", "workflows", "--project", "raising:Raising"
+    ) as worker:
         worker.until("owned=0")
         refold("run", "shop:checkout", "42", "--id", "order-42")
         deadline = time.monotonic() + PATIENCE_S
         while not kept.exists() or refold("list").stderr:  # it says where it reads the log instead
             assert time.monotonic() < deadline
-        assert worker.stopped(signal.SIGTERM) == 0
+        worker.until("projection 'raising' HAS STOPPED")
+        assert worker.stopped(signal.SIGTERM) == ExitCode.FAILED
     with closing(sqlite3.connect(kept)) as tables:
         assert tables.execute("SELECT workflow_id, status FROM runs").fetchall() == [
             ("order-42", "completed")
