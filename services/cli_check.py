@@ -32,15 +32,24 @@ DEFAULT_LIMIT_S = 10.0
 
 _MAX_SEED = 9_999
 
+NewCode = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODULE[:NAME]",
+        help="The code that is to be deployed, as `refold worker` takes it.",
+    ),
+]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Workflows that are not here at all are other workers'; pass over them.",
+    ),
+]
+
 
 def check(  # noqa: PLR0913 - each an option of the command
-    modules: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODULE[:NAME]",
-            help="The code that is to be deployed, as `refold worker` takes it.",
-        ),
-    ],
+    modules: NewCode,
     *,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Runs of this workflow.")
@@ -60,13 +69,7 @@ def check(  # noqa: PLR0913 - each an option of the command
         int | None,
         typer.Option("--seed", min=0, help="Draws the same ended runs again.", show_default=False),
     ] = None,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Workflows that are not here at all are other workers'; pass over them.",
-        ),
-    ] = False,
+    partial: Partial = False,
     processes: Annotated[
         int | None,
         typer.Option(

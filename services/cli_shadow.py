@@ -18,7 +18,7 @@ from refold.engine.shadow import DEFAULT_MAX_RUNS, Shadow
 from refold.log.urls import redacted, with_archive
 from refold.services.check_process import News, Overdue
 from refold.services.check_view import Found, counts, finding_json, key_of, show_group
-from refold.services.cli_check import DEFAULT_LIMIT_S, or_unchecked
+from refold.services.cli_check import DEFAULT_LIMIT_S, NewCode, Partial, or_unchecked
 from refold.services.cli_list import Json
 from refold.services.cli_values import read_span
 from refold.services.exits import ExitCode, reported
@@ -32,13 +32,7 @@ LOOK_S = 0.5
 
 
 def shadow(  # noqa: PLR0913 - each an option of the command
-    modules: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODULE[:NAME]",
-            help="The new code, as `refold worker` takes it.",
-        ),
-    ],
+    modules: NewCode,
     *,
     from_start: Annotated[
         bool,
@@ -52,13 +46,7 @@ def shadow(  # noqa: PLR0913 - each an option of the command
         str | None,
         typer.Option("--for", metavar="SPAN", help="Stop after so long, as in 30m or 2h."),
     ] = None,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Workflows that are not here at all are other workers'; pass over them.",
-        ),
-    ] = False,
+    partial: Partial = False,
     max_runs: Annotated[
         int,
         typer.Option(

@@ -36,6 +36,11 @@ SAYS = {
         "seat 12A released",
         "terminated: closing time",
     ),
+    "check.py": (
+        "this code breaks none of them\nsame code: exit code 0",
+        "history  step 'charge'  operation 0, event 1",
+        "changed code: exit code 1",
+    ),
     "client.py": ("parcel-1: packed, carried by ", "parcel-6: packed, carried by ", "6 parcels"),
     "children.py": ("4 words; 'a' is no word; see the-count", "19 letters"),
     "deadline.py": (
@@ -95,6 +100,7 @@ SAYS = {
         "refold-step: frames holiday/2",
         "[holiday/1] [holiday/2]",
     ),
+    "pool_children.py": ("7 pictures of holiday", "summer/1@darkroom completed"),
     "metrics.py": (
         "loaf-7: the tin is too small",
         "cost: 19 loaves",
@@ -117,6 +123,11 @@ SAYS = {
         "failed: no bulb",
         'done: "lamp 4 is on"',
         "quay has ended",
+    ),
+    "whatif.py": (
+        'it did: "paid for pens"',
+        'it would have done: "sorry"',
+        "stock('pens') supposed 0",
     ),
     "timeout.py": (
         "the step took too long",

@@ -25,7 +25,6 @@ from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import decode_command, encode_command
 from refold.log.errors import AppendUnknown
 from refold.log.keys import PayloadKeys
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry, Record
 
 DRAIN_US = 10 * SECOND_US
@@ -310,7 +309,7 @@ class SimWorker:
         """Those to different partitions go out in any order."""
         batches: dict[int, list[Entry]] = {}
         for post in posts:
-            partition = partition_of(post.command.workflow_id, self._log.partitions)
+            partition = self._world.layout.place(post.command.workflow_id)
             batches.setdefault(partition, []).append(encode_command(post.command))
         order = list(batches.items())
         if len(order) > 1:

@@ -14,6 +14,7 @@ from refold.engine.owner import Owner
 from refold.engine.proof import Instant, Proof
 from refold.engine.recovery import Folded
 from refold.log.errors import AppendUnknown
+from refold.log.layout import Layout
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Bounds, Channel, Entry
 
@@ -38,6 +39,11 @@ class Surroundings(Protocol):
     @property
     def random(self) -> Random:
         """Where all chance comes from."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Which partitions the log has."""
         ...
 
     def fate(self, worker: "SimWorker", channel: Channel, partition: int, entries: int) -> Fault:

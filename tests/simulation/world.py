@@ -35,8 +35,8 @@ from refold.log.codec import encode_command
 from refold.log.commands import Command
 from refold.log.events import CheckpointBegun, CheckpointCompleted, CheckpointPart
 from refold.log.keys import PayloadKeys
+from refold.log.layout import Layout
 from refold.log.memory import MemoryStore
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Entry
 
 SESSION_US = 6 * SECOND_US
@@ -65,6 +65,7 @@ class World:
         max_kept_result_bytes, max_idle_runs, warn_at_history: As in `OwnerSettings`.
         checkpoint_bytes: Events between two checkpoints, in bytes, at least.
         keys: With what workers encrypt payloads; None for none.
+        pools: Each pool with the number of its own partitions, beside those: their workers have the pool's code alone.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class World:
         warn_at_history: int = 50_000,
         checkpoint_bytes: int = 3_000,
         keys: PayloadKeys | None = None,
+        pools: tuple[tuple[str, int], ...] = (),
     ) -> None:
         self.now_us = START_US
         self.random = Random(seed)
-        self.store = MemoryStore(partitions, lambda: self.now_us)
+        self.layout = Layout(partitions, pools)
+        self.store = MemoryStore(self.layout.partitions, lambda: self.now_us)
         self.journal = Journal()
         self.audit = Audit(self.store)
         self.outside = Outside()
@@ -107,7 +110,7 @@ class World:
             warn_at_history=warn_at_history,
             checkpoints=CheckpointSettings(min_bytes=checkpoint_bytes),
         )
-        self._assigned: list[SimWorker | None] = [None] * partitions
+        self._assigned: list[SimWorker | None] = [None] * self.layout.partitions
         self._resume_us: dict[SimWorker, int] = {}
         self._plans: list[tuple[int, Act]] = []
         self._late: list[tuple[Channel, int, list[Entry]]] = []
@@ -174,7 +177,7 @@ class World:
 
     def submit(self, command: Command) -> None:
         """A client appends a command."""
-        partition = partition_of(command.workflow_id, self.store.partitions)
+        partition = self.layout.place(command.workflow_id)
         self.store.append(Channel.COMMANDS, partition, [encode_command(command)])
 
     def kill(self, partition: int) -> None:
@@ -213,7 +216,7 @@ class World:
     def poison_command(self, key: str | None) -> None:
         """Something that is no command comes into the commands."""
         garbage = self.random.randbytes(self.random.randrange(20))
-        partition = partition_of(key or "", self.store.partitions)
+        partition = self.layout.place(key or "")
         self.store.append(Channel.COMMANDS, partition, [Entry(key, garbage)])
 
     def poison_stream(self, workflow_id: str) -> None:
@@ -221,7 +224,7 @@ class World:
         self._note(f"an owner poisons {workflow_id} and dies")
         self._replace()
         self.audit.advance()
-        partition = partition_of(workflow_id, self.store.partitions)
+        partition = self.layout.place(workflow_id)
         claim = self.audit.claims[partition]
         headers = (("kind", b"workflow.improved"), ("claim", b"%d" % claim))
         entry = Entry(workflow_id, b"\0\0\0\0\7 newer", headers)
@@ -231,7 +234,7 @@ class World:
         """Somebody who is no worker writes garbage into a run's stream, while its owner is at work."""
         self._note(f"somebody writes garbage into {workflow_id}")
         entry = Entry(workflow_id, self.random.randbytes(self.random.randrange(20)))
-        partition = partition_of(workflow_id, self.store.partitions)
+        partition = self.layout.place(workflow_id)
         self.store.append(Channel.EVENTS, partition, [entry])
 
     # Surroundings of workers ------------------------------------------------------------------------------
@@ -409,6 +412,9 @@ class World:
         number = self.random.randrange(1_000_000)
         settings = replace(self._settings, worker=f"worker-{number}")
         workflows = self._code if self._code is not None else catalogue(self.version)
+        if self.layout.pools:
+            here = [w for w in workflows.definitions() if partition in self.layout.of(w.pool)]
+            workflows = Catalogue.of(here)
         worker = SimWorker(
             self, partition, settings, workflows, self._slots, self._skew(), self._keys
         )
