@@ -1,38 +1,41 @@
-"""An archive read as a log, without the log that it is of: for tables and numbers, where the log is gone or far away.
+"""An archive alone, as a log that can be read: for whoever has a copy of history and no access to the log itself."""
 
-What it has is all that there is: its events up to where it was last written. Nothing can be appended.
-"""
-
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from refold.log.archive import Archive
-from refold.log.errors import LogTrimmed, UsageError
-from refold.log.forwarding import ForwardingLog
+from refold.log.archived import ArchivedLog
+from refold.log.blobs import BlobStore
+from refold.log.errors import UsageError
+from refold.log.keys import PayloadKeys
 from refold.log.memory import MemoryLog, MemoryStore
-from refold.log.protocol import Bounds, Channel, Entry, Record
+from refold.log.protocol import Channel, Entry, Listener, Membership
 
 
-class ArchiveLog(ForwardingLog):
-    """A `Log` that has an archive's events, and nothing else.
+class ArchiveLog(ArchivedLog):
+    """A `Log` that ends where its archive did when this was made. It takes nothing in.
 
     Args:
         place: Directory of the archive, or that directory's file URL.
+        blobs: Where large payloads are read; nowhere where not given.
+        keys: What encrypted payloads are read with; None for nothing.
 
     Raises:
-        LogUnavailable: It is not there, or can't be read.
         LogError: As `Archive`.
+        UsageError: `place` names no directory.
     """
 
-    def __init__(self, place: str) -> None:
-        self._archive = Archive(place)
-        of = self._archive.manifest
-        super().__init__(MemoryLog(of.namespace, store=MemoryStore(of.partitions)))
-
-    @property
-    def identity(self) -> str:
-        """That of the log."""
-        return self._archive.manifest.identity
+    def __init__(
+        self, place: str, *, blobs: BlobStore | None = None, keys: PayloadKeys | None = None
+    ) -> None:
+        manifest = Archive(place).manifest
+        pools = manifest.pools
+        store = MemoryStore(manifest.partitions - sum(count for _, count in pools), pools=pools)
+        store.identity = manifest.identity
+        for partition in range(store.partitions):  # as if all that is archived had been trimmed
+            store.trim(Channel.EVENTS, partition, manifest.bounds(partition).end)
+        log = MemoryLog(manifest.namespace, store=store, blobs=blobs)
+        log.keys = keys
+        super().__init__(log, place)
 
     async def append(
         self,
@@ -42,37 +45,19 @@ class ArchiveLog(ForwardingLog):
         *,
         lazily: bool = False,
     ) -> Sequence[int]:
-        """Refused.
+        """Refused."""
+        raise self._only_read()
 
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(
-            f"{self._archive.directory} is an archive, which can only be read: name the log with --url"
+    async def trim(self, channel: Channel, partition: int, before: int) -> None:
+        """Refused."""
+        raise self._only_read()
+
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
+        """Refused."""
+        raise self._only_read()
+
+    def _only_read(self) -> UsageError:
+        return UsageError(
+            f"this is the archive of {self.namespace!r} alone: it can be read, and nothing can be written or ordered. "
+            "Name the log itself, as in sqlite:///FILE or kafka://HOST:PORT/NAMESPACE"
         )
-
-    async def read(
-        self,
-        channel: Channel,
-        partition: int,
-        start: int,
-        stop: int | None = None,
-        *,
-        key: str | None = None,
-    ) -> AsyncGenerator[Sequence[Record], None]:
-        """See `Log`; on a thread, file by file."""
-        if channel is not Channel.EVENTS:
-            return
-        first = self._archive.bounds(partition).start
-        if start < first:
-            raise LogTrimmed(
-                f"the archive {self._archive.directory} has partition {partition} from offset {first} on, not from "
-                f"{start}: what was before was trimmed without it"
-            )
-        batches = iter(self._archive.read(partition, start, stop, key=key))
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            yield batch
-
-    async def bounds(self, channel: Channel, partition: int) -> Bounds:
-        """See `Log`."""
-        return self._archive.bounds(partition) if channel is Channel.EVENTS else Bounds(0, 0)

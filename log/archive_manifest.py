@@ -72,12 +72,14 @@ class Manifest:
         identity: What tells that log from others of its name.
         partitions: Number of its partitions.
         files: The files, those of a partition in order and without a gap.
+        pools: Which of the partitions are of a pool of workflows, as `Layout` has it.
     """
 
     namespace: str
     identity: str
     partitions: int
     files: tuple[ArchivedFile, ...] = ()
+    pools: tuple[tuple[str, int], ...] = ()
 
     def of(self, partition: int) -> list[ArchivedFile]:
         """The files of a partition, in order."""
@@ -96,6 +98,7 @@ class Manifest:
             "namespace": self.namespace,
             "identity": self.identity,
             "partitions": self.partitions,
+            "pools": self.pools,
             "files": files,
         }
         return json.dumps(whole, indent=1) + "\n"
@@ -123,8 +126,9 @@ def read_manifest(text: str, where: str) -> Manifest:
             ArchivedFile(**{name: value for name, value in file.items() if name != "path"})
             for file in whole["files"]
         ]
+        pools = tuple((str(name), int(count)) for name, count in whole.get("pools", ()))
         manifest = Manifest(
-            whole["namespace"], whole["identity"], whole["partitions"], tuple(files)
+            whole["namespace"], whole["identity"], whole["partitions"], tuple(files), pools
         )
         gap = _gap(files)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

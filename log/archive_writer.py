@@ -261,7 +261,7 @@ def _opened(directory: Path, log: Log, disk: Disk) -> Archive:
                 raise LogMismatch(
                     f"{directory} has event files and no {NAME}: restore that from a backup, or name another directory"
                 )
-            made = Manifest(log.namespace, identity_of(log), log.partitions)
+            made = Manifest(log.namespace, identity_of(log), log.partitions, pools=log.layout.pools)
             write_manifest(directory, made, disk)
         archive = Archive(str(directory))
         archive.check_is_of(log)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from refold.log.archive_log import ArchiveLog
 from refold.log.archived import ArchivedLog, unarchived
 from refold.log.blob_urls import blobs_from, open_blobs
 from refold.log.blobs import BlobStore
@@ -33,6 +34,7 @@ ACCEPTED = """Accepted are:
                                        ... with large payloads kept there (docs/large-payloads.md)
   sqlite:///orders.db?keys=file:///KEYS       any of these, with payloads encrypted (docs/privacy.md)
   sqlite:///orders.db?archive=DIR      any of these, with history that was trimmed read from there (docs/archive.md)
+  archive:////var/lib/app/archive      an archive alone, where the log is out of reach: to be read (docs/archive.md)
   kafka://host:9093/orders?security_protocol=SSL&ssl_cafile=ca.pem
                                        ... with settings, which may also come from REFOLD_KAFKA_... variables or from
                                        the file that REFOLD_SETTINGS names (docs/connecting.md)"""
@@ -85,8 +87,11 @@ def open_log(url: str) -> Log:
     Raises:
         UsageError: It is not a URL of a log, or a setting can't be.
         LogMismatch: `memory://name` is in use with another number of partitions.
+        LogUnavailable: There is no such archive.
     """
     parts = _parts(url)
+    if parts.scheme == "archive":
+        return _archive(url, parts)
     log = _named(url, parts)
     if log.keys is None:
         log.keys = keys_from()
@@ -107,11 +112,7 @@ def open_existing(url: str) -> Log:
         raise LogUnavailable(
             f"there is no log file {itself.path}: name the right one with --url or REFOLD_URL, or make it by "
             "starting something with `refold run` or `refold worker`"
-            + (
-                ". Its archive alone is read by `refold sql`, `export` and `metrics` with --url archive:///DIR"
-                if itself is not log
-                else ""
-            )
+            + (". Its archive alone is read with --url archive:///DIR" if itself is not log else "")
         )
     return log
 
@@ -149,6 +150,18 @@ def _named(url: str, parts: SplitResult) -> "SqliteLog | MemoryLog | KafkaLog":
             raise _refused(url, "it does not begin with sqlite://, memory:// or kafka://")
         case scheme:
             raise _refused(url, f"{scheme}:// is unknown")
+
+
+def _archive(url: str, parts: SplitResult) -> ArchiveLog:
+    options = _options(url, parts)
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or not path or options.partitions or options.pools or _archive_in(url):
+        raise _refused(
+            url,
+            "an archive alone is its directory; three slashes for a relative path, four for an absolute one",
+        )
+    keys = options.keys or keys_from()
+    return ArchiveLog(path, blobs=options.blobs or blobs_from(""), keys=keys)
 
 
 def _sqlite(url: str, parts: SplitResult) -> SqliteLog:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
+from refold.log.archive_log import ArchiveLog
 from refold.log.archived import ArchivedLog
 from refold.log.chain_walk import beginning
 from refold.log.errors import LogCorrupt, LogMismatch, LogTrimmed
@@ -78,7 +79,10 @@ class _Auditor:
     _due: int = _NEVER  # after so many events the next mark is made or compared
     _mark: bytes = b""
 
+    _start: int = 0
+
     def __post_init__(self) -> None:
+        self._start = self.walk.end
         self._fits = self.walk.end, self.walk.events
         self._expect()
 
@@ -178,10 +182,15 @@ class _Auditor:
             )
         )
 
-    def finish(self) -> None:
-        """The partition's end: whatever is sealed beyond it is gone."""
+    @property
+    def confirmed(self) -> int:
+        """Before which offset it is what was sealed, by seals and by their marks; 0 for nowhere."""
+        return self._fits[0] if self._fits[0] > self._start else self.sealed
+
+    def finish(self, *, whole: bool) -> None:
+        """The partition's end; whatever is sealed beyond it is gone, where the log is whole."""
         self.pass_seals()
-        if self.walk.broken or not self.seals:
+        if self.walk.broken or not self.seals or not whole:
             return
         seal, sealed = self.seals[0], self._next()
         end = self.walk.end
@@ -206,7 +215,7 @@ async def verify_partition(
     Args:
         log: An open log; an `ArchivedLog`, to walk over its archive as well.
         partition: Which one.
-        seals: Verified seals of this namespace, in order (`check_are_of`).
+        seals: Verified seals of this namespace, in order (`check_are_of`); of an archive alone, also beyond its end.
         told: Told how far it has come.
 
     Raises:
@@ -225,10 +234,10 @@ async def verify_partition(
         adopts=bool(seals) and there.offset > 0,
     )
     await _walk(log, auditor, told)
-    auditor.finish()
+    auditor.finish(whole=not isinstance(log, ArchiveLog))
     walk = auditor.walk
     findings = tuple(walk.findings)
-    return PartitionReport(partition, there.offset, walk.standing(), auditor.sealed, findings)
+    return PartitionReport(partition, there.offset, walk.standing(), auditor.confirmed, findings)
 
 
 async def stand_of(

@@ -4,6 +4,7 @@
 
 const SIGNED_PREFIX = "refold seal 1\n";
 const FIRST_ROWS = 2000; // more are shown on request: a browser is slow with a long table
+const FIRST_BARS = 50; // so that the events are not far below
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => Uint8Array.from(text.match(/../g) || [], (pair) => parseInt(pair, 16));
@@ -350,9 +351,9 @@ function showTimeline() {
   const times = report.events.map((one) => one.event.recorded_at).filter(Number.isFinite);
   const began = times.reduce((least, at) => Math.min(least, at), Infinity);
   const whole = Math.max(1, times.reduce((most, at) => Math.max(most, at), 0) - began);
-  const tried = report.events.filter(({ event }) => event.kind.startsWith("step.") && Number.isFinite(event.started_at)).slice(0, 400);
+  const tried = report.events.filter(({ event }) => event.kind.startsWith("step.") && Number.isFinite(event.started_at));
   here("timeline").hidden = !tried.length;
-  for (const { event } of tried) {
+  const show = (from, to) => tried.slice(from, to).forEach(({ event }) => {
     const row = make("div", null, "bar-row"), track = make("div", null, "track");
     const bar = make("div", null, "bar", event.kind === "step.completed" ? "good" : "bad");
     const from = Math.min(1, Math.max(0, (event.started_at - began) / whole));
@@ -364,7 +365,9 @@ function showTimeline() {
     row.append(make("span", `${event.name} #${event.step}${tries}`, "bar-name"), track,
       make("span", length(event.recorded_at - event.started_at), "dim"));
     here("bars").append(row);
-  }
+  });
+  show(0, FIRST_BARS);
+  offer(here("bars"), tried.length - FIRST_BARS, "steps", () => show(FIRST_BARS));
 }
 
 const SHOWN_APART = new Set(["chain", "kind", "event_id", "workflow_id", "position", "recorded_at", "payload"]);
@@ -400,17 +403,23 @@ function showEvents() {
   const rows = here("rows");
   const show = (from, to) => report.events.slice(from, to).forEach((one) => rows.append(rowOf(one)));
   show(0, FIRST_ROWS);
-  const rest = report.events.length - FIRST_ROWS;
-  if (rest <= 0) return;
-  const more = make("button", `Show the other ${rest} events`);
-  more.addEventListener("click", () => {
-    show(FIRST_ROWS);
-    more.remove();
-  });
-  rows.parentElement.after(more);
+  offer(rows.parentElement, report.events.length - FIRST_ROWS, "events", () => show(FIRST_ROWS));
 }
 
-addEventListener("beforeprint", () => document.querySelectorAll("#rows details").forEach((one) => { one.open = true; }));
+function offer(before, rest, what, show) {
+  if (rest <= 0) return;
+  const more = make("button", `Show the other ${rest} ${what}`, what);
+  more.addEventListener("click", () => {
+    show();
+    more.remove();
+  });
+  before.after(more);
+}
+
+addEventListener("beforeprint", () => {
+  document.querySelector("button.events")?.click();
+  document.querySelectorAll("#rows details").forEach((one) => { one.open = true; });
+});
 
 // Both are read last, so that what is wrong with them shows as such.
 let report, schemas;

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple, cast
 from refold.log.archive import identity_of
 from refold.log.chain_walk import beginning
 from refold.log.errors import LogCorrupt, LogMismatch, LogTrimmed, WorkflowNotFound
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel, Log, Record
 from refold.projections.audit import Told
 from refold.projections.audit_tree import Tree
@@ -197,7 +196,7 @@ async def make_report(
         LogTrimmed: Some of the partition was trimmed.
         LogError: The log can't be read.
     """
-    partition = partition_of(workflow_id, log.partitions)
+    partition = log.layout.place(workflow_id)
     if (await beginning(log, partition)).offset:
         raise LogTrimmed(
             f"the beginning of partition {partition} of {log.namespace!r} was trimmed, and a report needs all of it: "

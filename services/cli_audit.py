@@ -286,6 +286,19 @@ def _sum_up(found: Sequence[PartitionReport], seals: Sequence[Seal], rate: str) 
             "anew: see refold audit seal"
         )
         return
+    ends = [one.standing.end for one in found]
+    held = [
+        seal
+        for seal in seals
+        if all(p.end <= end for p, end in zip(seal.partitions, ends, strict=True))
+    ]
+    if len(held) < len(seals):  # else it was cut off: of an archive alone nobody can tell
+        are = "is" if len(held) == 1 else "are"
+        note(
+            f"{rate}; every chain holds, and {len(held):,} of {len(seals):,} seals {are} in it. The others are of "
+            f"later events as well, which this archive does not have; the last was made at {clock(seals[-1].sealed_at)}"
+        )
+        return
     last = seals[-1]
     count = "the seal is" if len(seals) == 1 else f"all {len(seals):,} seals are"
     note(

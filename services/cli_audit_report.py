@@ -10,8 +10,8 @@ from rich.text import Text
 
 from refold.engine.worker import wall_clock
 from refold.log.archive import identity_of
+from refold.log.archive_log import ArchiveLog
 from refold.log.errors import LogUnavailable, UsageError
-from refold.log.partitioner import partition_of
 from refold.log.protocol import Channel
 from refold.log.urls import with_archive
 from refold.projections.audit import check_are_of
@@ -78,12 +78,30 @@ def report(  # noqa: PLR0913 - each an option
 async def _report(url: str, id_: str, seals: list[Seal], keys: list[PublicKey]) -> AuditReport:
     async with opened(shared_log_at(url, may_make=False)) as log:
         check_are_of(seals, log, identity_of(log))
+        partition = log.layout.place(id_)
+        bounds = await log.bounds(Channel.EVENTS, partition)
+        if isinstance(log, ArchiveLog):
+            seals = _within(seals, partition, bounds.end)
         seal = None
         if seals:
             seal = seals[-1], next(key for key in keys if key.id == seals[-1].key_id)
-        bounds = await log.bounds(Channel.EVENTS, partition_of(id_, log.partitions))
         with progress(bounds.end - bounds.start) as told:
             return await make_report(log, id_, wall_clock(), seal, told)
+
+
+def _within(seals: list[Seal], partition: int, end: int) -> list[Seal]:
+    """The seals of what an archive has: others may be of later events.
+
+    Raises:
+        UsageError: None is.
+    """
+    found = [seal for seal in seals if seal.partitions[partition].end <= end]
+    if seals and not found:
+        raise UsageError(
+            f"every seal goes beyond the end of this archive, before offset {end} of partition {partition}: archive "
+            "more, or leave --seals out"
+        )
+    return found
 
 
 def check(

@@ -11,7 +11,7 @@ from refold.projections.sink_rows import Columns
 from refold.services.cli_sink import Batch, Kind, Schema, State, Types, Where
 from refold.services.exits import reported
 from refold.services.intake import catch_up
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, history_at, opened
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.payload_columns import payload_columns
 from refold.services.sinks import SinkKind, SinkOrder, compact, runner_of
 from refold.services.terminal import note
@@ -47,7 +47,7 @@ def export(  # noqa: PLR0913 - each an option
 
 
 async def _export(url: str, order: SinkOrder, *, merge: bool) -> int:
-    async with opened(history_at(url)) as log:
+    async with opened(shared_log_at(url, may_make=False)) as log:
         runner = runner_of(order, log)
         await catch_up(runner)
         if merge:

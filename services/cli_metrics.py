@@ -36,7 +36,6 @@ from refold.services.opening import (
     Archive,
     Debug,
     Url,
-    history_at,
     opened,
     shared_log_at,
 )
@@ -164,7 +163,7 @@ def _print(metrics: Sequence[Metric], cells: Cells, period: Period) -> None:
 
 
 async def _folded(url: str, fold: MetricFold, keep: Path | None) -> Cells:
-    async with opened(history_at(url)) as log:
+    async with opened(shared_log_at(url, may_make=False)) as log:
         kept = _kept(log, fold, keep)
         runner = Runner(log, kept.target)
         await catch_up(runner)

@@ -20,7 +20,7 @@ from refold.projections.sink_rows import Columns
 from refold.services.cli_list import Json
 from refold.services.cli_sink import Types
 from refold.services.exits import reported
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, history_at, opened
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.payload_columns import payload_columns
 from refold.services.terminal import note, one_line, print_json, printable, to_reader
 
@@ -97,7 +97,7 @@ def _tables(columns: Columns, keep: Path | None) -> "LogTables":
 
 
 async def _load(tables: "LogTables", url: str, query: str) -> None:
-    async with opened(history_at(url)) as log:
+    async with opened(shared_log_at(url, may_make=False)) as log:
         await tables.load(log, query)
 
 

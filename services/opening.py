@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -103,7 +102,7 @@ def shared_log_at(url: str, *, may_make: bool) -> Log:
         LogUnavailable: As `log_at`.
     """
     log = log_at(url, may_make=may_make)
-    if isinstance(unarchived(log), MemoryLog):
+    if isinstance(unarchived(log), MemoryLog) and not isinstance(log, ArchiveLog):
         raise UsageError(
             f"{url} is this process's own memory, which nobody else sees: use sqlite:///FILE or kafka://... "
             "(`refold run` takes memory://)"
@@ -122,25 +121,6 @@ async def awaiting_worker() -> AsyncGenerator[None, None]:
     finally:
         if timer is not None:
             timer.cancel()
-
-
-def history_at(url: str) -> Log:
-    """`shared_log_at` for commands that only read all of its events: archive:///DIR, an archive alone, will do as well.
-
-    Raises:
-        UsageError: As `shared_log_at`.
-        LogError: As `shared_log_at`, or there is no such archive.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "archive":
-        return shared_log_at(url, may_make=False)
-    place = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or parts.query or not place:
-        raise UsageError(
-            f"{url!r} does not name an archive: write archive:///DIR, or archive:////DIR for an absolute path, and no "
-            "--archive besides"
-        )
-    return ArchiveLog(place)
 
 
 @asynccontextmanager

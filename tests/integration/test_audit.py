@@ -11,6 +11,7 @@ from engine_trial import with_log
 from log_backend import PATIENCE_S, LogBackend, MemoryBackend, SqliteBackend
 from refold import CheckpointSettings, Engine, step, workflow
 from refold.log.archive import identity_of
+from refold.log.archive_log import ArchiveLog
 from refold.log.archive_writer import ArchiveSettings
 from refold.log.protocol import Channel, Log
 from refold.projections.audit import PartitionReport, check_are_of, stand_of, verify_partition
@@ -137,3 +138,31 @@ def test_a_trimmed_log_is_held_against_its_seals_without_its_archive(tmp_path: P
     other = KEY.seal("x", seals[1].identity, 2, [forged, *seals[1].partitions[1:]], first)
     denied, _ = with_log(backend, lambda log: verified(log, [first, other]))
     assert (denied.findings[0].kind, denied.findings[0].offset) == ("seal", first.partitions[0].end)
+
+
+@workflow(pool="gpu")
+async def film(text: str) -> str:
+    return await note(text)
+
+
+def test_a_run_of_a_pool_has_a_report_also_from_its_archive_alone(tmp_path: Path) -> None:
+    """Given a namespace with partitions of a pool, a run there is found and proved, in the log and in its archive."""
+    backend = MemoryBackend((("gpu", 2),))
+    with Engine(backend.log(), workflows=[film], worker=False, pools=["gpu"]) as studio:
+        studio.start(film, "x", id="film-7@gpu").result(PATIENCE_S)
+
+    async def report(log: Log) -> AuditReport:
+        seal = await sealed(log)
+        return await make_report(log, "film-7@gpu", 1, (seal, KEY.public))
+
+    order = Order(str(tmp_path / "a"), ArchiveSettings("avro"), None, trim=False)
+    with_log(backend, lambda log: archive_log(log, order))
+
+    async def report_from_archive() -> AuditReport:
+        log = ArchiveLog(str(tmp_path / "a"))
+        await log.open()
+        return await report(log)
+
+    for found in (with_log(backend, report), asyncio.run(report_from_archive())):
+        assert found.partition >= 2
+        assert check_report(found, [KEY.public]).verdict == "verified"

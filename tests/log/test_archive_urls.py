@@ -77,3 +77,18 @@ def test_a_newer_archive_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format": 2, "files": "otherwise"}')
     with pytest.raises(LogMismatch, match="upgrade refold"):
         Archive(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["archive://host/a", "archive:///", "archive:///a?archive=b", "archive:///a?partitions=2"],
+)
+def test_an_archive_alone_is_a_directory(url: str) -> None:
+    """Given an archive's URL that names no directory, or says what only a log can have, it is refused."""
+    with pytest.raises(UsageError, match="an archive alone is its directory"):
+        open_log(url)
+
+
+def test_an_archive_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LogUnavailable, match="there is no archive"):
+        open_log(f"archive:///{tmp_path}/none")

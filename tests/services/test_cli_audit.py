@@ -1,6 +1,7 @@
 """`refold audit`: what people did, whether history is what was written, and seals that say so."""
 
 import json
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
@@ -124,6 +125,36 @@ def test_seals_are_made_again_and_again_until_told_to_stop(here: Path) -> None:
     assert len(Path("seals.jsonl").read_text().splitlines()) >= 2
     verify = ("audit", "verify", "--seals", "seals.jsonl", "--public-key", "seal.key.pub")
     assert json.loads(refold(*verify, "--json").stdout)["ok"]
+
+
+def test_an_auditor_needs_no_more_than_a_copy_of_the_archive(here: Path) -> None:
+    """Given the archive, the seals and the public key alone, every command of an audit works, and nothing is written;
+    what was sealed and not archived is told."""
+    refold("audit", "keygen", "seal.key")
+    sealing = ("audit", "seal", "--key", "seal.key", "--to", "seals.jsonl")
+    refold(*sealing)
+    refold("archive", "--to", "archive", "--format", "avro")
+    with Engine(SqliteLog("refold.db"), workflows=[order]) as engine:
+        engine.start(order, 5, id="order-9").pause("not archived")
+    refold(*sealing)
+    refold(*sealing[:-1], "later.jsonl")
+    for path in [*here.glob("refold.db*"), Path("seal.key")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    url = f"archive:///{here}/archive"
+    trusted = ("--seals", "seals.jsonl", "--public-key", "seal.key.pub")
+    assert "1 of 2 seals is in it" in refold("audit", "verify", url, *trusted).stderr
+    (found,) = json.loads(refold("audit", "verify", url, *trusted, "--json").stdout)["partitions"]
+    assert (found["findings"], found["sealed"]) == ([], found["end"])
+    assert len(told("archive:///archive")) == 6
+    refold("audit", "report", "order-1", "--url", url, "-o", "order-1.html", *trusted)
+    assert "order-1: verified" in refold("audit", "check", "order-1.html", *trusted[2:]).stdout
+    late = ("--seals", "later.jsonl", *trusted[2:])
+    words = ("audit", "report", "order-1", "--url", url, "-o", "x.html", *late)
+    assert "every seal goes beyond" in refold(*words, code=ExitCode.USAGE).stderr
+    assert "order-2" in refold("list", "--url", url).stdout
+    denied = refold("cancel", "order-2", "--url", url, code=ExitCode.USAGE)
+    assert "can be read, and nothing can be written" in denied.stderr
+    assert "no archive" in refold("audit", "verify", "archive:///other", code=ExitCode.LOG).stderr
 
 
 def test_a_changed_event_is_named() -> None:
