@@ -3,7 +3,7 @@
 The text is lines of JSON. Each is an array whose first element says what it is:
 
     ["refold", 1]                               the format, first; other formats are not read
-    ["partition", {...}]                        floor, forgotten_before, steps handed over
+    ["partition", {...}]                        floor, forgotten_before, steps handed over, an offer
     ["post", {...}]                             a command of the outbox; in order
     ["run", workflow_id, {...}]                 an open run, but for its outcomes
     ["outcomes", workflow_id, [...]]            some of its outcomes; in order, after its "run"; those of a kind that
@@ -227,6 +227,7 @@ class Restoration(Text):
         self.state.forgotten_before = values["forgotten_before"]
         for workflow_id, step, attempt, due_at in values["handed"]:
             self.state.handed[workflow_id, step] = Handed(attempt, due_at)
+        self.state.offered_until = values.get("offered_until", 0)
 
     def _post(self, line: list[Any]) -> None:
         self.state.outbox.append(cast(Command, _from_json(line[1])))
@@ -265,6 +266,7 @@ def _head(state: PartitionState) -> Iterator[str]:
                 "floor": state.floor,
                 "forgotten_before": state.forgotten_before,
                 "handed": handed,
+                **({"offered_until": state.offered_until} if state.offered_until else {}),
             },
         ]
     )

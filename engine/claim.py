@@ -1,20 +1,42 @@
-"""How a worker becomes the owner of a partition."""
+"""How a worker becomes the owner of a partition.
+
+An owner that is to give a partition up says so first, and works on until whoever is to have it asks
+(`PartitionOffered`). So the next owner folds while the partition is still served, and what is left to do in between is
+two events: the one owner's last, and the other's claim.
+"""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from refold.engine.migration_marks import require_not_moved
 from refold.engine.recovery import Folded, recover
+from refold.engine.state import NO_CLAIM
 from refold.log.codec import encode_event
+from refold.log.commands import AskForPartition
 from refold.log.events import PartitionClaimed
-from refold.log.protocol import Channel, Log
+from refold.log.protocol import Channel, Log, Record
 
 
-async def claim(
+class Patience(Protocol):
+    """How a claimant waits for an owner that works on."""
+
+    async def for_hand_over(self, folded: Folded) -> None:
+        """Ask the owner for its partition and fold on until it is nobody's any more, or somebody else's.
+
+        At the latest until the owner, which is silent, has begun its last step (`OFFER_S`).
+        """
+
+    async def for_stale_proof(self) -> None:
+        """Wait until whoever owned the partition until now begins no step any more (`FRESH_S`)."""
+
+
+async def claim(  # noqa: PLR0917 - who claims what, and how
     log: Log,
     partition: int,
     worker: str,
     clock: Callable[[], int],
     folded: Folded | None = None,
+    patience: Patience | None = None,
 ) -> Folded:
     """Become the owner of a partition: fold it, claim it, until a claim of ours is the accepted one.
 
@@ -24,6 +46,7 @@ async def claim(
         worker: Who claims.
         clock: Microseconds since 1970-01-01 UTC.
         folded: A fold of it that has been begun; consumed.
+        patience: Waits for an owner that works on; without it the partition is taken from whoever has it.
 
     Returns:
         The fold up to and with the accepted claim.
@@ -34,9 +57,13 @@ async def claim(
         LogError: The log can't be read or written.
     """
     folded = folded or await recover(log, partition)
+    waited_for = NO_CLAIM
     while True:
         await folded.go_on(log, partition)
         state = folded.state
+        while patience is not None and state.offered_until and state.claim != waited_for:
+            waited_for = state.claim
+            await patience.for_hand_over(folded)
         require_not_moved(state.owner, worker, log.namespace, partition)
         event = PartitionClaimed(
             workflow_id=None,
@@ -50,6 +77,18 @@ async def claim(
         )
         entry, _ = encode_event(event, state.chain)
         (offset,) = await log.append(Channel.EVENTS, partition, [entry])
-        await folded.go_on(log, partition, offset + 1)
+        await folded.go_on(log, partition, offset)
+        # Offered in the very moment in which it was claimed: nobody has waited for its owner.
+        at_once = bool(state.offered_until) and state.claim != waited_for
+        folded.take([Record(offset, clock(), entry.key, entry.value, entry.headers)])
         if state.claim == offset:
+            if at_once and patience is not None:
+                await patience.for_stale_proof()
             return folded
+
+
+def ask(worker: str, now: int) -> AskForPartition:
+    """The command by which a worker asks for a partition."""
+    return AskForPartition(
+        command_id=f"{worker}/{now}", workflow_id=worker, reply_to=None, requested_at=now
+    )

@@ -76,6 +76,7 @@ def _canonical(state: PartitionState) -> Iterable[list[object]]:
         state.floor,
         state.forgotten_before,
         sorted([*key, *h] for key, h in state.handed.items()),
+        *([state.offered_until] if state.offered_until else ()),
     ]
     for command in state.outbox:
         yield _flat(command)

@@ -83,6 +83,7 @@ from refold.log.events import (
     PartitionClaimed,
     PartitionHandedOver,
     PartitionMigrated,
+    PartitionOffered,
     PatchApplied,
     StepAttemptFailed,
     StepCompleted,
@@ -137,6 +138,7 @@ def evolve(state: PartitionState, event: Event | Unreadable, offset: int) -> Par
     if isinstance(event, PartitionClaimed):
         state.claim = offset
         state.owner = event.worker
+        state.offered_until = 0
         state.chain = link_claim(state.chain, event.chain)
         return state
     state.chain = event.chain
@@ -174,7 +176,10 @@ def _own_event(state: PartitionState, event: Event, offset: int) -> None:
             case CommandRefused():
                 if event.parent_step is not None:
                     state.outbox.append(outbox.confirm(event))
+            case PartitionOffered():
+                state.offered_until = event.due_at
             case PartitionHandedOver():
+                state.offered_until = 0
                 # Steps of owners before this one may still go on where they began: they stay.
                 state.handed |= {
                     (workflow_id, step): Handed(attempt, event.due_at)

@@ -38,6 +38,14 @@ class Groups:
         """See `Membership`."""
         return all(member.alone for _, member in self._members)
 
+    def offered(self, partition: int) -> None:
+        """See `Membership`."""
+        self._of(partition).offered(partition)
+
+    async def retire(self) -> bool:
+        """See `Membership`. True where that is so of one of the groups."""
+        return any(await asyncio.gather(*(member.retire() for _, member in self._members)))
+
     async def leave(self) -> None:
         """See `Membership`."""
         await asyncio.gather(*(member.leave() for _, member in self._members))

@@ -31,6 +31,7 @@ from refold.log.codec import (
     kind_of,
 )
 from refold.log.commands import (
+    AskForPartition,
     BeginStep,
     Command,
     KeepStep,
@@ -48,6 +49,7 @@ from refold.log.events import (
     PartitionClaimed,
     PartitionHandedOver,
     PartitionMigrated,
+    PartitionOffered,
     Unreadable,
 )
 from refold.log.layout import Layout
@@ -57,7 +59,8 @@ BATCH_ENTRIES: Final = 4_000
 BATCH_BYTES: Final = 4_000_000
 """Records are appended together up to either: few fsyncs, and little memory."""
 TO_AN_OWNER: Final = frozenset(
-    kind.kind for kind in (WatchWorkflow, WatchValue, OfferWork, BeginStep, KeepStep)
+    kind.kind
+    for kind in (WatchWorkflow, WatchValue, AskForPartition, OfferWork, BeginStep, KeepStep)
 )
 """Kinds of commands that ask something of the owner that was there, for somebody who hears its replies: not copied."""
 _BODY: Final = 37
@@ -325,6 +328,7 @@ _ABOUT_PARTITION: Final = (
     CheckpointBegun,
     CheckpointPart,
     CheckpointCompleted,
+    PartitionOffered,
     PartitionHandedOver,
     PartitionMigrated,
 )

@@ -34,6 +34,7 @@ from refold.engine.room import Room
 from refold.engine.state import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.watchers import Watchers, parked_reply, value_reply
 from refold.log.commands import (
+    AskForPartition,
     AskWorkflow,
     BeginStep,
     CancelWorkflow,
@@ -68,6 +69,7 @@ from refold.log.errors import (
 from refold.log.events import (
     HistoryCopied,
     PartitionHandedOver,
+    PartitionOffered,
     SubjectErased,
     Unreadable,
     WorkflowReopened,
@@ -109,6 +111,7 @@ class Owner:
         privacy: Privacy | None = None,
     ) -> None:
         self.state = state
+        self.is_asked_for = False  # since it was offered
         self._partition = partition
         self._runs = runs
         self._ledger = Ledger(state, settings.worker, lift, privacy)
@@ -188,6 +191,11 @@ class Owner:
         return self._ledger.command
 
     @property
+    def confirmed(self) -> int:
+        """How many records are confirmed."""
+        return self._ledger.confirmed
+
+    @property
     def unconfirmed(self) -> int:
         """Records that were made and are not confirmed yet."""
         return self._ledger.made - self._ledger.confirmed
@@ -247,6 +255,8 @@ class Owner:
             case ReportStep():
                 if not self.pools.puts_off(command):
                     self._open.work.reported(command, now)
+            case AskForPartition():
+                self.is_asked_for = True
             case OfferWork():
                 self.pools.offered(command)
             case BeginStep():
@@ -278,6 +288,19 @@ class Owner:
             self._answers.refusal(command.workflow_id, "unreadable", problem, now)
         else:
             self._answers.refuse(command, problem, now)
+
+    def offer(self, due_at: int, now: int) -> int:
+        """Record that the partition goes to whoever asks for it, and that all goes on until then, or until `due_at`.
+
+        Returns:
+            How many records are confirmed when this one is.
+        """
+        self.is_asked_for = False
+        return self._ledger.record(
+            PartitionOffered(
+                **self._ledger.header(None, None, now), partition=self._partition, due_at=due_at
+            )
+        )
 
     def hand_over(self, steps: Sequence[Launch], due_at: int, now: int) -> None:
         """Record that the partition is given up while these steps go on, until `due_at`; nothing may be told after."""

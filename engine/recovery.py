@@ -9,7 +9,7 @@ serves as well. Where the beginning is gone and no checkpoint can be used, the p
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
@@ -59,15 +59,25 @@ class Folded:
             LogCorrupt: The partition can't be folded.
             LogError: The log can't be read.
         """
+        if stop is not None and self.position >= stop:
+            return
         async for batch in log.read(Channel.EVENTS, partition, self.position, stop):
-            for record in batch:
-                event = decode_event(record)
-                evolve(self.state, event, record.offset)
-                if not isinstance(event, CheckpointPart | CheckpointCompleted):
-                    self.since_bytes += len(record.value)
-                if isinstance(event, SubjectErased):
-                    self.erased.update(json.loads(event.payload)["keys"])
-            self.position = batch[-1].offset + 1
+            self.take(batch)
+
+    def take(self, batch: Sequence[Record]) -> None:
+        """Fold the next records.
+
+        Raises:
+            LogCorrupt: They can't be folded.
+        """
+        for record in batch:
+            event = decode_event(record)
+            evolve(self.state, event, record.offset)
+            if not isinstance(event, CheckpointPart | CheckpointCompleted):
+                self.since_bytes += len(record.value)
+            if isinstance(event, SubjectErased):
+                self.erased.update(json.loads(event.payload)["keys"])
+        self.position = batch[-1].offset + 1
 
 
 async def recover(log: Log, partition: int) -> Folded:

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from refold.engine.active import Items
+from refold.engine.asking import Asking
 from refold.engine.claim import claim
 from refold.engine.effects import Answer, Effect, Grant, Launch, Lookup, Post, StepResult
 from refold.engine.leftover import Leftover
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.postbox import Postbox
-from refold.engine.proof import Proof
+from refold.engine.proof import OFFER_S, Instant, Proof
 from refold.engine.reader import read_lookup
 from refold.engine.steps import Steps
 from refold.log.codec import decode_command
@@ -45,6 +46,9 @@ RECOVERY_SLICE: Final = 50
 GRACE_S: Final = 0.15
 """How long a partition that is to move waits for steps under way, before it is handed over without them: most steps
 are shorter, and nobody works on the partition meanwhile."""
+WAIT_S: Final = OFFER_S - 1.0
+"""How long an owner that has offered its partition waits to be asked for it, before it hands it over all the same: what
+is left of `OFFER_S` is for that."""
 LOST_PAUSE_S: Final = 1.0
 """Pause before a lost partition is claimed back: the group, which assigns it, knows of its new owner before we do, and
 tells us within some heartbeats. Without it a worker that was stopped takes its old partitions from their new owner."""
@@ -77,6 +81,10 @@ class Session:
         self._failed_at: tuple[int, Exception] | None = None  # offset of a command, and its error
         self._leftover: Leftover | None = None
         self._postbox: Postbox | None = None
+        self._offer: int | None = None  # number of the record that is to be confirmed
+        self._offered_at: Instant | None = None
+        self._is_offered = asyncio.Event()
+        self._is_asked_for = asyncio.Event()
 
     @property
     def owner(self) -> Owner | None:
@@ -97,6 +105,9 @@ class Session:
             if record.offset <= owner.command:  # it came the short way
                 continue
             if not self._handle(owner, record.offset, decode_command(record), now):
+                return
+            if owner.is_asked_for and self._offer is not None:
+                self.hand_over_now()  # what stands behind is the next owner's
                 return
         self._follow_from = records[-1].offset + 1
         self._wake_up()
@@ -139,6 +150,41 @@ class Session:
         self._failure = error
         self._wake_up()
 
+    async def offer(self) -> None:
+        """Let the log know that the partition goes to whoever asks for it; all goes on here until then.
+
+        Returns when that is durable, or when there is nothing to offer.
+        """
+        owner = self._owner
+        if self._offer is None and owner is not None and self.ready and not self._draining:
+            self.proof.suspend()
+            self._offered_at = self.proof.now()
+            now = self._worker.clock()
+            self._offer = owner.offer(now + round(OFFER_S * MICROSECONDS), now)
+            self._wake_up()
+        if self._offer is not None:
+            await self._first_of(self._is_offered)
+
+    async def until_asked_for(self) -> None:
+        """Wait until somebody asks for the partition that was offered, or nobody does for long, or it is lost."""
+        if self._is_offered.is_set():
+            await self._first_of(self._is_asked_for, WAIT_S)
+
+    def hand_over_now(self) -> None:
+        """Consume no more commands and begin no more steps: whoever waits to be asked need not wait any longer."""
+        self._draining = True
+        self.proof.withdraw()
+        self._is_asked_for.set()
+
+    async def _first_of(self, event: asyncio.Event, timeout_s: float | None = None) -> None:
+        """Wait for an event, or until nothing is served any more."""
+        waiting = asyncio.ensure_future(event.wait())
+        served = () if self._task is None else (self._task,)
+        await asyncio.wait(
+            (waiting, *served), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        waiting.cancel()
+
     async def give_up(self, drain_s: float, grace_s: float) -> Leftover | None:
         """Give the partition up: at once, or as soon as steps that are about to end have been recorded.
 
@@ -158,7 +204,8 @@ class Session:
                 steps.cancel_queued()
                 idle = await steps.wait_idle(min(drain_s, grace_s))
                 left_s = drain_s - grace_s
-                if not idle and left_s > 0 and self.ready and self._steps is steps:
+                to_say = self._offer is not None or not idle
+                if to_say and left_s > 0 and self.ready and self._steps is steps:
                     leftover = self._hand_over(steps, left_s)
                 self._finishing = True
                 self._wake_up()
@@ -213,6 +260,8 @@ class Session:
                     "partition %d: unexpected error; beginning again from the log", self._partition
                 )
             self._drop()
+            if self._offer is not None:
+                return  # whoever should have it takes it
             await self._pause(backoff_s)
             backoff_s = min(backoff_s * 2, longest_s)
 
@@ -223,11 +272,13 @@ class Session:
     async def _own(self) -> None:
         """Claim, recover and pump; returns when a newer claim was met."""
         worker = self._worker
-        folded = await claim(self._log, self._partition, worker.settings.name, worker.clock)
+        name, clock = worker.settings.name, worker.clock
+        patience = Asking(self._log, self._partition, name, clock)
+        folded = await claim(self._log, self._partition, name, clock, patience=patience)
         if worker.blobs.privacy is not None:
             worker.blobs.privacy.forget(folded.erased)
         settings = OwnerSettings(
-            worker=worker.settings.name,
+            worker=name,
             max_payload_bytes=worker.max_payload_bytes,
             max_record_bytes=self._log.max_record_bytes,
             checkpoints=worker.settings.checkpoints,
@@ -256,7 +307,7 @@ class Session:
             may_begin=self.proof.is_fresh,
             pool=worker.pool,
             room=worker.step_room,
-            clock=worker.clock,
+            clock=clock,
             namespace=self._log.namespace,
             max_payload_bytes=worker.max_payload_bytes,
         )
@@ -307,6 +358,14 @@ class Session:
             owner.inspected(await self._records(*gap), offsets)
         if owner.lost_to is None:
             self.proof.given(sent_at)
+            self._look_at_offer(owner)
+
+    def _look_at_offer(self, owner: Owner) -> None:
+        if self._offer is not None and owner.confirmed >= self._offer and self._offered_at:
+            self.proof.offered(self._offered_at)
+            self._offered_at = None
+            self._is_offered.set()
+            self._wake_up()  # for the steps that have waited meanwhile
 
     async def _carry_out(self, owner: Owner, steps: Steps, postbox: Postbox) -> None:
         for workflow_id, step in owner.take_cancels():
@@ -317,14 +376,17 @@ class Session:
         if any(launch.attempt > 1 for launch in launches):
             await self._probe(owner)
         if launches or any(isinstance(effect, Grant) for effect in effects):
-            while owner.lost_to is None and not (self.proof.withdrawn or self.proof.is_fresh()):
+            proof = self.proof
+            while owner.lost_to is None and not (proof.rests or proof.is_fresh()):
                 await self._probe(owner)
         if owner.lost_to is not None:
             self._wake_up()  # the pump looks before it sleeps
             return
         answers: list[Answer] = []
         for effect in effects:
-            if isinstance(effect, Launch):
+            if self.proof.suspended and isinstance(effect, Launch | Grant):
+                self._handed_back.append(effect)
+            elif isinstance(effect, Launch):
                 if not self.proof.withdrawn and owner.wants(effect):
                     steps.launch(effect)
             elif isinstance(effect, Answer | Grant):

@@ -242,6 +242,8 @@ class PartitionState:
         open: Runs that have not ended, by workflow id.
         closed: Runs that have, by workflow id, but for those that ended before `forgotten_before`.
         handed: Steps that go on at a former owner, by workflow id and operation number.
+        offered_until: Until when the owner works on though the partition is to go to another (`PartitionOffered`),
+            microseconds since 1970-01-01 UTC; 0 where it is not.
         floor: The position at which new streams begin: no forgotten stream had come so far.
         forgotten_before: Microseconds since 1970-01-01 UTC; 0 where nothing has been forgotten.
         offset: Offset of the last event that was folded, or a little before; no part of the digest.
@@ -257,6 +259,7 @@ class PartitionState:
     open: dict[str, WorkflowState] = field(default_factory=dict[str, WorkflowState])
     closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
     handed: dict[tuple[str, int], Handed] = field(default_factory=dict[tuple[str, int], Handed])
+    offered_until: int = 0
     floor: int = 0
     forgotten_before: int = 0
     offset: int = 0

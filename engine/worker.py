@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ from refold.engine.blobs import (
 from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.effects import Answer
 from refold.engine.groups import join
+from refold.engine.leftover import Leftover
 from refold.engine.owner import Owner, Runs
 from refold.engine.pools import DEFAULT_LEASE_S, all_waiting
 from refold.engine.room import Room
@@ -58,8 +59,9 @@ class WorkerSettings:
         name: Its name, recorded in every event that it writes.
         threads: Most `def` steps that run at once.
         max_payload_bytes: Largest JSON of one argument list or result.
-        drain_s: How long steps under way may go on after a stop, in seconds; what is not done by then runs again
-            elsewhere.
+        drain_s: How long steps under way may go on once their partition is given up, in seconds; what is not done by
+            then runs again elsewhere. On Kafka a worker that is told to stop gives up what it has when others ask for
+            it, or after 4 s; with 0 at once.
         max_steps: Steps that are under way at a time, `async def` ones as well; further ones wait. None for any number.
         max_runs: Runs whose code is in memory at a time; further ones wait. None for any number.
         max_memory_bytes: Memory of the process above which no further run is taken up. None for any.
@@ -133,6 +135,9 @@ class Worker:
         self._halted = halted
         self._halted_with: dict[int, LogError] = {}
         self._sessions: dict[int, Session] = {}
+        # Those that go on until somebody asks for their partition, and what waits for that.
+        self._parting: dict[int, tuple[Session, asyncio.Task[Leftover | None]]] = {}
+        self._awaited: set[int] = set()  # of these partitions, those that are ours again after that
         self._membership: Membership | None = None
         self._replies: dict[int, list[Entry]] = {}
         self._reply_task: asyncio.Task[None] | None = None
@@ -196,7 +201,7 @@ class Worker:
         self.halt(partition, error)
         session = self._sessions.pop(partition, None)
         if session is not None:
-            self._end(session, 0.0, 0.0)
+            self._end(session.give_up(0.0, 0.0))
 
     async def stop(self) -> None:
         """Hand all partitions over and leave the group; steps under way may finish within `drain_s`."""
@@ -206,9 +211,19 @@ class Worker:
         sessions = list(self._sessions.values())
         drain_s = self.settings.drain_s
         membership = self._membership
+        if membership is not None and drain_s > 0 and not membership.waits_for_release:
+            await asyncio.gather(*(session.offer() for session in sessions))
+            if await membership.retire():
+                for partition, session in list(self._sessions.items()):
+                    self._part_with(partition, session)
+                sessions = []
+                self._sessions.clear()
         # Where nobody would take over, there is nothing to hurry for.
         grace_s = drain_s if membership is None or membership.alone else GRACE_S
-        leftovers = await asyncio.gather(*(s.give_up(drain_s, grace_s) for s in sessions))
+        leftovers = await asyncio.gather(
+            *(session.give_up(drain_s, grace_s) for session in sessions),
+            *(parting for _, parting in self._parting.values()),
+        )
         if membership is not None:
             await membership.leave()  # before the steps that are left: others may begin
         await asyncio.gather(*(left.finish() for left in leftovers if left is not None))
@@ -226,6 +241,10 @@ class Worker:
         """A partition should be ours: claim it and work on it."""
         if self._stopping or partition in self._sessions:
             return
+        if partition in self._parting:
+            self._awaited.add(partition)
+            self._parting[partition][0].hand_over_now()
+            return
         session = Session(self, partition)
         self._sessions[partition] = session
         if self._membership is not None:
@@ -234,19 +253,47 @@ class Worker:
     def revoking(self, partition: int) -> None:
         """A partition is about to be somebody else's."""
         session = self._sessions.get(partition)
-        if session is not None:
+        if session is None:
+            return
+        if self._membership is None or self._membership.waits_for_release:
             session.proof.withdraw()
+        else:
+            session.proof.suspend()
 
     def revoked(self, partition: int, lost: bool) -> None:
         """A partition should be somebody else's: hand it over, or drop it where that has happened."""
+        self._awaited.discard(partition)
         session = self._sessions.pop(partition, None)
-        if session is not None:
-            drain_s = 0.0 if lost else self.settings.drain_s
-            self._end(session, drain_s, GRACE_S if self.membership.waits_for_release else 0.0)
+        if session is None:
+            if lost and partition in self._parting:
+                self._parting[partition][0].hand_over_now()
+        elif lost or self.settings.drain_s == 0 or self.membership.waits_for_release:
+            self._end(session.give_up(0.0 if lost else self.settings.drain_s, GRACE_S))
+        else:
+            self._end(self._part_with(partition, session))
 
-    def _end(self, session: Session, drain_s: float, grace_s: float) -> None:
+    def _part_with(self, partition: int, session: Session) -> "asyncio.Task[Leftover | None]":
+        """Have a session go on until somebody asks for its partition."""
+
+        async def part() -> Leftover | None:
+            try:
+                await session.offer()
+                self.membership.offered(partition)
+                await session.until_asked_for()
+                return await session.give_up(self.settings.drain_s, 0.0)
+            finally:
+                del self._parting[partition]
+                if partition in self._awaited:
+                    self._awaited.discard(partition)
+                    self.assigned(partition)
+
+        task = asyncio.get_running_loop().create_task(part())
+        self._parting[partition] = session, task
+        return task
+
+    def _end(self, giving_up: Awaitable[Leftover | None]) -> None:
         async def end() -> None:
-            leftover = await session.give_up(drain_s, grace_s)
+            leftover = await giving_up
             if leftover is not None:
                 await leftover.finish()
 
@@ -254,9 +301,15 @@ class Worker:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
+    def _at_work(self, partition: int) -> Session | None:
+        """The session that consumes the commands of a partition."""
+        if partition in self._parting:
+            return self._parting[partition][0]
+        return self._sessions.get(partition)
+
     def deliver(self, partition: int, records: Sequence[Record]) -> None:
         """Commands have come."""
-        session = self._sessions.get(partition)
+        session = self._at_work(partition)
         if session is not None:
             session.deliver(records)
 
@@ -273,7 +326,7 @@ class Worker:
 
     def posted_to(self, partition: int, posted: Iterable[tuple[int, Command]]) -> None:
         """Commands were appended by one of our partitions: if their receiver is ours as well, it has them at once."""
-        session = self._sessions.get(partition)
+        session = self._at_work(partition)
         if session is not None:
             session.deliver_posted(posted)
 

@@ -24,7 +24,7 @@ the claim goes on from `link_claim(chain so far, the claim's chain)`.
     {workflow_id}/{position}/{kind}                    events of a workflow
     partition/{partition}/{claim}/partition.claimed    of the claims that would replace `claim`, one is accepted
     partition/{partition}/{command}/command.refused    one command causes one event; likewise subject.erased
-    partition/{partition}/{claim}/partition.handed_over     an owner gives up once
+    partition/{partition}/{claim}/partition.handed_over     an owner gives up once; likewise partition.offered
     partition/{partition}/{name}/checkpoint.begun           `name` is the checkpoint's; likewise checkpoint.completed
     partition/{partition}/{name}.{index}/checkpoint.part
     partition/{partition}/{name}/partition.migrated         a namespace is copied into once
@@ -49,6 +49,7 @@ from refold.log.events import (
     PartitionClaimed,
     PartitionHandedOver,
     PartitionMigrated,
+    PartitionOffered,
     SubjectErased,
     Unreadable,
 )
@@ -148,7 +149,7 @@ def event_id_of(event: Event) -> str:
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
         case CommandRefused() | SubjectErased():
             return f"partition/{event.partition}/{event.command}/{event.kind}"
-        case PartitionHandedOver():
+        case PartitionOffered() | PartitionHandedOver():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
         case CheckpointBegun() | CheckpointCompleted() | PartitionMigrated():
             return f"partition/{event.partition}/{event.name}/{event.kind}"

@@ -291,6 +291,15 @@ class ReportStep(CommandBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskForPartition(CommandBase):
+    """To a partition's owner, which has offered it (`PartitionOffered`): hand it over now. `workflow_id` names the
+    worker that asks.
+    """
+
+    kind: ClassVar[str] = "partition.ask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfferWork(CommandBase):
     """From a pool's worker to a partition's owner: the steps that `reply_to` has. `workflow_id` names its pools.
 
@@ -342,6 +351,7 @@ Command = (
     | ConfirmDelivery
     | ReportChild
     | ReportStep
+    | AskForPartition
     | OfferWork
     | BeginStep
     | KeepStep
@@ -365,6 +375,7 @@ COMMAND_CLASSES: tuple[type[Command], ...] = (
     ConfirmDelivery,
     ReportChild,
     ReportStep,
+    AskForPartition,
     OfferWork,
     BeginStep,
     KeepStep,

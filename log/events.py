@@ -91,6 +91,23 @@ class CommandRefused(EventBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionOffered(EventBase):
+    """The partition is to go to another worker; until that one asks for it (`AskForPartition`), its owner works on.
+
+    Whoever should own the partition asks and waits until the owner has handed it over. An owner that falls silent has
+    begun no step later than `OFFER_S` (`log/protocol.py`) after this.
+
+    Args:
+        due_at: Until when, at the latest, the owner works on.
+    """
+
+    kind: ClassVar[str] = "partition.offered"
+
+    partition: int
+    due_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionHandedOver(EventBase):
     """The owner gives the partition up for another worker to claim, while steps go on in it.
 
@@ -723,6 +740,7 @@ class Unreadable:
 OwnEvent = (
     PartitionClaimed
     | CommandRefused
+    | PartitionOffered
     | PartitionHandedOver
     | CheckpointBegun
     | CheckpointPart
@@ -735,6 +753,7 @@ OwnEvent = (
 Event = (
     PartitionClaimed
     | CommandRefused
+    | PartitionOffered
     | PartitionHandedOver
     | CheckpointBegun
     | CheckpointPart
@@ -779,6 +798,7 @@ Event = (
 EVENT_CLASSES: tuple[type[Event], ...] = (
     PartitionClaimed,
     CommandRefused,
+    PartitionOffered,
     PartitionHandedOver,
     CheckpointBegun,
     CheckpointPart,

@@ -26,6 +26,7 @@ class Bookmarks:
         self._appender = appender
         self._known: dict[int, int] = {}
         self._next = 0
+        self._asked = self._answered = 0
         self._one_at_a_time = asyncio.Lock()
 
     async def get(self, partition: int) -> int | None:
@@ -33,8 +34,16 @@ class Bookmarks:
         return (await self.known()).get(partition)
 
     async def known(self) -> Mapping[int, int]:
-        """All bookmarks, by partition, as they are in the topic now."""
+        """All bookmarks, by partition, as they are in the topic now.
+
+        Who asks while others' answer is being read hears with all who do so what is read next.
+        """
+        self._asked += 1
+        asked = self._asked
         async with self._one_at_a_time:
+            if self._answered >= asked:
+                return self._known
+            answers = self._asked
             start, end = await self._readers.bounds(self._topic, 0)
             async with aclosing(
                 self._readers.read(self._topic, 0, max(start, self._next), end)
@@ -43,6 +52,7 @@ class Bookmarks:
                     for record in batch:
                         self._note(record.key, record.value)
             self._next = end
+            self._answered = answers
         return self._known
 
     async def set(self, partition: int, offset: int) -> None:

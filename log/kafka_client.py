@@ -182,8 +182,10 @@ class _Sharing(CooperativeStickyAssignor):  # type: ignore[misc]  # it has no ty
         base: Any = super()
         base.__init__()
         self._partitions = partitions
+        self.members = 0  # when this member last was the leader
 
     def assign(self, cluster: Any, members: Any) -> Any:
+        self.members = len(members)
         base: Any = super()
         return base.assign(_Part(cluster, self._partitions), members)
 
@@ -535,6 +537,14 @@ def is_fenced(consumer: Consumer) -> bool:
         and getattr(coordinator, "state", None) == STABLE
         and getattr(coordinator, "_heartbeat_enabled", None) is False
     )
+
+
+def is_alone(consumer: Consumer) -> bool:
+    """Whether the group has no other member, as its leader knows; of who is not the leader it is not true."""
+    coordinator: object = getattr(consumer, "_coordinator", None)
+    assignors: Mapping[str, object] = getattr(coordinator, "_assignors", {})
+    leads = getattr(coordinator, "_is_leader", False) is True
+    return leads and all(isinstance(a, _Sharing) and a.members == 1 for a in assignors.values())
 
 
 def committed(offset: int) -> object:

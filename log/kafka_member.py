@@ -1,12 +1,13 @@
 """A worker's place in the consumer group on `commands`: who should own which partition, and its commands.
 
 The group says who *should* own; claims in the events say who does, so a member need not finish anything before a
-partition moves. Two consumers share the work: one sits in the group (`kafka_seat.py`), the other reads commands from
-where `follow` says.
+partition moves, and goes on being delivered its commands until it has released it. Two consumers share the work: one
+sits in the group (`kafka_seat.py`), the other reads commands from where `follow` says.
 """
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 
 from refold.log.errors import LogError
@@ -20,6 +21,8 @@ from refold.log.protocol import Channel, Listener
 logger = logging.getLogger(__name__)
 
 _COMMIT_EVERY_S = 1.0
+_OFFERING_S = 0.1
+"""How long the group is kept waiting until partitions that are to move have been offered (a few ms, mostly)."""
 
 
 class KafkaMembership:
@@ -56,11 +59,18 @@ class KafkaMembership:
             self._partitions,
             name,
             gained=self._gained,
-            giving_up=listener.revoking,
+            giving_up=self._giving_up,
             gave_up=self._gave_up,
             died=self._died,
+            settled=self._settle,
         )
         self._places: dict[int, TopicPartition] = {}
+        self._moving: set[int] = set()  # of these, those that the group has given to others
+        self._retired = False
+        self._static = clients.settings.group_instance_id is not None
+        # Partitions that are to move and have not been offered: filled by the member's thread, emptied by the loop.
+        self._unsettled: set[int] = set()
+        self._settling = threading.Condition()
         self._wanted: set[int] = set()
         self._worked_through: dict[TopicPartition, int] = {}
         self._commit_due: asyncio.TimerHandle | None = None
@@ -97,9 +107,13 @@ class KafkaMembership:
     def release(self, partition: int) -> None:
         """See `Membership`. The group itself decides when somebody else has it."""
         self._wanted.discard(partition)
+        self.offered(partition)
         place = self._places.get(partition)
         if place is not None:
             self._commands.drop(place)
+        if partition in self._moving:
+            self._moving.discard(partition)
+            del self._places[partition]
 
     @property
     def waits_for_release(self) -> bool:
@@ -109,7 +123,23 @@ class KafkaMembership:
     @property
     def alone(self) -> bool:
         """See `Membership`. Only the group's leader knows who else is in it."""
-        return False
+        return self._member.alone
+
+    def offered(self, partition: int) -> None:
+        """See `Membership`."""
+        with self._settling:
+            self._unsettled.discard(partition)
+            self._settling.notify_all()
+
+    async def retire(self) -> bool:
+        """See `Membership`. A static member's partitions wait for it to come back."""
+        if self._static or self.alone:
+            return False
+        self._retired = True
+        self._moving.update(self._places)
+        self._commit()
+        await self._member.close()
+        return True
 
     async def leave(self) -> None:
         """See `Membership`."""
@@ -133,7 +163,9 @@ class KafkaMembership:
             self._listener.deliver(partition, records)
 
     def _gained(self, places: Sequence[TopicPartition]) -> None:
-        for place in () if self._left else sorted(places, key=lambda place: place.partition):
+        for place in (
+            () if self._left or self._retired else sorted(places, key=lambda place: place.partition)
+        ):
             if place.partition not in self._partitions:
                 # Added under us, where the group's leader is an older release: no id belongs there.
                 logger.error(
@@ -144,17 +176,37 @@ class KafkaMembership:
                     self._partitions.stop - 1,
                 )
                 continue
+            self._moving.discard(place.partition)
             self._places[place.partition] = place
             self._listener.assigned(place.partition)
 
     def _gave_up(self, places: Sequence[TopicPartition], lost: bool) -> None:
-        for place in () if self._left else places:
-            if self._places.pop(place.partition, None) is None:
+        for place in () if self._left or self._retired else places:
+            if place.partition not in self._places:
+                self.offered(place.partition)  # nothing is done in it
                 continue
-            self._wanted.discard(place.partition)
             self._worked_through.pop(place, None)
-            self._commands.drop(place)
+            if lost:
+                del self._places[place.partition]
+                self._moving.discard(place.partition)
+                self._wanted.discard(place.partition)
+                self._commands.drop(place)
+            else:
+                self._moving.add(place.partition)
             self._listener.revoked(place.partition, lost)
+
+    def _giving_up(self, partition: int) -> None:
+        """On the member's thread."""
+        if not (self._left or self._retired):
+            with self._settling:
+                self._unsettled.add(partition)
+            self._listener.revoking(partition)
+
+    def _settle(self) -> None:
+        """On the member's thread: who is given these partitions next is to find in the log that they were offered."""
+        with self._settling:
+            self._settling.wait_for(lambda: not self._unsettled, _OFFERING_S)
+            self._unsettled.clear()
 
     def _died(self, error: LogError) -> None:
         if not self._left:
@@ -163,6 +215,8 @@ class KafkaMembership:
 
     def _note(self, place: TopicPartition, offset: int) -> None:
         """Let lag tools know, a second later at the latest, how far the commands are worked through."""
+        if place.partition in self._moving:
+            return
         self._worked_through[place] = offset
         if self._commit_due is None:
             self._commit_due = self._loop.call_later(_COMMIT_EVERY_S, self._commit)

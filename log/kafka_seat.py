@@ -22,6 +22,7 @@ from refold.log.kafka_client import (
     TopicPartition,
     Unauthorized,
     committed,
+    is_alone,
     is_fenced,
     reason,
     rebalance_listener,
@@ -51,6 +52,7 @@ class Seat:
         giving_up: Called on the consumer's thread, before the group hears that this member has let go of a partition.
         gave_up: Called on the loop with partitions that it should not own any more, and whether they are lost.
         died: Called on the loop when the thread can't go on.
+        settled: Called on the consumer's thread after `gave_up`, before the group hears of it: may wait for a moment.
     """
 
     def __init__(  # noqa: PLR0913 - where it belongs, and four that are told
@@ -65,6 +67,7 @@ class Seat:
         giving_up: Callable[[int], None],
         gave_up: Callable[[Sequence[TopicPartition], bool], None],
         died: Callable[[LogError], None],
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._clients = clients
         self._group = group
@@ -75,6 +78,7 @@ class Seat:
         self._giving_up = giving_up
         self._gave_up = gave_up
         self._died = died
+        self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(
             target=self._run, name=f"refold-kafka-{name}-member", daemon=True
@@ -98,8 +102,15 @@ class Seat:
         self._consumer.subscribe([self._topic], listener=rebalance_listener(self))
         self._thread.start()
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in the group, as far as it is known here."""
+        return self._consumer is not None and is_alone(self._consumer)
+
     async def close(self) -> None:
-        """Leave the group."""
+        """Leave the group. Leaving twice is no error."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         if self._consumer is not None and self._thread.ident is not None:
             await asyncio.to_thread(self._leave, self._consumer)
@@ -181,6 +192,8 @@ class Seat:
         for place in places:
             self._giving_up(place.partition)
         self._tell(lambda: self._gave_up(places, lost))
+        if not lost:
+            self._settled()
 
     def _tell(self, call: Callable[[], None]) -> None:
         try:

@@ -110,6 +110,13 @@ class LocalMembership:
         """Whether no other member lives."""
         return self._locks.members() == 1
 
+    def offered(self, partition: int) -> None:
+        """Nobody waits for that: whoever is given a partition gets it when it is released."""
+
+    async def retire(self) -> bool:
+        """See `Membership`: only what is released is free."""
+        return False
+
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once. Leaving twice is no error."""
         if self._timer is not None:

@@ -93,14 +93,17 @@ class Listener(Protocol):
 
     def revoking(self, partition: int) -> None:
         """`revoked` follows. Called on any thread, before somebody else can be told that `partition` is theirs: no step
-        may begin from now on, however late the event loop hears of it.
+        may begin from now on, however late the event loop hears of it, unless the partition is offered.
         """
 
     def assigned(self, partition: int) -> None:
         """This worker should own `partition` from now on: fold it, claim it, then `follow` its commands."""
 
     def revoked(self, partition: int, lost: bool) -> None:
-        """This worker should give `partition` up; `lost` where another may own it already."""
+        """This worker should give `partition` up; `lost` where another may own it already.
+
+        Commands are delivered on until the partition is released, unless it is lost. It may be assigned again before.
+        """
 
     def deliver(self, partition: int, records: Sequence[Record]) -> None:
         """Commands of `partition`, at least one, in offset order, once for each `follow`."""
@@ -130,6 +133,17 @@ class Membership(Protocol):
     @property
     def alone(self) -> bool:
         """Whether it is certain that nobody else is there to take a partition."""
+        ...
+
+    def offered(self, partition: int) -> None:
+        """Whoever is told from now on that `partition` is theirs finds in the log that it was offered."""
+
+    async def retire(self) -> bool:
+        """Have the group give all partitions to others; until they are released, commands are delivered on.
+
+        Returns:
+            Whether others may take them over now; if not, nothing was done.
+        """
         ...
 
     async def leave(self) -> None:

@@ -58,6 +58,7 @@ from refold.log.events import (
     PartitionClaimed,
     PartitionHandedOver,
     PartitionMigrated,
+    PartitionOffered,
     PatchApplied,
     StepAttemptFailed,
     StepCompleted,
@@ -226,6 +227,7 @@ def log() -> list[Event]:
             partition=3,
             payload='{"keys":["k0123456789abcdef0123456"],"requested_by":"ops","reason":"asked for"}',
         ),
+        PartitionOffered(**owner.header(None, None), partition=3, due_at=owner.now() + 5_000_000),
         PartitionHandedOver(
             **owner.header(None, None),
             partition=3,

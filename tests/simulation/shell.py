@@ -14,13 +14,15 @@ from tests.simulation.watched import WatchedRuns
 
 from refold.engine.active import Items
 from refold.engine.blobs import Blobs
-from refold.engine.claim import claim
+from refold.engine.claim import ask, claim
 from refold.engine.definitions import Catalogue
 from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Post, StepResult
 from refold.engine.owner import Owner, OwnerSettings
 from refold.engine.privacy import Privacy
+from refold.engine.proof import FRESH_S, OFFER_S, Instant
 from refold.engine.reader import read_lookup
-from refold.engine.session import LOST_PAUSE_S
+from refold.engine.recovery import Folded
+from refold.engine.session import LOST_PAUSE_S, WAIT_S
 from refold.engine.thread_slots import ThreadSlots
 from refold.log.codec import decode_command, encode_command
 from refold.log.errors import AppendUnknown
@@ -29,6 +31,8 @@ from refold.log.protocol import Channel, Entry, Record
 
 DRAIN_US = 10 * SECOND_US
 NEVER_US = 1 << 62
+LOOK_US = SECOND_US // 20
+"""Most time until a claimant looks again whether a partition has been handed over."""
 MAX_POSTS = 3
 """So few go out together that many posts are cut in two."""
 
@@ -80,6 +84,9 @@ class SimWorker:
         self._follow_from: int | None = None
         self._following: int | None = None
         self._proof = SimProof(world, self)
+        self._offer: int | None = None
+        self._offered_at: Instant | None = None
+        self._ask_until_us = NEVER_US
         self._handed_back: list[Effect] = []
         self._reported: list[tuple[Launch, StepResult]] = []
         self._queued: list[Launch] = []  # waiting for a thread, or for a turn of the event loop
@@ -117,6 +124,8 @@ class SimWorker:
             acts.append(self._report_again)
         if self._following is not None and self._waiting_commands() > self._following:
             acts.append(self._deliver)
+        if self.offers and not self._draining and now_us >= self._ask_until_us:
+            acts.append(self._hand_over_now)
         drained = not (self.attempts or self._queued) or now_us >= self._drain_until_us
         if self._draining and not self._finishing and (drained or self._hands_over):
             acts.append(self._finish_draining)
@@ -133,6 +142,8 @@ class SimWorker:
             times.append(self._post_until_us or 0)
         if self._draining and not self._finishing:
             times.append(self._drain_until_us)
+        elif self.offers and not self._draining:
+            times.append(self._ask_until_us)
         return min(times, default=None)
 
     def go_on(self) -> None:
@@ -178,6 +189,32 @@ class SimWorker:
         self._drain_until_us = self._world.now_us + DRAIN_US
         self._following = None
 
+    @property
+    def is_about_to_begin(self) -> bool:
+        """Whether a step that it may begin has not begun."""
+        return bool(self._queued) and self._proof.is_fresh()
+
+    @property
+    def offers(self) -> bool:
+        """Whether it goes on until it is asked for the partition."""
+        return self._offer is not None
+
+    def offer(self) -> bool:
+        """The group is to give the partition to another: go on until that one asks. False where there is nothing to."""
+        owner = self.owner
+        if owner is None or not self._recovered or self._draining or self._offer is not None:
+            return False
+        self._proof.suspend()
+        self._offered_at = self._proof.now()
+        due_us = self.clock() + round(OFFER_S * SECOND_US)
+        self._offer = owner.offer(due_us, self.clock())
+        self._woken = True
+        return True
+
+    def _hand_over_now(self) -> None:
+        self._proof.withdraw()
+        self.drain(hands_over=True)
+
     def revoke(self) -> None:
         """The group says that the partition is lost: drop it without a word to the log."""
         self._drop()
@@ -197,11 +234,14 @@ class SimWorker:
             if self._finishing:
                 return
             self._drop()
+            if self.offers:
+                return  # whoever should have it takes it
             await pause(world.now_us + world.random.randrange(backoff_us))
 
     async def _own(self) -> None:
         world = self._world
-        folded = await claim(self._log, self.partition, self.name, self.clock)
+        patience = SimPatience(world, self, self._log)
+        folded = await claim(self._log, self.partition, self.name, self.clock, patience=patience)
         world.owns(self, folded)
         if self._privacy is not None:
             self._privacy.forget(folded.erased)
@@ -257,6 +297,11 @@ class SimWorker:
             owner.inspected(records, offsets)
         if owner.lost_to is None:
             self._proof.given(sent_at)
+            if self._offered_at is not None and owner.confirmed >= (self._offer or 0):
+                self._proof.offered(self._offered_at)
+                self._ask_until_us = self._world.now_us + round(WAIT_S * SECOND_US)
+                self._offered_at = None
+                self._woken = True
 
     async def _carry_out(self, owner: Owner) -> None:
         for workflow_id, step in owner.take_cancels():
@@ -266,11 +311,15 @@ class SimWorker:
         if any(isinstance(effect, Launch) and effect.attempt > 1 for effect in effects):
             await self._probe(owner)
         if any(isinstance(effect, Launch | Grant) for effect in effects):
-            while owner.lost_to is None and not self._proof.is_fresh():
+            while owner.lost_to is None and not (self._proof.rests or self._proof.is_fresh()):
                 await self._probe(owner)
         if owner.lost_to is not None:
             self._woken = True  # the pump looks before it sleeps
             return
+        if self._proof.suspended:
+            begins = [effect for effect in effects if isinstance(effect, Launch | Grant)]
+            self._handed_back.extend(begins)
+            effects = [effect for effect in effects if not isinstance(effect, Launch | Grant)]
         for effect in effects:
             if isinstance(effect, Launch):
                 if not self._draining and owner.wants(effect):
@@ -289,6 +338,9 @@ class SimWorker:
             else:
                 reply = finish(read_lookup(self._log, self.partition, effect))
                 self._world.answered(Answer(effect.client_id, reply))
+        self._begin_posting(owner)
+
+    def _begin_posting(self, owner: Owner) -> None:
         if self._outgoing and self._post_task is None:
             self._post_until_us = None
             self._post_task = self._post_all(owner)
@@ -363,6 +415,9 @@ class SimWorker:
         records = self._world.store.read(Channel.COMMANDS, self.partition, start, None, limit)
         for record in records:
             self.owner.handle(record.offset, decode_command(record), self.clock())
+            if self.offers and self.owner.is_asked_for:
+                self._hand_over_now()
+                return
         self._follow_from = records[-1].offset + 1
         self._woken = True
 
@@ -423,10 +478,35 @@ class SimWorker:
 
     def _finish_draining(self) -> None:
         owner = self.owner
-        if self.attempts and owner is not None and owner.lost_to is None and self._recovered:
+        to_say = self.attempts or self.offers
+        if to_say and owner is not None and owner.lost_to is None and self._recovered:
             due_us = self.clock() + DRAIN_US
             owner.hand_over([attempt.launch for attempt in self.attempts], due_us, self.clock())
             self._world.goes_on(self, self.attempts)
             self.attempts = []
         self._finishing = True
         self._woken = True
+
+
+class SimPatience:
+    """A claimant's `Patience`, by virtual clocks."""
+
+    def __init__(self, world: Surroundings, worker: SimWorker, log: SimLog) -> None:
+        self._world = world
+        self._worker = worker
+        self._log = log
+
+    async def for_hand_over(self, folded: Folded) -> None:
+        """See `Patience`."""
+        world, partition, state = self._world, self._worker.partition, folded.state
+        claimed = state.claim
+        until_us = world.now_us + round(OFFER_S * SECOND_US)
+        question = encode_command(ask(self._worker.name, self._worker.clock()))
+        await self._log.append(Channel.COMMANDS, partition, [question])
+        while state.offered_until and state.claim == claimed and world.now_us < until_us:
+            await pause(min(until_us, world.now_us + world.random.randrange(LOOK_US)))
+            await folded.go_on(self._log, partition)
+
+    async def for_stale_proof(self) -> None:
+        """See `Patience`."""
+        await pause(self._world.now_us + round(FRESH_S * SECOND_US))

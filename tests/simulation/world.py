@@ -20,7 +20,7 @@ from tests.simulation.operators import forking, reopening
 from tests.simulation.readers import Readers
 from tests.simulation.scene import START_US
 from tests.simulation.shapes import Outside, outside
-from tests.simulation.shell import NEVER_US, SimWorker
+from tests.simulation.shell import DRAIN_US, NEVER_US, SimWorker
 
 from refold.engine.active import Items
 from refold.engine.checkpoints import CheckpointSettings
@@ -193,6 +193,19 @@ class World:
             self._note(f"{worker.name} drains")
             worker.drain(hands_over=True)
 
+    def offer(self, stops_for_us: int | None = None) -> None:
+        """The group moves the first partition to another worker; its owner goes on until it is asked.
+
+        Args:
+            stops_for_us: It is stopped (SIGSTOP) when it is about to begin a step, and goes on so long after; None for
+                not at all.
+        """
+        worker = self._assigned[0]
+        if worker is not None and worker.alive:
+            self._move(worker)
+            if stops_for_us is not None:
+                self._stop_beginning(worker, stops_for_us)
+
     def hand_over(self, partition: int) -> None:
         """The group gives a partition to another worker, while its owner lives."""
         self.now_us += SESSION_US
@@ -293,9 +306,12 @@ class World:
         self.journal.begins.append(begin)
 
     def goes_on(self, worker: SimWorker, attempts: Sequence[Attempt]) -> None:
-        """These go on after their worker has handed the partition over; some die with its process."""
+        """These go on after their worker has handed the partition over; some die with its process, or are cut off."""
         self._note(f"{worker.name} hands {worker.partition} over, {len(attempts)} steps go on")
-        self._going_on.extend(a for a in attempts if self.random.random() < 0.8)
+        cut_off_us = self.now_us + 2 * DRAIN_US  # clocks differ: some are reported late
+        self._going_on.extend(
+            a for a in attempts if self.random.random() < 0.8 and a.done_at_us < cut_off_us
+        )
 
     def answered(self, answer: Answer) -> None:
         """A client hears a reply."""
@@ -334,7 +350,8 @@ class World:
             acts.extend(worker.acts())
             if worker.stopped and self._resume_us.get(worker, NEVER_US) <= self.now_us:
                 acts.append(partial(self._let_go_on, worker))
-            if worker is not self._assigned[worker.partition] and not worker.stopped:
+            gone_on = worker.stopped or worker.offers  # by itself it hears nothing, or it knows
+            if worker is not self._assigned[worker.partition] and not gone_on:
                 acts.append(partial(self._revoke, worker))
         for partition, assigned in enumerate(self._assigned):
             if assigned is None or not assigned.alive:
@@ -371,7 +388,9 @@ class World:
                 worker.die()
             case 1:
                 self.stall(worker)
-            case 2 | 3 | 4:  # mostly there is no step under way, or it is recorded before
+            case 2:
+                self._move(worker)
+            case 3 | 4:  # mostly there is no step under way, or it is recorded before
                 self._note(f"{worker.name} drains")
                 worker.drain()
             case 5:
@@ -379,6 +398,29 @@ class World:
                 worker.set_clock(self._skew())
             case _:
                 self.hand_over(worker.partition)
+
+    def _move(self, worker: SimWorker) -> None:
+        """Mostly the group waits until the partition has been offered before it gives it to another."""
+        self._note(f"{worker.name} is to give {worker.partition} up")
+        if not worker.offer():
+            worker.drain()
+        else:
+            self._plan_move(worker.partition, self.random.choice((0, 0.001, 0.01, 0.1, 1)))
+
+    def _stop_beginning(self, worker: SimWorker, for_us: int) -> None:
+        if worker.is_about_to_begin:
+            self._note(f"{worker.name} stops")
+            worker.stopped = True
+            self._resume_us[worker] = self.now_us + for_us
+        elif worker.alive:
+            again_us = self.now_us - START_US + 100
+            self.plan(again_us, partial(self._stop_beginning, worker, for_us))
+
+    def _plan_move(self, partition: int, after_s: float) -> None:
+        self.plan(
+            self.now_us - START_US + round(after_s * SECOND_US),
+            partial(self._assign, partition),
+        )
 
     def _land(self, late: tuple[Channel, int, list[Entry]]) -> None:
         channel, partition, entries = late
