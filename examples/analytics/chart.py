@@ -47,7 +47,7 @@ def _pace(pace: Pace) -> Iterator[str]:
     """Bars of which each is a quarter of a second, stacked by the steps' names."""
     if not pace:
         return
-    names = sorted({name for _, name, _ in pace}, key=lambda name: -_total(pace, name))
+    names = sorted({name for _, name, _ in pace}, key=lambda name: (-_total(pace, name), name))
     began = min(bucket for bucket, _, _ in pace)
     bars: dict[int, dict[str, int]] = {}
     for bucket, name, steps in pace:

@@ -65,6 +65,7 @@ def main() -> int:
             sink.wait()
             print("the sink was killed; it is started again and goes on where its file stands")
             sink = _sink(url, file)
+            _watch_until(file, sys.maxsize, worker)
             worker.wait(PATIENCE_S)
         finally:
             sink.terminate()  # it writes what it has read, and ends
@@ -96,16 +97,19 @@ def _export(url: str, file: Path) -> None:
 
 def _watch_until(file: Path, events: int, worker: subprocess.Popen[bytes]) -> None:
     """Ask what is there, again and again, until there are so many events or the job has ended."""
-    seen = 0
-    while seen < events and worker.poll() is None:
+    seen, deadline = 0, time.monotonic() + PATIENCE_S
+    while seen < events and worker.poll() is None and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
         # While the sink has the file, DuckDB lets nobody else open it: a moment later it does.
         with suppress(duckdb.Error), closing(duckdb.connect(str(file), read_only=True)) as db:
             rows: list[tuple[Any, ...]] = db.sql(
                 "SELECT name, count(*) FROM events WHERE kind = 'step.completed' GROUP BY ALL ORDER BY 2 DESC LIMIT 3"
             ).fetchall()
-            ((seen,),) = db.sql("SELECT count(*) FROM events").fetchall()
-            print(f"{seen:,} events; steps: {', '.join(f'{name} {count}' for name, count in rows)}")
+            before, ((seen,),) = seen, db.sql("SELECT count(*) FROM events").fetchall()
+            if seen > before:
+                print(
+                    f"{seen:,} events; steps: {', '.join(f'{name} {count}' for name, count in rows)}"
+                )
 
 
 def _wait_for(path: Path) -> None:
