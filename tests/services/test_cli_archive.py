@@ -42,6 +42,7 @@ def refold(*words: str, code: ExitCode = ExitCode.OK, **environment: str) -> Res
 
 def test_history_is_archived_trimmed_and_still_shown() -> None:
     """Given runs that ended, they are archived and trimmed; who asks is told to name the archive, and then shown."""
+    measured = refold("metrics", "--json").stdout
     foreseen = refold("archive", "--to", "old", "--trim", "--dry-run")
     assert "nothing was archived, and nothing was deleted" in foreseen.stderr
     assert not Path("old").exists()
@@ -49,6 +50,9 @@ def test_history_is_archived_trimmed_and_still_shown() -> None:
     assert done.stdout == foreseen.stdout
     assert "a whole checkpoint begins there" in " ".join(done.stdout.split())
     assert list(Path("old/events/partition=0").glob("*.parquet"))
+
+    assert refold("metrics", "--json", "--archive", "old").stdout == measured != ""
+    assert "--archive DIR" in refold("metrics", code=ExitCode.LOG).stderr
 
     for command in ("show", "history"):
         refused = refold(command, "run-1", code=ExitCode.LOG)
