@@ -37,6 +37,10 @@ class Runs(Protocol):
         """The hash of the code, for the run's start event; None where nothing is known."""
         ...
 
+    def queue_of(self, workflow: str, version: int) -> str | None:
+        """The queue in which its runs wait where a start names none; None for none."""
+        ...
+
     def canonical(self, workflow: str, version: int, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
 

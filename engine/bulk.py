@@ -94,7 +94,7 @@ class BulkOrders:
         async def pause(info: WorkflowInfo) -> None:
             await self._access.operator.pause(info.workflow_id, reason)
 
-        return await self._give(where, frozenset({Status.RUNNING}), pause, dry_run)
+        return await self._give(where, frozenset({Status.RUNNING, Status.QUEUED}), pause, dry_run)
 
     def rewind_all(
         self, where: Runs, step: int, *, reason: str | None = None, dry_run: bool = False

@@ -8,6 +8,9 @@ The text is lines of JSON. Each is an array whose first element says what it is:
     ["run", workflow_id, {...}]                 an open run, but for its outcomes
     ["outcomes", workflow_id, [...]]            some of its outcomes; in order, after its "run"; those of a kind that
                                                 follow each other as one table
+    ["queue", name, limit]                      a queue
+    ["running", name, [workflow_id, position], ...]    some of its runs that have a slot
+    ["waiting", name, [workflow_id, position], ...]    some that wait for one; in order
     ["closed", [workflow_id, ...], ...]         some runs that have ended; in order
     ["end"]                                     nothing is missing
 
@@ -34,7 +37,9 @@ from refold.engine.state import (
     Handed,
     Origin,
     PartitionState,
+    Queue,
     Status,
+    Ticket,
     WorkflowState,
 )
 from refold.log.commands import COMMAND_CLASSES, Command
@@ -48,6 +53,8 @@ SAMPLED: Final = 100
 """Runs from which the size of all is estimated."""
 CLOSED_BYTES: Final = 190
 """About what one that has ended takes."""
+TICKET_BYTES: Final = 40
+"""About what a run in a queue takes there."""
 
 _KINDS: Final[dict[str, type]] = {cls.kind: cls for cls in (*EVENT_CLASSES, *COMMAND_CLASSES)}
 _FIELDS: Final[dict[type, tuple[tuple[str, object], ...]]] = {
@@ -56,6 +63,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, object], ...]]] = {
 }
 _END: Final = '["end"]'
 _CLOSED_FIELDS: Final = tuple(f.name for f in dataclasses.fields(Closed))
+_ORIGIN: Final = _CLOSED_FIELDS.index("origin")
 
 
 class Snapshot:
@@ -69,6 +77,10 @@ class Snapshot:
         self._pending: dict[str, WorkflowState] = dict(state.open)
         self._copied: dict[str, WorkflowState] = {}
         self._closed = list(state.closed.items())
+        self._queues = [
+            (name, queue.limit, list(queue.running), list(queue.waiting))
+            for name, queue in state.queues.items()
+        ]
         self._head = [*_head(state)]
         self._lines = self._all_lines()
         self._rest = ""
@@ -100,6 +112,11 @@ class Snapshot:
             lines = [*_run_lines(workflow_id, run)]
             del self._pending[workflow_id]
             yield from lines
+        for name, limit, running, waiting in self._queues:
+            yield _line(["queue", name, limit])
+            for what, tickets in (("running", running), ("waiting", waiting)):
+                for first in range(0, len(tickets), TOGETHER):
+                    yield _line([what, name, *tickets[first : first + TOGETHER]])
         for first in range(0, len(self._closed), TOGETHER):
             some = self._closed[first : first + TOGETHER]
             yield _line(["closed", *([id_, *_closed_values(run)] for id_, run in some)])
@@ -117,7 +134,9 @@ def estimate(state: PartitionState, gone: int = 0) -> int:
     sample = list(state.open.items())[:: max(1, count // SAMPLED)]
     length = sum(len(line) for id_, run in sample for line in _run_lines(id_, run))
     opened = length * count // max(1, len(sample))
-    return opened + (len(state.closed) - gone + len(state.outbox)) * CLOSED_BYTES
+    tickets = sum(len(queue.running) + len(queue.waiting) for queue in state.queues.values())
+    small = len(state.closed) - gone + len(state.outbox)
+    return opened + small * CLOSED_BYTES + tickets * TICKET_BYTES
 
 
 class Text(ABC):
@@ -205,6 +224,9 @@ class Restoration(Text):
             "post": self._post,
             "run": self._run,
             "outcomes": self._outcomes,
+            "queue": self._queue,
+            "running": self._tickets,
+            "waiting": self._tickets,
             "closed": self._closed,
         }
 
@@ -242,6 +264,16 @@ class Restoration(Text):
         for entry in _rows(outcomes):
             outcome = cast(Outcome, _from_json(entry))
             run.add_outcome(outcome)
+
+    def _queue(self, line: list[Any]) -> None:
+        _, name, limit = line
+        self.state.queues[name] = Queue(limit)
+
+    def _tickets(self, line: list[Any]) -> None:
+        what, name, *tickets = line
+        queue = self.state.queues[name]
+        held = queue.running if what == "running" else queue.waiting
+        held.update((Ticket(*ticket), None) for ticket in tickets)
 
     def _closed(self, line: list[Any]) -> None:
         closed = self.state.closed
@@ -293,6 +325,7 @@ def _run_lines(workflow_id: str, run: WorkflowState) -> Iterator[str]:
         "parked": _to_json(run.parked),
         "broken": run.broken,
         "origin": run.origin,
+        "ticket": None if run.ticket is None else [run.ticket, run.waits],
     }
     yield _line(["run", workflow_id, {name: value for name, value in values.items() if value}])
     outcomes = run.outcomes
@@ -439,6 +472,7 @@ def _read_run(values: dict[str, Any]) -> WorkflowState:
         broken=values.get("broken"),
         origin=_origin(values.get("origin")),
     )
+    run.ticket, run.waits = values.get("ticket", (None, False))
     if base or jumps:
         run.numbering = Numbering(base, tuple((at, to) for at, to in jumps))
     if resolved:
@@ -457,8 +491,8 @@ def _read_run(values: dict[str, Any]) -> WorkflowState:
 def _read_closed(values: list[Any]) -> Closed:
     values[2] = bytes.fromhex(values[2])
     values[3] = Status(values[3])
-    if len(values) == len(_CLOSED_FIELDS):
-        values[-1] = _origin(values[-1])
+    if len(values) > _ORIGIN:
+        values[_ORIGIN] = _origin(values[_ORIGIN])
     return Closed(*values)
 
 

@@ -16,7 +16,7 @@ from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
 from refold.engine.callsite import call_source
 from refold.engine.definitions import Workflow
 from refold.engine.loop import LAST_DUE_US
-from refold.engine.names import check_id, check_pool_of
+from refold.engine.names import check_id, check_name, check_pool_of
 from refold.engine.operations import CancelRequest, ChildRequest, DurableScope, MakeCall
 from refold.engine.payload import PayloadType, check_size
 from refold.engine.scope import async_scope, microseconds_of, sync_scope
@@ -43,6 +43,7 @@ class ChildOptions(TypedDict, total=False):
     on_parent_end: OnParentEnd
     deadline: timedelta | datetime | None
     attributes: Mapping[str, Tag] | None
+    queue: str | None
 
 
 class Child(Generic[R]):
@@ -114,6 +115,7 @@ class _Plan:
     policy: OnParentEnd
     attributes: dict[str, str] | None
     due_at: int | None
+    queue: str | None
     source: str
 
     def id_of(self, step: int) -> str:
@@ -133,6 +135,7 @@ class _Plan:
             policy=self.policy,
             attributes=self.attributes,
             due_at=self.due_at,
+            queue=self.queue,
             source=self.source,
         )
 
@@ -179,6 +182,7 @@ def start_child(
     on_parent_end: OnParentEnd = "cancel",
     deadline: timedelta | datetime | None = None,
     attributes: Mapping[str, Tag] | None = None,
+    queue: str | None = None,
 ) -> Coroutine[Any, Any, Child[Any]]:
     """In an `async def` workflow: start a child and wait until its start is recorded.
 
@@ -191,6 +195,8 @@ def start_child(
             it go on, and so does "detached", which is not to be waited for either.
         deadline: When it is cancelled: a time, or how long from `now()`. Never after this workflow's own deadline.
         attributes: The child's tags.
+        queue: The queue in which it waits until it is its turn; its workflow's own where not given. A parent that waits
+            for a child in its own queue holds a place of it meanwhile.
 
     Returns:
         The awaitable `Child`, which is awaitable itself.
@@ -202,7 +208,7 @@ def start_child(
         UnknownWorkflow: The worker that would run it has no such workflow.
     """
     scope = async_scope("start_child()", "start_child_sync(...)", _START_THERE)
-    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes)
+    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes, queue)
     return _started(scope, plan)
 
 
@@ -241,10 +247,11 @@ def start_child_sync(
     on_parent_end: OnParentEnd = "cancel",
     deadline: timedelta | datetime | None = None,
     attributes: Mapping[str, Tag] | None = None,
+    queue: str | None = None,
 ) -> Child[Any]:
     """In a `def` workflow: start a child; arguments and errors as of `start_child`."""
     scope = sync_scope("start_child_sync()", "start_child(...)", _START_THERE)
-    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes)
+    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes, queue)
     return plan.child(scope.call_sync(plan.request))
 
 
@@ -285,13 +292,14 @@ def run_child(
     on_parent_end: OnParentEnd = "cancel",
     deadline: timedelta | datetime | None = None,
     attributes: Mapping[str, Tag] | None = None,
+    queue: str | None = None,
 ) -> Coroutine[Any, Any, Any]:
     """In an `async def` workflow: start a child and wait for its result.
 
     Arguments and errors as of `start_child` and `Child.result`.
     """
     scope = async_scope("run_child()", "run_child_sync(...)", _START_THERE)
-    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes)
+    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes, queue)
     _check_waited_for(plan)
     return _finished(scope, plan)
 
@@ -329,10 +337,11 @@ def run_child_sync(
     on_parent_end: OnParentEnd = "cancel",
     deadline: timedelta | datetime | None = None,
     attributes: Mapping[str, Tag] | None = None,
+    queue: str | None = None,
 ) -> Any:
     """In a `def` workflow: start a child and wait for its result; arguments and errors as of `run_child`."""
     scope = sync_scope("run_child_sync()", "run_child(...)", _START_THERE)
-    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes)
+    plan = _planned(scope, workflow, args, id, version, on_parent_end, deadline, attributes, queue)
     _check_waited_for(plan)
     return plan.child(scope.call_sync(plan.request)).result_sync()
 
@@ -390,6 +399,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
     on_parent_end: OnParentEnd,
     deadline: timedelta | datetime | None,
     attributes: Mapping[str, Tag] | None,
+    queue: str | None,
 ) -> _Plan:
     """Everything about a child, checked."""
     bound = _bound(workflow, args)
@@ -407,6 +417,8 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
             f"on_parent_end={on_parent_end!r} is none of {', '.join(map(repr, get_args(OnParentEnd)))}"
         )
     refuse_reserved(attributes or ())
+    if queue is not None:
+        check_name(queue, "queue")
     return _Plan(
         parent_id=scope.workflow_id,
         id=id,
@@ -415,6 +427,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
         policy=on_parent_end,
         attributes=None if attributes is None else encode_attributes(attributes),
         due_at=_due_at(scope, deadline),
+        queue=queue,
         source=call_source(),
     )
 

@@ -101,6 +101,7 @@ class Client:
         self._background: set[asyncio.Task[None]] = set()
         self._outcomes: WeakValueDictionary[str, Outcome] = WeakValueDictionary()
         self._closed: RefoldError | None = None
+        self.known_queues: set[str] = set()
 
     async def open(self) -> None:
         """Begin to listen for replies."""
@@ -164,6 +165,7 @@ class Client:
         due_at: int | None = None,
         message: tuple[str, str] | None = None,
         subject: str | None = None,
+        queue: str | None = None,
     ) -> Outcome:
         """Ask for a run and, with `confirm`, wait until it is accepted.
 
@@ -178,6 +180,7 @@ class Client:
             due_at: Deadline, microseconds since 1970-01-01 UTC.
             message: Topic and JSON of a message that goes with it.
             subject: With whose keys its payloads are encrypted; None for none, or for keys of its own.
+            queue: The queue in which it waits; None for its workflow's own, if it has one.
 
         Raises:
             UsageError: There is a subject, and no keys are given here.
@@ -198,6 +201,7 @@ class Client:
             due_at=due_at,
             name=topic,
             message=text,
+            queue=queue,
         )
         outcome = self.outcome(workflow_id)
         if outcome.reply is not None:

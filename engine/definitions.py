@@ -56,6 +56,7 @@ class Workflow(Generic[P, R]):
         fn: The function itself, to be called plainly.
         is_async: Whether it is `async def`.
         pool: The pool of workers that has its code; None where all have it.
+        queue: The queue in which its runs wait where a start names none; None for none.
         input_type: How its arguments are checked and recorded.
         result_type: How its result is recorded and comes back.
         source: Where it is defined, as `file:line`.
@@ -64,6 +65,7 @@ class Workflow(Generic[P, R]):
     name: str
     version: int
     pool: str | None
+    queue: str | None
     is_async: bool
     result_type: PayloadType[R]
 
@@ -74,11 +76,14 @@ class Workflow(Generic[P, R]):
         version: int,
         frame: FrameType | None,
         pool: str | None = None,
+        *,
+        queue: str | None = None,
     ) -> None:
         local = local_names(fn, frame)
         self.name = name
         self.version = version
         self.pool = pool
+        self.queue = queue
         self.fn = fn
         self.is_async = inspect.iscoroutinefunction(fn)
         self.input_type = InputType.of(fn, name, local)
@@ -188,7 +193,11 @@ def workflow(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncWorkflow[P, R]:
 def workflow(fn: Callable[P, R], /) -> SyncWorkflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, version: int = 1, pool: str | None = None
+    *,
+    name: str | None = None,
+    version: int = 1,
+    pool: str | None = None,
+    queue: str | None = None,
 ) -> WorkflowDecorator: ...
 def workflow(
     fn: Callable[..., Any] | None = None,
@@ -197,6 +206,7 @@ def workflow(
     name: str | None = None,
     version: int = 1,
     pool: str | None = None,
+    queue: str | None = None,
 ) -> object:
     """Make a function a durable workflow: an ordinary `def` or `async def` whose outside work is in steps.
 
@@ -208,6 +218,7 @@ def workflow(
             and a run that is under way stays on the one that it was started with.
         pool: The pool of workers that has its code, where not all have it: ids of its runs end with the pool's name, as
             in `film-7@gpu`. See docs/pools.md.
+        queue: The queue in which its runs wait for their turn where a start names none. See docs/queues.md.
 
     Returns:
         A `Workflow`, to be started with `Engine.start`.
@@ -217,7 +228,7 @@ def workflow(
     """
 
     def decorate(fn: Callable[..., Any]) -> Workflow[..., Any]:
-        return _define(fn, name, version, calling_frame(), pool)
+        return _define(fn, name, version, calling_frame(), pool, queue=queue)
 
     _check_version(version)
     if pool is not None:
@@ -225,7 +236,11 @@ def workflow(
             check_pool(pool)
         except UsageError as error:
             raise DefinitionError(f"@workflow(pool={pool!r}): {error}") from error
-    return decorate if fn is None else _define(fn, name, version, calling_frame(), pool)
+    if queue is not None:
+        checked_name(queue, "queue")
+    return (
+        decorate if fn is None else _define(fn, name, version, calling_frame(), pool, queue=queue)
+    )
 
 
 def _check_version(version: object) -> None:
@@ -246,6 +261,8 @@ def _define(
     version: int,
     frame: FrameType | None,
     pool: str | None,
+    *,
+    queue: str | None,
 ) -> Workflow[..., Any]:
     function = require_function(fn, "workflow", "@workflow")
     if function.__name__ == "<lambda>":
@@ -265,7 +282,7 @@ def _define(
     kind = (
         AsyncWorkflow[..., Any] if inspect.iscoroutinefunction(function) else SyncWorkflow[..., Any]
     )
-    defined = kind(function, recorded, version, frame, pool)
+    defined = kind(function, recorded, version, frame, pool, queue=queue)
     _declared[defined.key] = defined
     return defined
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Final
 
 from refold.engine.operations import Emitted, Outcome
-from refold.engine.state import Closed, Exchange, PartitionState, WorkflowState
+from refold.engine.state import Closed, Exchange, PartitionState, Queue, WorkflowState
 from refold.log.commands import COMMAND_CLASSES, Command
 from refold.log.events import EVENT_CLASSES, Event
 
@@ -57,6 +57,11 @@ def closed_digest(closed: Closed) -> bytes:
     return _hash16(_closed(closed))
 
 
+def queue_values(queue: Queue) -> list[object]:
+    """What a queue is: who has a slot stands in no order, who waits for one does."""
+    return [queue.limit, sorted(queue.running), list(queue.waiting)]
+
+
 def event_text(event: Event) -> bytes:
     """What an event says, as bytes to be hashed: the same wherever it is copied to."""
     return _text(_flat(event, _PLACED))
@@ -80,6 +85,8 @@ def _canonical(state: PartitionState) -> Iterable[list[object]]:
     ]
     for command in state.outbox:
         yield _flat(command)
+    for name, queue in sorted(state.queues.items()):
+        yield [name, *queue_values(queue)]
     for workflow_id, run in sorted(state.open.items()):
         yield [workflow_id, *_run(run, _CHAIN)]
     for workflow_id, closed in sorted(state.closed.items()):
@@ -104,6 +111,8 @@ def _run(run: WorkflowState, without: frozenset[str]) -> list[object]:
         sorted((n, flat(timer)) for n, timer in run.timers.items()),
         _exchanged(run.exchange, flat),
         flat(run.parked),
+        run.ticket,
+        run.waits,
         run.broken,
     ]
 
@@ -120,6 +129,7 @@ def _closed(closed: Closed) -> list[object]:
         closed.parent_id,
         closed.parent_step,
         closed.attributes,
+        closed.queue,
     ]
 
 

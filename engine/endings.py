@@ -9,6 +9,7 @@ from refold.engine.active import Active, OwnerSettings, Runs
 from refold.engine.books import Books
 from refold.engine.failures import capture
 from refold.engine.ledger import Ledger
+from refold.engine.matching import cancel_message
 from refold.engine.operations import (
     Blocked,
     Cancelled,
@@ -175,6 +176,12 @@ class Endings:
             self._ledger.hold(active.last_sequence, answer)
         for answer in self._watchers.disappointed(active.workflow_id):
             self._ledger.hold(active.last_sequence, answer)
+
+    def cancelled_in_queue(self, active: Active, now: int) -> None:
+        """End a run that waits in a queue, if it was asked to cancel; its code is not run for that."""
+        asked = active.state.exchange.cancel
+        if asked is not None:
+            self.end(active, Cancelled(cancel_message(asked)), now)
 
     def used_up(self, active: Active, step: int, name: str, error: str, now: int) -> None:
         """Park a run one of whose steps has no attempt left."""

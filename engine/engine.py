@@ -31,6 +31,7 @@ from refold.engine.payload import PayloadType
 from refold.engine.pool_steps import declared, steps_of
 from refold.engine.pool_worker import PoolSettings, PoolWorker
 from refold.engine.pools import DEFAULT_LEASE_S, check_lease
+from refold.engine.queueing import Queueing
 from refold.engine.reader import WorkflowInfo, read_all, read_history, read_status
 from refold.engine.room import Room
 from refold.engine.runs import CodeRuns
@@ -54,7 +55,7 @@ MAX_WORKFLOW_THREADS = 256
 """Threads for `def` workflows. A parked thread costs about 50 kB; more than these wait for their turn."""
 
 
-class Engine(Starts, Schedules, BulkOrders):
+class Engine(Starts, Schedules, BulkOrders, Queueing):
     """Runs durable workflows over a log, and is the client that starts them.
 
     Args:

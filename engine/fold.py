@@ -29,6 +29,13 @@ Rules, in the order in which they are applied to a record:
 12. While the streams of another namespace are copied into a partition (`PartitionMigrated`), each begins at the
     position at which it began there, also where an earlier one of that id has ended and was forgotten there.
 
+13. A queue is folded on the partition of its name, and its runs on theirs. A run asks for a slot by its start, or by
+    being reopened: it waits in the order in which the queue hears of it. Whenever there is room (fewer runs have a
+    slot than the limit, and some wait), the first that waits gets one, in the very event that made room: so a queue
+    never has more than its limit, whoever folds. What a run asked for is named by its id and the position of its
+    event: nothing that comes twice, or late, counts twice. A slot is free again when the run's end is heard of, or when
+    it comes to a run that has ended (`SlotReturned`).
+
 `evolve` has no clock, no randomness and no I/O. It consumes the state that it is given and returns it changed:
 a copy per event would make a history of n steps cost n squared. Whoever wants to keep an old state folds anew.
 """
@@ -54,8 +61,10 @@ from refold.engine.state import (
     Handed,
     Origin,
     PartitionState,
+    Queue,
     Sent,
     Status,
+    Ticket,
     WorkflowState,
     digest_input,
 )
@@ -85,6 +94,11 @@ from refold.log.events import (
     PartitionMigrated,
     PartitionOffered,
     PatchApplied,
+    QueueSet,
+    SlotGranted,
+    SlotReleased,
+    SlotRequested,
+    SlotReturned,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -187,6 +201,10 @@ def _own_event(state: PartitionState, event: Event, offset: int) -> None:
                 }
             case CheckpointBegun() | PartitionMigrated():
                 _forget(state, event)
+            case QueueSet() | SlotRequested() | SlotReleased():
+                _queue(state, event)
+            case SlotReturned():
+                _release(state, event.queue, event.workflow_id or "", event.index, event)
             case CheckpointPart() | CheckpointCompleted() | SubjectErased():
                 pass
             case _:
@@ -212,6 +230,53 @@ def _forget(state: PartitionState, event: CheckpointBegun | PartitionMigrated) -
     if state.handed:
         at = event.recorded_at
         state.handed = {key: handed for key, handed in state.handed.items() if handed.due_at > at}
+
+
+def _queue(state: PartitionState, event: QueueSet | SlotRequested | SlotReleased) -> None:
+    """Fold an event of a queue, and give its slots away (rule 13)."""
+    queue = state.queues.setdefault(event.queue, Queue())
+    if isinstance(event, QueueSet):
+        queue.limit = event.count
+    else:
+        ticket = Ticket(event.target_id, event.index)
+        queue.waiting.pop(ticket, None)
+        if isinstance(event, SlotReleased):
+            queue.running.pop(ticket, None)
+        elif ticket not in queue.running:
+            queue.waiting[ticket] = None
+    while queue.limit is not None and queue.waiting and len(queue.running) < queue.limit:
+        ticket, _ = queue.waiting.popitem(last=False)
+        queue.running[ticket] = None
+        state.outbox.append(outbox.grant_slot(event.queue, *ticket, event.recorded_at))
+
+
+def _request(
+    state: PartitionState, workflow_id: str, run: WorkflowState, queue: str, event: Event
+) -> None:
+    """A run that is started or reopened in a queue asks for a slot."""
+    run.ticket, run.waits = event.position or 0, True
+    run.status = Status.QUEUED if run.status is Status.RUNNING else run.status
+    state.outbox.append(outbox.request_slot(queue, workflow_id, run.ticket, event.recorded_at))
+
+
+def _release(
+    state: PartitionState, queue: str | None, workflow_id: str, ticket: int | None, event: Event
+) -> None:
+    if queue is not None and ticket is not None:
+        state.outbox.append(outbox.release_slot(queue, workflow_id, ticket, event.recorded_at))
+
+
+def _granted(workflow: WorkflowState, event: SlotGranted) -> None:
+    started = workflow.started
+    if started is None or not workflow.waits or event.index != workflow.ticket:
+        _break(workflow, f"a slot of queue {event.queue!r} was granted that it does not wait for")
+        return
+    workflow.waits = False
+    if workflow.status is not Status.COPYING and not workflow.exchange.parts:
+        # Its code begins now: that is its first `now()`. Of a copied history, another begin has been told.
+        workflow.started = replace(started, recorded_at=event.recorded_at)
+    if workflow.status is Status.QUEUED:
+        workflow.status = Status.RUNNING
 
 
 def _transition(
@@ -269,6 +334,8 @@ def _controlled(state: PartitionState, workflow: WorkflowState, event: Event) ->
             _rewind(state, workflow, event)
         case HistoryCopied() if workflow.status is Status.COPYING:
             _copy(workflow, event)
+        case SlotGranted():
+            _granted(workflow, event)
         case WorkflowWarned():
             pass
         case _:
@@ -294,9 +361,12 @@ def _first_event(state: PartitionState, workflow_id: str, event: Event) -> None:
     if isinstance(event, WorkflowStarted) and state.floor in {position, ANYWHERE}:
         status = Status.RUNNING if event.source_id is None else Status.COPYING
         origin = Origin(state.offset, state.claim)
-        state.open[workflow_id] = WorkflowState(event, position + 1, status, at, at, origin=origin)
+        run = WorkflowState(event, position + 1, status, at, at, origin=origin)
+        state.open[workflow_id] = run
         if event.parent_step is not None:
             state.outbox.append(outbox.confirm(event))
+        if event.queue is not None:
+            _request(state, workflow_id, run, event.queue, event)
         return
     workflow = WorkflowState(None, position + 1, Status.PARKED, at, at)
     _break(
@@ -424,9 +494,14 @@ def _emitted(workflow: WorkflowState, event: Emission) -> None:
     workflow.add_outcome(Emitted(event.step, event.kind, event.name, event.position))
 
 
+def _ready(workflow: WorkflowState) -> Status:
+    """How a run stands that nothing halts."""
+    return Status.QUEUED if workflow.waits else Status.RUNNING
+
+
 def _go_on(workflow: WorkflowState) -> None:
     """A person has looked at it, or wants it to end: attempts that were used up are given anew."""
-    workflow.status = Status.RUNNING
+    workflow.status = _ready(workflow)
     workflow.parked = None
     for step in [n for n, attempts in workflow.attempts.items() if attempts.due_at is None]:
         del workflow.own_attempts()[step]
@@ -534,7 +609,7 @@ def _copy(workflow: WorkflowState, event: HistoryCopied) -> None:
     for message_id in copied.seen:
         _remember(exchange.seen, message_id, None)
     if event.name == "last":
-        workflow.status = Status.RUNNING
+        workflow.status = _ready(workflow)
 
 
 def _reopen(
@@ -558,9 +633,10 @@ def _reopen(
         parent_id=event.parent_id,
         parent_step=event.parent_step,
         policy=event.policy,
+        queue=event.queue,
     )
     del state.closed[workflow_id]
-    state.open[workflow_id] = WorkflowState(
+    run = state.open[workflow_id] = WorkflowState(
         started,
         closed.position + 1,
         Status.COPYING,
@@ -569,6 +645,8 @@ def _reopen(
         closed.input_digest,
         origin=closed.origin,
     )
+    if event.queue is not None:
+        _request(state, workflow_id, run, event.queue, event)
 
 
 def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, event: Ended) -> None:
@@ -579,6 +657,7 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         started = _unknown_start(workflow_id, event)
     elif started.parent_step is not None and started.policy != "detached":
         state.outbox.append(outbox.report(started, event))
+    _release(state, started.queue, workflow_id, workflow.ticket, event)
     state.closed[workflow_id] = Closed(
         started.workflow,
         started.version,
@@ -593,6 +672,7 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         state.offset,
         event.claim,
         workflow.origin,
+        started.queue,
     )
 
 

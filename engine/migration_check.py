@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from refold.engine.digest import closed_digest, digest, run_digest
+from refold.engine.digest import closed_digest, digest, queue_values, run_digest
 from refold.engine.fold import evolve
 from refold.engine.migration_copy import (
     CommandCopy,
@@ -75,14 +75,14 @@ async def verify_events(
     def home(workflow_id: str) -> PartitionState:
         return sources[layout.place(workflow_id)]
 
-    opened = ended = copied = 0
+    opened = ended = copied = queues = 0
     digests: list[str] = []
     for filling in fillings:
         where = f"partition {filling.partition} of {target.namespace!r}"
         state = await _read_back(target, filling, where, told)
         different = [*_different(state, home)]
         if different:
-            raise _unequal(f"{len(different)} runs in {where}, {_named(different)}")
+            raise _unequal(f"{len(different)} runs or queues in {where}, {_named(different)}")
         digests.append(digest(state))
         recovered = await recover(target, filling.partition)
         await recovered.go_on(target, filling.partition)
@@ -91,11 +91,16 @@ async def verify_events(
         opened += len(state.open)
         ended += sum(id_ in home(id_).closed for id_ in state.closed)
         copied += filling.count
-    expected = sum(len(s.open) for s in sources), sum(len(s.closed) for s in sources)
-    if (opened, ended) != expected:
+        queues += len(state.queues)
+    expected = (
+        sum(len(s.open) for s in sources),
+        sum(len(s.closed) for s in sources),
+        sum(len(s.queues) for s in sources),
+    )
+    if (opened, ended, queues) != expected:
         raise _unequal(
-            f"the target has {opened} open and {ended} ended runs, the source {expected[0]} and {expected[1]};"
-            " the target"
+            f"the target has {opened} open and {ended} ended runs and {queues} queues, the source {expected[0]},"
+            f" {expected[1]} and {expected[2]}; the target"
         )
     return Verified(opened, ended, copied, tuple(digests))
 
@@ -123,8 +128,8 @@ async def _read_back(log: Log, filling: Filling, where: str, told: Told) -> Part
 
 
 def _different(state: PartitionState, home: Callable[[str], PartitionState]) -> Iterator[str]:
-    """Runs of a target's partition that stand otherwise in the source. One that had been forgotten there alone may
-    be remembered here: nothing is forgotten before every partition of the source has.
+    """Runs and queues of a target's partition that stand otherwise in the source. A run that had been forgotten there
+    alone may be remembered here: nothing is forgotten before every partition of the source has.
     """
     for workflow_id, run in state.open.items():
         original = home(workflow_id).open.get(workflow_id)
@@ -138,6 +143,10 @@ def _different(state: PartitionState, home: Callable[[str], PartitionState]) -> 
                 yield workflow_id
         elif closed_digest(ended) != closed_digest(closed):
             yield workflow_id
+    for name, queue in state.queues.items():
+        of_source = home(name).queues.get(name)
+        if of_source is None or queue_values(of_source) != queue_values(queue):
+            yield name
 
 
 async def verify_commands(target: Log, commands: CommandCopy) -> None:

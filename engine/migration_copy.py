@@ -35,6 +35,7 @@ from refold.log.commands import (
     BeginStep,
     Command,
     KeepStep,
+    LookAtQueue,
     OfferWork,
     WatchValue,
     WatchWorkflow,
@@ -50,6 +51,10 @@ from refold.log.events import (
     PartitionHandedOver,
     PartitionMigrated,
     PartitionOffered,
+    QueueSet,
+    SlotReleased,
+    SlotRequested,
+    SlotReturned,
     Unreadable,
 )
 from refold.log.layout import Layout
@@ -60,7 +65,15 @@ BATCH_BYTES: Final = 4_000_000
 """Records are appended together up to either: few fsyncs, and little memory."""
 TO_AN_OWNER: Final = frozenset(
     kind.kind
-    for kind in (WatchWorkflow, WatchValue, AskForPartition, OfferWork, BeginStep, KeepStep)
+    for kind in (
+        WatchWorkflow,
+        WatchValue,
+        AskForPartition,
+        OfferWork,
+        BeginStep,
+        KeepStep,
+        LookAtQueue,
+    )
 )
 """Kinds of commands that ask something of the owner that was there, for somebody who hears its replies: not copied."""
 _BODY: Final = 37
@@ -186,7 +199,7 @@ class Filling:
         self._log = log
         self._done = done
         self._worker = worker
-        self._refusals = 0
+        self._answers = 0
         self._next_offset = state.claim + 1
         self._entries: list[Entry] = []
 
@@ -212,14 +225,14 @@ class Filling:
         """The next event of the sequence."""
         self.count += 1
         self.hasher.update(content(event, record))
-        if isinstance(event, CommandRefused):
-            self._refusals += 1
+        if isinstance(event, _OF_COMMANDS):
+            self._answers += 1
         if not self._is_new():
             return
         if isinstance(event, Unreadable):
             self._copy_unreadable(event, record)
-        elif isinstance(event, CommandRefused):
-            self.record(replace(event, partition=self.partition), NO_COMMAND - self._refusals)
+        elif isinstance(event, _OF_COMMANDS):
+            self.record(replace(event, partition=self.partition), NO_COMMAND - self._answers)
         else:
             self.record(event)
 
@@ -323,6 +336,8 @@ def is_copied(event: Event | Unreadable) -> bool:
     return not isinstance(event, _ABOUT_PARTITION)
 
 
+_OF_COMMANDS: Final = (CommandRefused, QueueSet, SlotRequested, SlotReleased, SlotReturned)
+"""Events that are told apart by the command that caused them, and by their own number in the target."""
 _ABOUT_PARTITION: Final = (
     PartitionClaimed,
     CheckpointBegun,

@@ -10,6 +10,7 @@ Rules (those for their steps and timers: `engine/outside_work.py`):
 5. What the code sends or emits is recorded as soon as it rests; what is recorded already, from before a crash, is not
    recorded again.
 6. Time goes to everybody: code that continues as new, over and over, is begun again by `tick`, not at once.
+7. A run that waits in a queue has no code in memory; one that is asked to cancel there ends without having run.
 """
 
 import json
@@ -53,6 +54,7 @@ from refold.log.events import (
     AskAnswered,
     Event,
     PatchApplied,
+    SlotGranted,
     StepCompleted,
     StepFailed,
     TimerFired,
@@ -75,6 +77,8 @@ DEADLINE: Final = -1
 """Stands for a run's deadline where others have the number of an operation."""
 TERMINATED: Final = "refold.log.errors:WorkflowTerminated"
 MICROSECONDS = 1_000_000
+_GOES_ON: Final = (Status.RUNNING, Status.QUEUED)
+"""Runs that nothing halts: those that wait in a queue are not run, but end when they are asked to cancel."""
 
 
 class OpenRuns:
@@ -165,7 +169,7 @@ class OpenRuns:
             active = Active(workflow_id, state)
             self._active[workflow_id] = active
             self._set_deadline(active, now)
-            if state.status is Status.RUNNING:
+            if state.status in _GOES_ON:
                 self._revive(active, now)
             yield
 
@@ -188,7 +192,22 @@ class OpenRuns:
         run = self._create(active, now)
         if run is not None:
             run.start()
+            came = active.state.outcomes  # while it waited in a queue
+            if came and (run.ending is None or isinstance(run.ending, Continued)):
+                run.deliver_all(came)
             self._settle(active, now)
+
+    def granted(self, active: Active, queue: str, now: int) -> None:
+        """Record that a run has a slot of its queue, and begin it unless it is halted."""
+        state = active.state
+        event = SlotGranted(**self._books.header(active, now), queue=queue, index=state.ticket or 0)
+        self._books.record(active, event)
+        if state.status is not Status.RUNNING:
+            return
+        if state.exchange.parts:  # its code has run before
+            self._revive(active, now)
+        else:
+            self._guarded(active, now, lambda: self._start(active, now))
 
     def reopen(self, event: Event) -> int:
         """Record that a run which had ended is open again; returns the event's sequence number."""
@@ -203,7 +222,7 @@ class OpenRuns:
         """Record a part of a copied history, and go on after the last; returns the event's sequence number."""
         self._books.record(active, event)
         sequence = active.last_sequence
-        if active.state.status is Status.RUNNING:
+        if active.state.status in _GOES_ON:
             self._set_deadline(active, now)
             self._revive(active, now)
         return sequence
@@ -290,6 +309,7 @@ class OpenRuns:
             state = active.state
             if state.attributes.get(KEY_TAG) in keys and state.status in (
                 Status.RUNNING,
+                Status.QUEUED,
                 Status.PAUSED,
             ):
                 message = _who_and_why("its payloads were erased", detail)
@@ -407,7 +427,7 @@ class OpenRuns:
         if active.run is not None:
             active.run.deliver(outcome)
             self._settle(active, now)
-        elif active.state.status is Status.RUNNING:
+        elif active.state.status in _GOES_ON:
             self._revive(active, now, news=1)  # it is the last of its history by now
 
     def _create(self, active: Active, now: int) -> Run | None:
@@ -445,6 +465,9 @@ class OpenRuns:
             now: Microseconds since 1970-01-01 UTC.
             news: How many of the last outcomes no code has been told before.
         """
+        if active.state.status is Status.QUEUED:
+            self._endings.cancelled_in_queue(active, now)
+            return
         self._guarded(active, now, lambda: self._replay(active, now, news))
 
     def _replay(self, active: Active, now: int, news: int) -> None:

@@ -198,6 +198,7 @@ class ChildRequest(NamedTuple):
     attributes: dict[str, str] | None
     due_at: int | None
     source: str
+    queue: str | None = None
 
 
 class CancelRequest(NamedTuple):

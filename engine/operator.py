@@ -51,7 +51,7 @@ MAX_AT_ONCE: Final = 64
 EVENT_HEADROOM_BYTES: Final = 2_000
 """What an event has beside the payload of the command that caused it, at most."""
 
-OPEN: Final = frozenset({Status.RUNNING, Status.PARKED, Status.PAUSED})
+OPEN: Final = frozenset({Status.RUNNING, Status.QUEUED, Status.PARKED, Status.PAUSED})
 MENDABLE: Final = frozenset({Status.PARKED, Status.PAUSED, Status.FAILED})
 ENDED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED})
 
@@ -137,6 +137,7 @@ class Operator:
             payload=started.payload,
             version=version if version is not None else started.version,
             attributes=started.attributes,
+            queue=started.queue,
             reason=reason,
         )
         await self._client.ask(order, self._timeout_s)
@@ -202,6 +203,7 @@ class Operator:
             parent_id=started.parent_id,
             parent_step=started.parent_step,
             policy=started.policy,
+            queue=started.queue,
             reason=reason,
         )
         await self._client.ask(order, self._timeout_s)

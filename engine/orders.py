@@ -72,9 +72,9 @@ def _open(
     match command:
         case CopyHistory() if command.position < state.exchange.parts:
             return None  # it has come already
-        case PauseWorkflow() if status is not Status.RUNNING:
+        case PauseWorkflow() if status not in (Status.RUNNING, Status.QUEUED):
             return CommandRefused(
-                f"workflow {workflow_id!r} is {status}: only a running one can be paused"
+                f"workflow {workflow_id!r} is {status}: only a running or queued one can be paused"
             )
         case ResumeWorkflow() if status not in (Status.PARKED, Status.PAUSED):
             return CommandRefused(

@@ -12,7 +12,10 @@ from refold.log.commands import (
     CancelWorkflow,
     Command,
     ConfirmDelivery,
+    GrantSlot,
+    ReleaseSlot,
     ReportChild,
+    RequestSlot,
     SendMessage,
     StartWorkflow,
 )
@@ -76,6 +79,7 @@ def send(event: MessageSent | ChildRequested | CancelSent) -> Command:
                 version=event.version,
                 attributes=event.attributes,
                 due_at=event.due_at,
+                queue=event.queue,
                 parent_id=sender,
                 parent_step=step,
                 policy=event.policy,
@@ -153,4 +157,35 @@ def cancel_child(
         **_envelope(child.target_id, event.workflow_id, what, event.recorded_at),
         name="parent",
         reason=f"its parent {event.workflow_id!r} {reasons.get(event.kind, 'has ended')}",
+    )
+
+
+def request_slot(queue: str, workflow_id: str, position: int, at: int) -> Command:
+    """What a queue is asked when a run of it is started or reopened, by the event at this position."""
+    return RequestSlot(
+        **_envelope(queue, workflow_id, f"slot/{position}", at),
+        parent_id=workflow_id,
+        position=position,
+    )
+
+
+def release_slot(queue: str, workflow_id: str, position: int, at: int) -> Command:
+    """What a queue is told when the run needs that slot no more."""
+    return ReleaseSlot(
+        **_envelope(queue, workflow_id, f"slot/{position}/released", at),
+        parent_id=workflow_id,
+        position=position,
+    )
+
+
+def grant_slot(queue: str, workflow_id: str, position: int, at: int) -> Command:
+    """What a run is told when it is its turn."""
+    return GrantSlot(
+        command_id=f"queue/{queue}/{workflow_id}/{position}",
+        workflow_id=workflow_id,
+        reply_to=None,
+        requested_at=at,
+        requested_by=f"queue {queue}",
+        queue=queue,
+        position=position,
     )

@@ -30,6 +30,7 @@ from refold.engine.orders import Control, why_refused
 from refold.engine.pools import Pools
 from refold.engine.privacy import Privacy
 from refold.engine.private_events import is_misplaced
+from refold.engine.queues import Queues
 from refold.engine.room import Room
 from refold.engine.state import Closed, PartitionState, Status, WorkflowState, digest_input
 from refold.engine.watchers import Watchers, parked_reply, value_reply
@@ -43,16 +44,21 @@ from refold.log.commands import (
     CopyHistory,
     EraseSubject,
     ForkWorkflow,
+    GrantSlot,
     KeepStep,
+    LookAtQueue,
     OfferWork,
     PauseWorkflow,
+    ReleaseSlot,
     ReopenWorkflow,
     Reply,
     ReportChild,
     ReportStep,
+    RequestSlot,
     ResumeWorkflow,
     RewindWorkflow,
     SendMessage,
+    SetQueue,
     StartWorkflow,
     TerminateWorkflow,
     WatchValue,
@@ -138,6 +144,7 @@ class Owner:
         )
         self._answers = Answers(self._ledger, partition)
         self._exchanges = Exchanges(state, self._open, self._watchers, self._answers)
+        self._queues = Queues(partition, state, self._ledger, self._open, self._answers)
 
     # What the shell asks for ------------------------------------------------------------------------------
 
@@ -270,6 +277,8 @@ class Owner:
                 self._answers.refusal(command.workflow_id, "unreadable", error, now)
             case EraseSubject():
                 self._erased(command, offset, now)
+            case SetQueue() | LookAtQueue() | RequestSlot() | ReleaseSlot() | GrantSlot():
+                self._queues.take(command, now)
             case _:
                 self._control(command, now)
 
@@ -391,6 +400,7 @@ class Owner:
             parent_id=command.parent_id,
             parent_step=command.parent_step,
             policy=command.policy,
+            queue=command.queue or self._runs.queue_of(command.workflow, version),
         )
         sequence = self._open.begin(started, now)
         if command.name is not None:
@@ -537,6 +547,7 @@ class Owner:
                 source_id=command.source_id,
                 step=command.step,
                 detail=json.dumps(who(command)),
+                queue=command.queue,
             )
             return self._open.begin(started, now)
         at = max(now, self.state.closed[workflow_id].ended_at)  # time never goes back in a stream
@@ -554,6 +565,7 @@ class Owner:
             parent_id=command.parent_id,
             parent_step=command.parent_step,
             policy=command.policy,
+            queue=command.queue,
         )
         return self._open.reopen(reopened)
 

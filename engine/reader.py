@@ -38,7 +38,7 @@ class WorkflowInfo:
     Args:
         workflow_id: Its id.
         workflow: Name of its workflow; "?" where its first event can't be read.
-        status: `running`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
+        status: `running`, `queued`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
         started_at: When it was started (UTC).
         updated_at: When its last event was recorded (UTC).
         events: Number of events in its stream.
@@ -49,6 +49,7 @@ class WorkflowInfo:
         parent_id: The workflow that started it as a child.
         deadline: When it is cancelled (UTC); None for never, or where it has ended.
         patches: Changes of code whose new path it takes; empty where it has ended.
+        queue: The queue in which it waited or waits for its turn; None for none.
     """
 
     workflow_id: str
@@ -64,6 +65,7 @@ class WorkflowInfo:
     parent_id: str | None = None
     deadline: datetime | None = None
     patches: frozenset[str] = frozenset()
+    queue: str | None = None
 
 
 async def accepted_events(
@@ -429,6 +431,7 @@ def _open_info(workflow_id: str, run: WorkflowState) -> WorkflowInfo:
         parent_id=started.parent_id if started is not None else None,
         deadline=utc(due_at) if due_at is not None else None,
         patches=frozenset(run.exchange.patches),
+        queue=started.queue if started is not None else None,
     )
 
 
@@ -443,6 +446,7 @@ def _closed_info(workflow_id: str, closed: Closed) -> WorkflowInfo:
         version=closed.version,
         attributes=decode_attributes(closed.attributes or {}),
         parent_id=closed.parent_id,
+        queue=closed.queue,
     )
 
 

@@ -45,6 +45,7 @@ def sent(request: CallRequest, header: Header) -> Sent:
                 version=request.version,
                 attributes=request.attributes,
                 due_at=request.due_at,
+                queue=request.queue,
             )
         case CancelRequest():
             reason = json.dumps({"reason": request.reason})

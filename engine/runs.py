@@ -57,6 +57,10 @@ class CodeRuns:
         except (KeyError, DefinitionError):
             return None
 
+    def queue_of(self, workflow: str, version: int) -> str | None:
+        """The queue in which its runs wait where a start names none; None for none."""
+        return self._find(workflow, version).queue
+
     def canonical(self, workflow: str, version: int, payload: str) -> str:
         """The one text for an input, checked: defaults filled in, so that the same input compares equal.
 

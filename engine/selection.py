@@ -22,6 +22,7 @@ class Runs:
         reason: A text that stands in the reason why they are parked.
         started_after: They were started then or later; with a time zone.
         started_before: They were started before that; with a time zone.
+        queue: The queue in which they waited or wait for their turn.
 
     Raises:
         UsageError: A part of it can't be what is searched for; the message names it.
@@ -34,6 +35,7 @@ class Runs:
     reason: str | None = None
     started_after: datetime | None = None
     started_before: datetime | None = None
+    queue: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", _statuses(self.status))
@@ -58,6 +60,7 @@ class Runs:
             ((wanted := _statuses(self.status)) is None or info.status in wanted)
             and (self.workflow is None or info.workflow == self.workflow)
             and (self.version is None or info.version == self.version)
+            and self.queue in {None, info.queue}
             and (self.reason is None or self.reason in (info.reason or ""))
             and (self.started_after is None or info.started_at >= self.started_after)
             and (self.started_before is None or info.started_at < self.started_before)

@@ -21,12 +21,14 @@ from refold.log.commands import (
     CopyHistory,
     EraseSubject,
     ForkWorkflow,
+    LookAtQueue,
     PauseWorkflow,
     ReopenWorkflow,
     Reply,
     ResumeWorkflow,
     RewindWorkflow,
     SendMessage,
+    SetQueue,
     StartWorkflow,
     TerminateWorkflow,
     WatchValue,
@@ -38,6 +40,7 @@ from refold.log.events import (
     Event,
     HistoryCopied,
     MessageReceived,
+    QueueSet,
     SubjectErased,
     Unreadable,
     ValuePublished,
@@ -51,7 +54,7 @@ from refold.log.events import (
 )
 from refold.log.protocol import Channel, Log
 
-Repeatable = StartWorkflow | SendMessage | AskWorkflow | WatchWorkflow | WatchValue
+Repeatable = StartWorkflow | SendMessage | AskWorkflow | WatchWorkflow | WatchValue | LookAtQueue
 """Commands that change nothing when they come twice: their client sends them again."""
 
 _CAUSES: Final[dict[type[Command], type[Event]]] = {
@@ -64,6 +67,7 @@ _CAUSES: Final[dict[type[Command], type[Event]]] = {
     ForkWorkflow: WorkflowStarted,
     CopyHistory: HistoryCopied,
     EraseSubject: SubjectErased,
+    SetQueue: QueueSet,
 }
 
 

@@ -16,6 +16,7 @@ from refold.engine.loop import LAST_DUE_US
 from refold.engine.names import check_name, check_pool_of
 from refold.engine.operator import check_version
 from refold.engine.payload import check_size
+from refold.engine.queueing import require_queue
 from refold.engine.scope import microseconds_of
 from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 from refold.log.errors import UsageError
@@ -37,6 +38,7 @@ class StartOptions(TypedDict, total=False):
     attributes: Mapping[str, Tag] | None
     message: tuple[str, object] | None
     subject: str | None
+    queue: str | None
     confirm: bool
 
 
@@ -93,6 +95,7 @@ class Starts:
         attributes: Mapping[str, Tag] | None = None,
         message: tuple[str, object] | None = None,
         subject: str | None = None,
+        queue: str | None = None,
         confirm: bool = True,
     ) -> Handle[Any]:
         """Start a run; the same start again gets the run that there is.
@@ -108,6 +111,8 @@ class Starts:
             message: Topic and value of a message that is sent to the run in the same act, also where it is there.
             subject: Whose data it is (a customer's number): its payloads, and its children's, are encrypted with that
                 subject's keys, and `refold erase` destroys those (docs/privacy.md). Needs `keys`.
+            queue: The queue in which it waits until it is its turn; its workflow's own where not given. A queue is made
+                by `set_queue`. See docs/queues.md.
             confirm: Wait until a worker has accepted the start. Without it, this returns when the command is
                 durable, and a refusal is heard from `result`.
 
@@ -121,10 +126,14 @@ class Starts:
             WorkflowConflict: The id belongs to a run with another workflow or input.
             WorkflowEnded: The id's run has ended and takes no message.
             UnknownWorkflow: The worker has no such workflow, or not that version.
+            UnknownQueue: Nobody has set such a queue. Nothing was started. Without `confirm` the run waits until
+                somebody does.
             ResultTimeout: No worker answered within `start_timeout_s`. The command is durable all the same.
         """
         bound = self._bind(workflow, args)
-        started = self._start(bound, id, version, deadline, attributes, message, subject, confirm)
+        started = self._start(
+            bound, id, version, deadline, attributes, message, subject, queue, confirm
+        )
         return self._access.bridge.wait(started, "start_async()")
 
     @overload
@@ -175,11 +184,14 @@ class Starts:
         attributes: Mapping[str, Tag] | None = None,
         message: tuple[str, object] | None = None,
         subject: str | None = None,
+        queue: str | None = None,
         confirm: bool = True,
     ) -> Handle[Any]:
         """`start` for async code."""
         bound = self._bind(workflow, args)
-        started = self._start(bound, id, version, deadline, attributes, message, subject, confirm)
+        started = self._start(
+            bound, id, version, deadline, attributes, message, subject, queue, confirm
+        )
         return await self._access.bridge.run(started)
 
     def _bind(
@@ -200,6 +212,7 @@ class Starts:
         attributes: Mapping[str, Tag] | None,
         message: tuple[str, object] | None,
         subject: str | None,
+        queue: str | None,
         confirm: bool,
     ) -> Handle[R]:
         workflow = bound.workflow
@@ -214,6 +227,11 @@ class Starts:
         if workflow_id is None:
             workflow_id = with_pool(f"{workflow.name}-{uuid.uuid4().hex}", workflow.pool)
         check_pool_of(workflow_id, workflow.name, workflow.pool, client.log.layout)
+        queue = workflow.queue if queue is None else queue
+        if queue is not None:
+            check_name(queue, "queue")
+            if confirm:
+                await require_queue(client, queue, self._access.timeout_s)
         if self._registered is not None:
             self._registered.add(workflow)
         outcome = await client.start(
@@ -227,6 +245,7 @@ class Starts:
             due_at=due_at,
             message=text,
             subject=subject,
+            queue=queue,
         )
         return Handle(self._access, outcome, bound.result_type)
 

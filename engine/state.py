@@ -1,7 +1,7 @@
 """What events fold to: the state of an open run, of one that has ended, of a partition (transitions: `fold.py`)."""
 
 import hashlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -54,6 +54,7 @@ class Status(StrEnum):
     """How a run stands."""
 
     RUNNING = "running"
+    QUEUED = "queued"
     PARKED = "parked"
     PAUSED = "paused"
     COPYING = "copying"
@@ -127,7 +128,7 @@ class WorkflowState:
         started: Its start, with the input and version that count since it was last continued as new; None only for
             a broken stream that has none.
         position: The position that its next event gets.
-        status: `running`, `parked`, `paused` or `copying`.
+        status: `running`, `queued`, `parked`, `paused` or `copying`.
         first_started_at: When it was started, whatever was continued or reopened since.
         input_digest: Digest of the input that it was first started with; None where that is `started`'s.
         next_step: A number that no operation recorded so far has.
@@ -139,6 +140,8 @@ class WorkflowState:
         exchange: What it has had to do with others; shared and empty until there is something.
         parked: Why it is parked; None where it is not.
         broken: Why its stream can't be folded (rules 3 and 4); None where it can.
+        ticket: The position of the event by which it asked its queue for a slot; None where it is in no queue.
+        waits: Whether it has not got that slot yet.
         updated_at: `recorded_at` of its last event.
         origin: Where its stream begins; None where that is not known. No part of the digest.
     """
@@ -159,6 +162,8 @@ class WorkflowState:
     parked: WorkflowParked | None = None
     broken: str | None = None
     origin: Origin | None = None
+    ticket: int | None = None
+    waits: bool = False
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -217,6 +222,7 @@ class Closed:
     offset: int = 0
     claim: int = NO_CLAIM
     origin: Origin | None = None
+    queue: str | None = None
 
 
 class Handed(NamedTuple):
@@ -226,6 +232,29 @@ class Handed(NamedTuple):
 
     attempt: int
     due_at: int
+
+
+class Ticket(NamedTuple):
+    """A run that asked a queue for a slot, and the position of the event by which it did."""
+
+    workflow_id: str
+    position: int
+
+
+@dataclass(slots=True)
+class Queue:
+    """A queue, on the partition of its name.
+
+    Args:
+        limit: How many of its runs run at once; None where nobody has said so, and nothing runs.
+        running: Those that have a slot. More than `limit` only where that was lowered.
+        waiting: Those that wait for one, the longest first.
+    """
+
+    limit: int | None = None
+    running: dict[Ticket, None] = field(default_factory=dict[Ticket, None])
+    # A dict that loses its first entries looks for the next one among all that are gone.
+    waiting: OrderedDict[Ticket, None] = field(default_factory=OrderedDict[Ticket, None])
 
 
 @dataclass(slots=True)
@@ -244,6 +273,7 @@ class PartitionState:
         handed: Steps that go on at a former owner, by workflow id and operation number.
         offered_until: Until when the owner works on though the partition is to go to another (`PartitionOffered`),
             microseconds since 1970-01-01 UTC; 0 where it is not.
+        queues: The queues whose name belongs to this partition.
         floor: The position at which new streams begin: no forgotten stream had come so far.
         forgotten_before: Microseconds since 1970-01-01 UTC; 0 where nothing has been forgotten.
         offset: Offset of the last event that was folded, or a little before; no part of the digest.
@@ -260,6 +290,7 @@ class PartitionState:
     closed: dict[str, Closed] = field(default_factory=dict[str, Closed])
     handed: dict[tuple[str, int], Handed] = field(default_factory=dict[tuple[str, int], Handed])
     offered_until: int = 0
+    queues: dict[str, Queue] = field(default_factory=dict[str, Queue])
     floor: int = 0
     forgotten_before: int = 0
     offset: int = 0

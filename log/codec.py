@@ -23,7 +23,8 @@ the claim goes on from `link_claim(chain so far, the claim's chain)`.
 
     {workflow_id}/{position}/{kind}                    events of a workflow
     partition/{partition}/{claim}/partition.claimed    of the claims that would replace `claim`, one is accepted
-    partition/{partition}/{command}/command.refused    one command causes one event; likewise subject.erased
+    partition/{partition}/{command}/command.refused    one command causes one event; likewise subject.erased,
+                                                       queue.set, slot.requested, slot.released and slot.returned
     partition/{partition}/{claim}/partition.handed_over     an owner gives up once; likewise partition.offered
     partition/{partition}/{name}/checkpoint.begun           `name` is the checkpoint's; likewise checkpoint.completed
     partition/{partition}/{name}.{index}/checkpoint.part
@@ -50,6 +51,10 @@ from refold.log.events import (
     PartitionHandedOver,
     PartitionMigrated,
     PartitionOffered,
+    QueueSet,
+    SlotReleased,
+    SlotRequested,
+    SlotReturned,
     SubjectErased,
     Unreadable,
 )
@@ -147,7 +152,14 @@ def event_id_of(event: Event) -> str:
     match event:
         case PartitionClaimed():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"
-        case CommandRefused() | SubjectErased():
+        case (
+            CommandRefused()
+            | SubjectErased()
+            | QueueSet()
+            | SlotRequested()
+            | SlotReleased()
+            | SlotReturned()
+        ):
             return f"partition/{event.partition}/{event.command}/{event.kind}"
         case PartitionOffered() | PartitionHandedOver():
             return f"partition/{event.partition}/{event.claim}/{event.kind}"

@@ -48,6 +48,7 @@ class StartWorkflow(CommandBase):
         name: Topic of a message that goes with it; None for no message. Where the run exists, it is sent to that.
         message: JSON of the message.
         message_id: The message's own id.
+        queue: The queue in which it waits for its turn; None for the workflow's own, if it has one.
     """
 
     kind: ClassVar[str] = "workflow.start"
@@ -64,6 +65,7 @@ class StartWorkflow(CommandBase):
     name: str | None = None
     message: str | None = None
     message_id: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,8 @@ class ReopenWorkflow(CommandBase):
         position: The number of events that its stream had when the history was read: where it has changed since,
             the command is refused.
         step: The first operation that is done again; None where all that was recorded stays.
-        workflow, payload, version, attributes, due_at, parent_id, parent_step, policy, started_at: As at its start.
+        workflow, payload, version, attributes, due_at, parent_id, parent_step, policy, queue, started_at: As at its
+            start.
     """
 
     kind: ClassVar[str] = "workflow.reopen"
@@ -186,6 +189,7 @@ class ReopenWorkflow(CommandBase):
     parent_step: int | None = None
     policy: str | None = None
     reason: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +198,7 @@ class ForkWorkflow(CommandBase):
 
     Args:
         step: The operation before which the copy ends; None for all of it.
+        queue: The queue in which the fork waits for its turn; None for none.
     """
 
     kind: ClassVar[str] = "workflow.fork"
@@ -206,6 +211,7 @@ class ForkWorkflow(CommandBase):
     version: int | None = None
     attributes: dict[str, str] | None = None
     reason: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +246,64 @@ class EraseSubject(CommandBase):
     payload: str
     encoding: str = JSON
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQueue(CommandBase):
+    """Set how many runs of the queue `workflow_id` run at once.
+
+    Args:
+        payload: JSON object: `concurrency`.
+        reason: The operator's why, for the audit.
+    """
+
+    kind: ClassVar[str] = "queue.set"
+
+    payload: str
+    encoding: str = JSON
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtQueue(CommandBase):
+    """Tell `reply_to` how the queue `workflow_id` stands now; refused where nobody has set it."""
+
+    kind: ClassVar[str] = "queue.look"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSlot(CommandBase):
+    """From the owner of a run to that of the queue `workflow_id`: the run `parent_id` waits for a slot.
+
+    Args:
+        parent_id: The run.
+        position: The position of the event by which it asks.
+    """
+
+    kind: ClassVar[str] = "slot.request"
+
+    parent_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSlot(CommandBase):
+    """Likewise: the run has ended, and holds its slot or waits for it no more. Fields as in `RequestSlot`."""
+
+    kind: ClassVar[str] = "slot.release"
+
+    parent_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantSlot(CommandBase):
+    """From the owner of a queue to that of the run `workflow_id`: it has the slot that it asked for at `position`."""
+
+    kind: ClassVar[str] = "slot.grant"
+
+    queue: str
+    position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +412,11 @@ Command = (
     | ForkWorkflow
     | CopyHistory
     | EraseSubject
+    | SetQueue
+    | LookAtQueue
+    | RequestSlot
+    | ReleaseSlot
+    | GrantSlot
     | ConfirmDelivery
     | ReportChild
     | ReportStep
@@ -372,6 +441,11 @@ COMMAND_CLASSES: tuple[type[Command], ...] = (
     ForkWorkflow,
     CopyHistory,
     EraseSubject,
+    SetQueue,
+    LookAtQueue,
+    RequestSlot,
+    ReleaseSlot,
+    GrantSlot,
     ConfirmDelivery,
     ReportChild,
     ReportStep,

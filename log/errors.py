@@ -26,6 +26,7 @@
     ├── CommandRefused             the partition's owner refused a command
     │   ├── WorkflowConflict       the id is taken by a run with another input
     │   ├── UnknownWorkflow        no worker that owns the partition knows the name
+    │   ├── UnknownQueue           nobody has set a queue of that name
     │   ├── InvalidInput           the input does not fit the workflow's parameters
     │   ├── WorkflowEnded          the run has ended, so it takes no message, question or order any more
     │   └── AskRefused             the workflow refused a question, before or after it was recorded
@@ -154,6 +155,10 @@ class WorkflowConflict(CommandRefused):
 
 class UnknownWorkflow(CommandRefused):
     """The worker that owns the partition has no workflow of that name."""
+
+
+class UnknownQueue(CommandRefused):
+    """Nobody has said how many runs of that queue may run at once: `Engine.set_queue`, or `refold queue set`."""
 
 
 class InvalidInput(CommandRefused):

@@ -215,6 +215,65 @@ class SubjectErased(EventBase):
     encoding: str = JSON
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSet(EventBase):
+    """A person set how many runs of a queue run at once. The key of a queue's own events is its name.
+
+    Args:
+        queue: The queue.
+        count: How many.
+        payload: Who and why (JSON object).
+    """
+
+    kind: ClassVar[str] = "queue.set"
+
+    partition: int
+    queue: str
+    count: int
+    payload: str
+    encoding: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRequested(EventBase):
+    """The run `target_id` waits in a queue for a slot, which it gets as soon as it is its turn (`engine/fold.py`).
+
+    Args:
+        queue: The queue.
+        index: The position of the event by which the run asked: with its id, the name of this wait for ever.
+    """
+
+    kind: ClassVar[str] = "slot.requested"
+
+    partition: int
+    queue: str
+    target_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReleased(EventBase):
+    """The run `target_id` has ended: its slot is free, or it waits no more. Fields as in `SlotRequested`."""
+
+    kind: ClassVar[str] = "slot.released"
+
+    partition: int
+    queue: str
+    target_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReturned(EventBase):
+    """A slot came for the run that the key names, which had ended: the queue has it back. Fields: see `SlotGranted`."""
+
+    kind: ClassVar[str] = "slot.returned"
+
+    partition: int
+    queue: str
+    index: int
+
+
 OnParentEnd = Literal["cancel", "abandon", "detached"]
 """What becomes of a child when its parent ends or is cancelled: it is cancelled too, or goes on. A `detached` one
 goes on and its parent never hears how it ended."""
@@ -236,6 +295,7 @@ class WorkflowStarted(EventBase):
         source_id: The workflow that it is a fork of. Its history is then copied before it runs
             (`HistoryCopied`); `step` is the operation before which the copy ends.
         detail: Of a fork: who and why (JSON object).
+        queue: The queue in which it waits until it is its turn; None where it runs at once.
     """
 
     kind: ClassVar[str] = "workflow.started"
@@ -253,6 +313,7 @@ class WorkflowStarted(EventBase):
     source_id: str | None = None
     step: int | None = None
     detail: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,8 +464,8 @@ class WorkflowReopened(EventBase):
         step: The first operation that is done again; None where all that was recorded stays.
         detail: Who and why (JSON object).
         started_at: When it was started.
-        payload, workflow, version, code_version, attributes, due_at, parent_id, parent_step, policy: As at its
-            start, or when it was last continued as new.
+        payload, workflow, version, code_version, attributes, due_at, parent_id, parent_step, policy, queue: As at
+            its start, or when it was last continued as new. In a queue it waits anew.
     """
 
     kind: ClassVar[str] = "workflow.reopened"
@@ -422,6 +483,22 @@ class WorkflowReopened(EventBase):
     parent_id: str | None = None
     parent_step: int | None = None
     policy: str | None = None
+    queue: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotGranted(EventBase):
+    """The run has a slot of its queue and begins; it keeps the slot until it ends.
+
+    Args:
+        queue: The queue.
+        index: The position of the event by which the run asked for it.
+    """
+
+    kind: ClassVar[str] = "slot.granted"
+
+    queue: str
+    index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -542,6 +619,7 @@ class ChildRequested(EventBase):
         policy: What becomes of it when its parent ends.
         attributes: The child's tags.
         due_at: The child's deadline.
+        queue: The queue in which it waits; None for its workflow's own.
     """
 
     kind: ClassVar[str] = "child.requested"
@@ -555,6 +633,7 @@ class ChildRequested(EventBase):
     version: int | None = None
     attributes: dict[str, str] | None = None
     due_at: int | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -747,6 +826,10 @@ OwnEvent = (
     | CheckpointCompleted
     | PartitionMigrated
     | SubjectErased
+    | QueueSet
+    | SlotRequested
+    | SlotReleased
+    | SlotReturned
 )
 """The partition's own events: they belong to no workflow."""
 
@@ -760,6 +843,10 @@ Event = (
     | CheckpointCompleted
     | PartitionMigrated
     | SubjectErased
+    | QueueSet
+    | SlotRequested
+    | SlotReleased
+    | SlotReturned
     | WorkflowStarted
     | WorkflowCompleted
     | WorkflowFailed
@@ -772,6 +859,7 @@ Event = (
     | WorkflowContinued
     | WorkflowRewound
     | WorkflowReopened
+    | SlotGranted
     | HistoryCopied
     | WorkflowWarned
     | StepCompleted
@@ -805,6 +893,10 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     CheckpointCompleted,
     PartitionMigrated,
     SubjectErased,
+    QueueSet,
+    SlotRequested,
+    SlotReleased,
+    SlotReturned,
     WorkflowStarted,
     WorkflowCompleted,
     WorkflowFailed,
@@ -817,6 +909,7 @@ EVENT_CLASSES: tuple[type[Event], ...] = (
     WorkflowContinued,
     WorkflowRewound,
     WorkflowReopened,
+    SlotGranted,
     HistoryCopied,
     WorkflowWarned,
     StepCompleted,

@@ -15,6 +15,7 @@ from refold.log.codec import event_id_of
 from refold.log.events import (
     AskReceived,
     Event,
+    QueueSet,
     SubjectErased,
     Unreadable,
     WorkflowCancelRequested,
@@ -42,6 +43,7 @@ class ActionName(StrEnum):
     FORK = "fork"
     ERASE = "erase"
     SCHEDULE = "schedule"
+    QUEUE = "queue"
 
 
 class Action(NamedTuple):
@@ -49,7 +51,7 @@ class Action(NamedTuple):
 
     Args:
         name: Which order.
-        workflow_id: The run; None for what is about a partition.
+        workflow_id: The run, or the queue; None for what is about a partition.
         at: When its owner carried it out, in microseconds since 1970-01-01 UTC.
         by: Who gave it; None where they did not say.
         why: The reason that they gave.
@@ -137,7 +139,10 @@ def action_of(logged: Logged) -> Action | None:
     )
 
 
-def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]] | None:
+_Told = tuple[ActionName, str, Mapping[str, Any]]
+
+
+def _told(event: Event | Unreadable) -> _Told | None:
     if (schedule := _of_schedule(event)) is not None:
         return schedule
     match event:
@@ -157,9 +162,8 @@ def _told(event: Event | Unreadable) -> tuple[ActionName, str, Mapping[str, Any]
         case WorkflowStarted(source_id=str(source)):
             upto = "" if event.step is None else f", up to before step {event.step}"
             return ActionName.FORK, f"of {source}{upto}", _who(event.detail)
-        case SubjectErased():
-            who = _who(event.payload)
-            return ActionName.ERASE, f"{len(who.get('keys', ()))} keys", who
+        case SubjectErased() | QueueSet():
+            return _of_partition(event)
         case _:
             return None
 
@@ -193,6 +197,13 @@ def _when(holder: object) -> str:
         return f"{spec['workflow']} ({when})"
     except (TypeError, KeyError):
         return "with what can't be read here"
+
+
+def _of_partition(event: SubjectErased | QueueSet) -> _Told:
+    who = _who(event.payload)
+    if isinstance(event, QueueSet):
+        return ActionName.QUEUE, f"{event.count:,} at once", who
+    return ActionName.ERASE, f"{len(who.get('keys', ()))} keys", who
 
 
 _PLAIN: Final[Mapping[type, ActionName]] = {

@@ -27,7 +27,7 @@ from refold.projections.workflows import Workflows
 from refold.projections.workflows_counts import RunGroup
 from refold.projections.workflows_filter import ALL, RunFilter
 from refold.projections.workflows_order import RunOrder
-from refold.projections.workflows_runs import RunPage, RunRow, StepRow
+from refold.projections.workflows_runs import QueueRow, RunPage, RunRow, StepRow
 from refold.projections.workflows_view import WorkflowsView, open_view
 
 R = TypeVar("R")
@@ -123,6 +123,10 @@ class ReadModel:
         """
         return self._ask(lambda view: view.group_by_attribute(name, where, limit=limit))
 
+    def queues(self) -> Sequence[QueueRow]:
+        """Every queue, by name: how many of its runs run at once, do, and wait."""
+        return self._ask(lambda view: view.queues())
+
     async def get_async(self, id: str) -> RunRow | None:
         """See `get`."""
         return await asyncio.to_thread(self.get, id)
@@ -130,6 +134,10 @@ class ReadModel:
     async def steps_async(self, id: str) -> Sequence[StepRow]:
         """See `steps`."""
         return await asyncio.to_thread(self.steps, id)
+
+    async def queues_async(self) -> Sequence[QueueRow]:
+        """See `queues`."""
+        return await asyncio.to_thread(self.queues)
 
     async def list_async(
         self,

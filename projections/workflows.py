@@ -32,6 +32,8 @@ from refold.log.events import (
     MessageSent,
     PartitionMigrated,
     PatchApplied,
+    QueueSet,
+    SlotGranted,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -64,7 +66,7 @@ ENDINGS: Final = {
     WorkflowCancelled: "cancelled",
     WorkflowTerminated: "terminated",
 }
-OPEN: Final = frozenset({"running", "parked", "paused", "copying"})
+OPEN: Final = frozenset({"running", "queued", "parked", "paused", "copying"})
 ANYWHERE: Final = -1
 """The floor of a partition into which streams are copied (rule 12)."""
 
@@ -96,6 +98,8 @@ class Run:
     open_timers: int
     attributes: str
     patches: str
+    queue: str | None
+    waits: int
 
     @property
     def is_open(self) -> bool:
@@ -137,7 +141,7 @@ class Workflows:
     """The read model, as a projection."""
 
     name = "workflows"
-    version = 1
+    version = 2
 
     def tables(self, dialect: Dialect) -> Sequence[str]:
         """See `Projection`."""
@@ -177,6 +181,8 @@ class _Fold:
         if workflow_id is None or position is None:
             if isinstance(event, CheckpointBegun | PartitionMigrated):
                 self._forget(event)
+            elif isinstance(event, QueueSet):
+                self._rows.save_queue(event)
             return
         run = self._runs.get(workflow_id)
         if run is None or not run.is_open:
@@ -250,7 +256,7 @@ class _Fold:
         self._runs[workflow_id] = run
         if isinstance(event, WorkflowStarted) and floor in {position, ANYWHERE}:
             _start(run, event)
-            run.status = "running" if event.source_id is None else "copying"
+            run.status = _ready(run) if event.source_id is None else "copying"
             run.source_id = event.source_id
             return
         _break(
@@ -324,6 +330,10 @@ class _Fold:
                 _go_on(run)
             case HistoryCopied() if run.status == "copying":
                 self._copy(run, event)
+            case SlotGranted():
+                run.waits = 0
+                if run.status == "queued":
+                    run.status = "running"
             case WorkflowStarted() | WorkflowReopened() | HistoryCopied():
                 _break(run, f"event {event.kind} at position {event.position} can't follow a start")
             case _:
@@ -340,7 +350,7 @@ class _Fold:
                 elif entry.get("kind") in {StepCompleted.kind, StepFailed.kind}:
                     self._rows.copied_step(run.workflow_id, entry)
         if event.name == "last":
-            run.status = "running"
+            run.status = _ready(run)
 
     def _end(self, run: Run, event: _ENDED) -> None:
         self._drop_timers(run)
@@ -348,7 +358,7 @@ class _Fold:
         run.ended_at = run.updated_at = event.recorded_at
         run.code_version = run.due_at = None
         run.patches = "[]"
-        run.broken = 0
+        run.broken = run.waits = 0
         run.error_type = run.error = None
         if not isinstance(event, WorkflowCompleted):
             run.error_type = event.error_type
@@ -401,6 +411,8 @@ def _blank(workflow_id: str, partition: int, at: int, events: int) -> Run:
         open_timers=0,
         attributes="{}",
         patches="[]",
+        queue=None,
+        waits=0,
     )
 
 
@@ -409,10 +421,16 @@ def _start(run: Run, event: _STARTS) -> None:
     run.code_version, run.due_at = event.code_version, event.due_at
     run.parent_id, run.parent_step = event.parent_id, event.parent_step
     run.attributes = _text(event.attributes or {})
+    run.queue, run.waits = event.queue, int(event.queue is not None)  # rule 13
+
+
+def _ready(run: Run) -> str:
+    """How a run stands that nothing halts."""
+    return "queued" if run.waits else "running"
 
 
 def _go_on(run: Run) -> None:
-    run.status = "running"
+    run.status = _ready(run)
     run.error_type = run.error = None
 
 

@@ -23,6 +23,7 @@ class RunFilter:
         status: How they stand: one of these.
         workflow: Name of their workflow.
         version: Version of their code.
+        queue: The queue in which they waited or wait for their turn.
         parent_id: The workflow that started them as children.
         attributes: Tags that they have, with these values.
         error: A text that stands in the error with which they ended, or in the reason why they are parked.
@@ -36,6 +37,7 @@ class RunFilter:
     status: Collection[str] | None = None
     workflow: str | None = None
     version: int | None = None
+    queue: str | None = None
     parent_id: str | None = None
     attributes: Mapping[str, Tag] = field(default_factory=dict[str, Tag])
     error: str | None = None
@@ -54,7 +56,8 @@ class RunFilter:
     @property
     def is_tallied(self) -> bool:
         """Whether `tallies` knows how many these are."""
-        return self.parent_id is None and not self.attributes and self.error is None
+        found_otherwise = (self.queue, self.parent_id, self.error) != (None, None, None)
+        return not found_otherwise and not self.attributes
 
 
 ALL: Final = RunFilter()
@@ -98,6 +101,9 @@ def source(
     times, values = time_conditions(where, f"{plus}runs")
     clauses.extend(times)
     parameters.extend(values)
+    if where.queue is not None:
+        clauses.append(f"{plus}runs.queue = ?")
+        parameters.append(where.queue)
     if where.parent_id is not None:
         clauses.append("runs.parent_id = ?")
         parameters.append(where.parent_id)

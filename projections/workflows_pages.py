@@ -51,7 +51,7 @@ class Pages:
         self, where: RunFilter, order: RunOrder, limit: int, place: Key | None, descending: bool
     ) -> list[Run]:
         """Runs of one workflow, status or version after those of another; `tallies` knows which there are."""
-        known = replace(where, parent_id=None, attributes={}, error=None)
+        known = replace(where, queue=None, parent_id=None, attributes={}, error=None)
         kinds = sorted(self._scout.tallies.counts(order, known, days_only=True), reverse=descending)
         runs: list[Run] = []
         for kind in kinds:

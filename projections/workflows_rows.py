@@ -18,6 +18,7 @@ from refold.log.events import (
     DeliveryRefused,
     MessageReceived,
     MessageSent,
+    QueueSet,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -71,6 +72,9 @@ _NO_TAG_TALLY: Final = """DELETE FROM tag_tallies
     WHERE name = ? AND value_start = ? AND partition = ? AND status = ? AND runs = 0"""
 _FLOOR: Final = """INSERT INTO floors VALUES (?, ?, ?)
     ON CONFLICT (partition) DO UPDATE SET floor = excluded.floor, forgotten_before = excluded.forgotten_before"""
+_QUEUE: Final = """INSERT INTO queues (name, concurrency, set_at, set_by, reason) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET concurrency = excluded.concurrency, set_at = excluded.set_at,
+    set_by = excluded.set_by, reason = excluded.reason"""
 _ATTRIBUTE: Final = "INSERT INTO attributes VALUES (?, ?, ?, ?, ?)"
 
 _ADDED: Final = (_STEP, _ATTEMPT, _MESSAGE, _TIMER, SAVE_SCHEDULE)
@@ -158,6 +162,18 @@ class Rows:
     def save_floor(self, partition: int, floor: int, forgotten_before: int) -> None:
         """From where new streams begin, and which ended runs are forgotten."""
         self._transaction.execute(_FLOOR, (partition, floor, forgotten_before))
+
+    def save_queue(self, event: QueueSet) -> None:
+        """How many runs of a queue run at once."""
+        who = json.loads(event.payload)
+        row = (
+            event.queue,
+            event.count,
+            event.recorded_at,
+            who.get("requested_by"),
+            who.get("reason"),
+        )
+        self._transaction.execute(_QUEUE, row)
 
     def step(self, workflow_id: str, event: StepCompleted | StepFailed | StepAttemptFailed) -> None:
         """An attempt, and what it means for its step."""

@@ -20,7 +20,7 @@ class RunRow:
         workflow_id: Its id.
         workflow: Name of its workflow; "?" where its first event can't be read.
         version: Version of its code.
-        status: `running`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
+        status: `running`, `queued`, `parked`, `paused`, `copying`, `completed`, `failed`, `cancelled` or `terminated`.
         started_at: When it was started.
         updated_at: When its last event was recorded.
         ended_at: When it ended; None where it has not.
@@ -34,6 +34,7 @@ class RunRow:
         broken: Whether its history can't be followed; `error` says why.
         attributes: Its tags.
         patches: Changes of code whose new path it takes; empty where it has ended.
+        queue: The queue in which it waited or waits for its turn; None for none.
     """
 
     workflow_id: str
@@ -53,6 +54,7 @@ class RunRow:
     broken: bool
     attributes: Mapping[str, Tag]
     patches: frozenset[str]
+    queue: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,28 @@ class StepRow:
 
 
 STEP_COLUMNS: Final = ", ".join(field.name for field in fields(StepRow))
+
+
+class QueueRow(NamedTuple):
+    """How a queue stands.
+
+    Args:
+        name: Its name.
+        concurrency: How many of its runs run at once; None where nobody has said so, and all of them wait.
+        running: How many have their turn.
+        waiting: How many wait for it.
+        set_at: When somebody last said how many.
+        by: Who did.
+        reason: Why.
+    """
+
+    name: str
+    concurrency: int | None
+    running: int
+    waiting: int
+    set_at: datetime | None
+    by: str | None
+    reason: str | None
 
 
 class RunPage(NamedTuple):
@@ -149,7 +173,27 @@ def row_of(run: Run) -> RunRow:
         broken=bool(run.broken),
         attributes=decode_attributes(json.loads(run.attributes)),
         patches=frozenset(json.loads(run.patches)),
+        queue=run.queue,
     )
+
+
+def queues_of(queues: Sequence[Sequence[Any]], counts: Sequence[Sequence[Any]]) -> list[QueueRow]:
+    """Rows of `queues`, for readers.
+
+    Args:
+        queues: Name, concurrency, when, by whom and why that was set.
+        counts: Name, open runs, and those among them that wait; of queues that nobody has set as well.
+    """
+    running = {name: int(count) - int(waits) for name, count, waits in counts}
+    waiting = {name: int(waits) for name, _, waits in counts}
+    told = {name: row for name, *row in queues}
+    return [
+        QueueRow(
+            name, concurrency, running.get(name, 0), waiting.get(name, 0), _utc_or_none(at), by, why
+        )
+        for name in sorted(told.keys() | running.keys())
+        for concurrency, at, by, why in (told.get(name, (None, None, None, None)),)
+    ]
 
 
 def step_of(row: Sequence[Any]) -> StepRow:

@@ -7,6 +7,7 @@
     messages    what came in, and what was sent to other workflows
     timers      each sleep and timeout
     schedules   each schedule: what it starts, when it is due next, what it has started
+    queues      how many runs of a queue run at once, and who said so; how many do and wait is told by `runs`
     tag_tallies how many runs have a tag, by its value and how they stand
     tallies     how many runs there are of a workflow, a version and a status, by the day in which they were started
     floors      for each partition, which ended runs have been forgotten (`CheckpointBegun`)
@@ -42,6 +43,8 @@ RUN_COLUMNS: Final = (
     "open_timers",
     "attributes",
     "patches",
+    "queue",
+    "waits",
 )
 
 _RUNS: Final = """
@@ -64,7 +67,9 @@ _RUNS: Final = """
     broken BIGINT NOT NULL,
     open_timers BIGINT NOT NULL,
     attributes TEXT NOT NULL,
-    patches TEXT NOT NULL"""
+    patches TEXT NOT NULL,
+    queue TEXT,
+    waits BIGINT NOT NULL"""
 
 _REST: Final = (
     # A database's index has room for some 2,700 bytes; a tag may be longer: `value_start` is its beginning.
@@ -91,6 +96,8 @@ _REST: Final = (
         every_s DOUBLE PRECISION, timezone TEXT, overlap TEXT, start_at BIGINT, end_at BIGINT, paused BIGINT NOT NULL,
         next_due BIGINT, last_due BIGINT, last_id TEXT, last_started_at BIGINT, started BIGINT NOT NULL,
         skipped BIGINT NOT NULL, problem TEXT, updated_at BIGINT NOT NULL)""",
+    """CREATE TABLE queues (
+        name TEXT PRIMARY KEY, concurrency BIGINT NOT NULL, set_at BIGINT NOT NULL, set_by TEXT, reason TEXT)""",
     """CREATE TABLE tallies (
         partition BIGINT NOT NULL, day BIGINT NOT NULL, workflow TEXT NOT NULL, version BIGINT NOT NULL,
         status TEXT NOT NULL, runs BIGINT NOT NULL, PRIMARY KEY (partition, day, workflow, version, status))""",
@@ -114,6 +121,8 @@ INDEXES: Final = (
     "CREATE INDEX runs_workflow_status ON runs (workflow, status, started_at, workflow_id)",
     "CREATE INDEX runs_version ON runs (version, started_at, workflow_id)",
     "CREATE INDEX runs_parent ON runs (parent_id, started_at, workflow_id) WHERE parent_id IS NOT NULL",
+    "CREATE INDEX runs_queue ON runs (queue, started_at, workflow_id) WHERE queue IS NOT NULL",
+    "CREATE INDEX runs_queue_open ON runs (queue, waits) WHERE queue IS NOT NULL AND ended_at IS NULL",
     "CREATE INDEX runs_error_type ON runs (error_type, started_at, workflow_id) WHERE error_type IS NOT NULL",
     "CREATE INDEX attributes_value ON attributes (name, value_start, started_at, workflow_id)",
     "CREATE INDEX steps_failed ON steps (name, ended_at) WHERE status <> 'completed'",

@@ -30,9 +30,11 @@ from refold.projections.workflows_order import RunOrder
 from refold.projections.workflows_pages import COLUMNS, Pages
 from refold.projections.workflows_runs import (
     STEP_COLUMNS,
+    QueueRow,
     RunPage,
     RunRow,
     StepRow,
+    queues_of,
     row_of,
     step_of,
 )
@@ -87,6 +89,15 @@ class WorkflowsView:
         """What a run's steps came to, in code order; none where there is no such run."""
         query = f"SELECT {STEP_COLUMNS} FROM steps WHERE workflow_id = ? ORDER BY step"  # noqa: S608 - as above
         return [step_of(row) for row in self._query(query, (workflow_id,))]
+
+    def queues(self) -> Sequence[QueueRow]:
+        """Every queue, by name, with how many of its runs have their turn and how many wait for it."""
+        queues = self._query("SELECT name, concurrency, set_at, set_by, reason FROM queues", ())
+        counts = self._query(
+            "SELECT queue, count(*), sum(waits) FROM runs WHERE queue IS NOT NULL AND ended_at IS NULL GROUP BY 1",
+            (),
+        )
+        return queues_of(queues, counts)
 
     def runs(
         self,

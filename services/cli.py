@@ -26,6 +26,7 @@
     audit                       cli_audit.py, cli_audit_report.py, cli_seal.py
     sink, export                cli_sink.py, cli_export.py, sinks.py, payload_columns.py
     sql                         cli_sql.py, log_tables.py
+    queue                       cli_queue.py
     schemas                     cli_schemas.py, schemas_service.py, http_server.py
 
 Results go to standard output, everything else to standard error. Errors end in `exits.py`.
@@ -59,6 +60,7 @@ from refold.services.cli_metrics import metrics
 from refold.services.cli_migrate import migrate
 from refold.services.cli_orders import cancel, fork, pause, resume, rewind, terminate
 from refold.services.cli_project import project
+from refold.services.cli_queue import list_queues, queue, set_limit, show_queue
 from refold.services.cli_read import history, show
 from refold.services.cli_run import run
 from refold.services.cli_schedule import (
@@ -130,6 +132,7 @@ app.add_typer(topics, name="topics", rich_help_panel=_MEND)
 app.add_typer(blobs, name="blobs", rich_help_panel=_MEND)
 app.add_typer(schemas, name="schemas", rich_help_panel=_MEND)
 app.add_typer(audit, name="audit", rich_help_panel=_READ)
+app.add_typer(queue, name="queue", rich_help_panel=_STEER)
 app.add_typer(keys, name="keys", rich_help_panel=_MEND)
 app.add_typer(schedule, name="schedule", rich_help_panel=_WORK)
 
@@ -308,6 +311,15 @@ _add(
     "refold resume --status failed --workflow checkout --since 1d --yes",
 )
 _add(terminate, "terminate", _STEER, "refold terminate order-42 --reason 'started by mistake'")
+_add(
+    set_limit,
+    "set",
+    _STEER,
+    "refold queue set emails --concurrency 10 --why 'the provider takes ten'",
+    to=queue,
+)
+_add(list_queues, "list", _STEER, "refold queue list", to=queue)
+_add(show_queue, "show", _STEER, "refold queue show emails", to=queue)
 _add(
     rewind,
     "rewind",

@@ -46,6 +46,9 @@ class FilterWords:
     with_version: Annotated[
         int | None, _option("--on-version", metavar="N", text=_VERSION, at_least=1)
     ] = None
+    queue: Annotated[str | None, _option("--queue", metavar="NAME", text="Runs of this queue.")] = (
+        None
+    )
     attribute: Annotated[
         list[str] | None,
         _option(
@@ -86,6 +89,7 @@ class FilterWords:
             status=frozenset(self.status) if self.status else None,
             workflow=self.workflow,
             version=self.with_version,
+            queue=self.queue,
             attributes=read_attributes(self.attribute),
             reason=self.parked_for,
             started_after=read_moment(self.since, now, "--since"),

@@ -36,7 +36,7 @@ from refold.services.timeline_view import STATUS_STYLES
 DEFAULT_LIMIT = 50
 """Runs that `refold list` shows: the latest, on a screen or two."""
 
-OPEN = frozenset({Status.RUNNING, Status.PARKED, Status.PAUSED, Status.COPYING})
+OPEN = frozenset({Status.RUNNING, Status.QUEUED, Status.PARKED, Status.PAUSED, Status.COPYING})
 """How runs stand that have not ended."""
 
 MAX_CELL_CHARS = 200
@@ -109,7 +109,7 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
     """List the runs in the log, the latest first, as they stand now or stood at a time.
 
     All that is asked for must hold: `--status failed --workflow checkout` are the checkouts that failed. Versions,
-    parents, attributes and reasons have a column where a run on the list has them.
+    queues, parents, attributes and reasons have a column where a run on the list has them.
 
     Where `refold project` keeps the workflows read model, and it has all that is in the log, the answer comes from
     there; else the log is read.
@@ -261,7 +261,7 @@ def print_runs(console: Console, infos: Sequence[WorkflowInfo], now: int) -> Non
     extras = _extras(infos)
     if "VERSION" in extras:
         table.add_column("VERSION", no_wrap=True, justify="right")
-    for name in ("PARENT", "ATTRIBUTES", "REASON"):
+    for name in ("QUEUE", "PARENT", "ATTRIBUTES", "REASON"):
         if name in extras:
             table.add_column(name, overflow="fold", max_width=48)
     for info in infos:
@@ -289,6 +289,7 @@ def _extras(infos: Sequence[WorkflowInfo]) -> dict[str, dict[str, Text]]:
     if any(info.version != 1 for info in infos):
         columns["VERSION"] = {info.workflow_id: Text(str(info.version)) for info in infos}
     texts: Mapping[str, list[str]] = {
+        "QUEUE": [info.queue or "" for info in infos],
         "PARENT": [info.parent_id or "" for info in infos],
         "ATTRIBUTES": [attributes_text(info.attributes) for info in infos],
         "REASON": [info.reason or "" for info in infos],
@@ -333,6 +334,7 @@ def run_json(info: WorkflowInfo) -> dict[str, object]:
             for name, tag in info.attributes.items()
         },
         "parent_id": info.parent_id,
+        "queue": info.queue,
         "deadline": _iso(info.deadline),
         "patches": sorted(info.patches),
     }

@@ -63,7 +63,7 @@ def pause(*, where: Selected) -> None:
     async def carry_out(engine: Engine, id_: str) -> None:
         await engine.handle(id_).pause_async(where.reason)
 
-    running = frozenset({Status.RUNNING})
+    running = frozenset({Status.RUNNING, Status.QUEUED})
     _finish(Order("pause", "paused", running, running, carry_out), where)
 
 

@@ -9,8 +9,9 @@ import typer
 
 from refold.engine.blobs import Blobs
 from refold.engine.client import Client
-from refold.engine.names import check_id, check_pool_of
+from refold.engine.names import check_id, check_name, check_pool_of
 from refold.engine.payload import check_size
+from refold.engine.queueing import require_queue
 from refold.engine.worker import wall_clock
 from refold.log.attributes import encode_attributes
 from refold.log.errors import ResultTimeout, UsageError
@@ -44,6 +45,7 @@ class _Request:
         due_at: Its deadline, microseconds since 1970-01-01 UTC.
         message: Topic and JSON of a message that goes with it.
         subject: With whose keys it is encrypted.
+        queue: The queue in which it waits.
     """
 
     name: str
@@ -53,6 +55,7 @@ class _Request:
     due_at: int | None
     message: tuple[str, str] | None
     subject: str | None
+    queue: str | None
 
 
 def start(  # noqa: PLR0913 - each an option of the command
@@ -102,6 +105,14 @@ def start(  # noqa: PLR0913 - each an option of the command
         ),
     ] = None,
     subject: Subject = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            "--queue",
+            metavar="NAME",
+            help="The queue in which it waits for its turn; the workflow's own if not given.",
+        ),
+    ] = None,
     url: Url = DEFAULT_URL,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until a worker has accepted it.")
@@ -127,6 +138,7 @@ def start(  # noqa: PLR0913 - each an option of the command
             None if deadline is None else microseconds(read_deadline(deadline, now)),
             read_message(message),
             subject,
+            queue,
         )
         try:
             asyncio.run(_send(url, request, run_id, wait=wait))
@@ -173,6 +185,10 @@ async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None
         await client.open()
         try:
             async with awaiting_worker():
+                if request.queue is not None:
+                    check_name(request.queue, "queue")
+                    if wait:
+                        await require_queue(client, request.queue, ANSWER_TIMEOUT_S)
                 await client.start(
                     request.name,
                     request.payload,
@@ -184,6 +200,7 @@ async def _send(url: str, request: _Request, run_id: str, *, wait: bool) -> None
                     due_at=request.due_at,
                     message=request.message,
                     subject=request.subject,
+                    queue=request.queue,
                 )
         finally:
             client.close()

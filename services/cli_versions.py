@@ -28,7 +28,7 @@ MAX_IDS = 5
 _HASH_CHARS = 8
 """Of a code hash in the table: enough to see that two differ."""
 
-_STATUSES = (Status.RUNNING, Status.PARKED, Status.PAUSED, Status.COPYING)
+_STATUSES = (Status.RUNNING, Status.QUEUED, Status.PARKED, Status.PAUSED, Status.COPYING)
 _CODE_STYLES = {
     Code.SAME: "green",
     Code.CHANGED: "yellow",

@@ -259,6 +259,7 @@ def _filter(wanted: Wanted) -> RunFilter:
         status=statuses,
         workflow=where.workflow,
         version=where.version,
+        queue=where.queue,
         parent_id=wanted.parent_id,
         attributes=where.attributes,
         error=error,

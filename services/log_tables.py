@@ -53,6 +53,7 @@ _WORKFLOWS: Final = {
     "events": Kind.INTEGER,
     "reason": Kind.TEXT,
     "parent_id": Kind.TEXT,
+    "queue": Kind.TEXT,
     "deadline": Kind.TIME,
     "code_version": Kind.TEXT,
     "attributes": Kind.MAP,

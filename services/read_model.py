@@ -73,4 +73,5 @@ def info_of(row: RunRow) -> WorkflowInfo:
         parent_id=row.parent_id,
         deadline=row.deadline,
         patches=row.patches,
+        queue=row.queue,
     )

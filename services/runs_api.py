@@ -51,6 +51,7 @@ class Which(BaseModel):
     status: Annotated[list[Status], Field(description="How they stand: one of these.")] = []
     workflow: Annotated[str | None, Field(description="Name of their workflow.")] = None
     version: Annotated[int | None, Field(ge=1, le=2**31, description="Of their code.")] = None
+    queue: Annotated[str | None, Field(description="Runs of this queue.")] = None
     parent: Annotated[str | None, Field(description="The run that started them.")] = None
     attribute: Annotated[
         list[str], Field(description="NAME=VALUE, as `refold list --attribute` takes it.")
@@ -73,6 +74,7 @@ class Which(BaseModel):
             status={str(one) for one in self.status} or None,
             workflow=self.workflow,
             version=self.version,
+            queue=self.queue,
             parent_id=self.parent,
             attributes=read_attributes(self.attribute),
             error=self.error,

@@ -33,6 +33,7 @@ def timeline_json(timeline: Timeline, status: str, reason: str | None) -> dict[s
         "events": timeline.events,
         "deadline": _time(timeline.deadline),
         "parent_id": timeline.parent_id,
+        "queue": timeline.queue,
         "parent_step": timeline.parent_step,
         "source_id": timeline.source_id,
         "attributes": attributes_json(timeline.attributes),

@@ -11,6 +11,7 @@ from refold.log.events import (
     Event,
     MessageReceived,
     PatchApplied,
+    SlotGranted,
     ValuePublished,
     WorkflowCancelled,
     WorkflowCancelRequested,
@@ -72,7 +73,10 @@ def _course(event: Event) -> _Said | None:
             source = event.source_id
             copied = "all of it" if event.step is None else f"before #{event.step}"
             fork = f"as a fork of {source}, {copied}" if source is not None else ""
-            return "started", _joined(fork, f"by worker {event.worker}"), None
+            queue = f"in queue {event.queue}" if event.queue is not None else ""
+            return "started", _joined(fork, queue, f"by worker {event.worker}"), None
+        case SlotGranted():
+            return "its turn", f"in queue {event.queue}, by worker {event.worker}", None
         case WorkflowContinued():
             return "continued as new", _continued(event), event.payload
         case WorkflowWarned():
@@ -179,7 +183,7 @@ def _begin(timeline: Timeline, event: WorkflowStarted | WorkflowReopened) -> Non
     timeline.workflow, timeline.input = event.workflow, event.payload
     timeline.version, timeline.code_version = event.version, event.code_version
     timeline.attributes |= event.attributes or {}
-    timeline.deadline = event.due_at
+    timeline.deadline, timeline.queue = event.due_at, event.queue
     timeline.parent_id, timeline.parent_step = event.parent_id, event.parent_step
     timeline.result = timeline.failure = timeline.cancel = None
     timeline.parked = timeline.paused = None

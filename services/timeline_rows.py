@@ -163,6 +163,7 @@ class Timeline:
         parent_id: The workflow that started it as a child.
         parent_step: The operation by which it did.
         source_id: The workflow that it is a fork of.
+        queue: The queue in which it waited or waits for its turn.
         copied: Outcomes that it began with as a fork, or since it was reopened.
         result: JSON of the result; None before it completed.
         failure: The error that it ended with.
@@ -185,6 +186,7 @@ class Timeline:
     parent_id: str | None = None
     parent_step: int | None = None
     source_id: str | None = None
+    queue: str | None = None
     copied: int = 0
     result: str | None = None
     failure: WorkflowFailed | WorkflowCancelled | WorkflowTerminated | None = None

@@ -42,6 +42,8 @@ def standing(
             return _paused(timeline)
         case "copying":
             return _copying(timeline, now)
+        case "queued":
+            return _queued(timeline, now)
         case "running":
             return _running(timeline, now)
         case _:
@@ -119,6 +121,17 @@ def _copying(timeline: Timeline, now: int) -> Text:
             f"{timeline.copied:,} outcomes so far; last event {ago(timeline.updated_at, now)}"
         ),
         style="cyan",
+    )
+
+
+def _queued(timeline: Timeline, now: int) -> Text:
+    queue = timeline.queue or "?"
+    return Text.assemble(
+        (
+            printable(f"queued: it waits for its turn since {ago(timeline.updated_at, now)}; see "),
+            "cyan",
+        ),
+        (f"refold queue show {shlex.quote(queue)}", "bold"),
     )
 
 

@@ -29,6 +29,7 @@ from refold.services.timeline_standing import standing
 
 STATUS_STYLES = {
     "running": "bold cyan",
+    "queued": "cyan",
     "completed": "bold green",
     "failed": "bold red",
     "cancelled": "bold yellow",

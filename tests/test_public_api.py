@@ -21,6 +21,7 @@ Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
 Projected Projection ProjectionFailed Transaction
 ReadModel RunFilter RunPage RunRow StepRow TargetError TargetMismatch TargetUnavailable
 Schedule ScheduleInfo ScheduleSpec
+QueueInfo QueueRow UnknownQueue
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 
 STEP_OPTIONS = ["name", "retry", "timeout_s", "total_timeout_s", "on_exhausted"]
@@ -57,9 +58,11 @@ def test_the_engine_has_exactly_these_methods() -> None:
             "erase",
             "history",
             "list",
+            "queue",
             "resume",
             "schedule",
             "schedules",
+            "set_queue",
             "start",
             "stats",
             "status",
@@ -134,8 +137,11 @@ def test_parameters_keep_their_names() -> None:
         "attributes",
         "message",
         "subject",
+        "queue",
         "confirm",
     ]
+    assert parameters(Engine.set_queue) == ["name", "concurrency", "reason"]
+    assert parameters(Engine.queue) == ["name"]
     assert parameters(Engine.list) == ["where"]
     assert parameters(Handle[Any].result) == ["timeout_s"]
     assert parameters(Handle[Any].send) == ["topic", "value", "message_id"]
@@ -153,6 +159,7 @@ def test_parameters_keep_their_names() -> None:
         "reason",
         "started_after",
         "started_before",
+        "queue",
     ]
     assert parameters(Engine.schedule) == ["name", "workflow", "args", "options"]
     assert parameters(refold.ScheduleSpec) == [
@@ -170,7 +177,7 @@ def test_parameters_keep_their_names() -> None:
     ]
     assert parameters(refold.step) == ["fn", *STEP_OPTIONS, "pool"]
     assert parameters(refold.run_step) == ["fn", "args", *STEP_OPTIONS]
-    assert parameters(refold.workflow) == ["fn", "name", "version", "pool"]
+    assert parameters(refold.workflow) == ["fn", "name", "version", "pool", "queue"]
     assert parameters(refold.send) == ["workflow_id", "topic", "value"]
     assert parameters(refold.receive) == ["topic", "message_type", "timeout"]
     assert parameters(refold.requests) == ["topic", "message_type", "validate"]
@@ -183,6 +190,7 @@ def test_parameters_keep_their_names() -> None:
         "on_parent_end",
         "deadline",
         "attributes",
+        "queue",
     ]
     assert parameters(refold.Retry) == ["attempts", "initial_s", "backoff", "max_s", "jitter", "on"]
 

@@ -219,4 +219,6 @@ def _run(number: int, runs: int, chance: random.Random) -> Run:
         open_timers=0,
         attributes=json.dumps(tags),
         patches="[]",
+        queue=None,
+        waits=0,
     )

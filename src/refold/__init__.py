@@ -40,6 +40,7 @@ from refold.engine.messages import (
     send,
     send_sync,
 )
+from refold.engine.queueing import QueueInfo
 from refold.engine.reader import WorkflowInfo
 from refold.engine.redaction import Personal, personal_fields
 from refold.engine.retry import Retry
@@ -87,6 +88,7 @@ from refold.log.errors import (
     StepError,
     StepTimeout,
     TopicsMissing,
+    UnknownQueue,
     UnknownWorkflow,
     UsageError,
     WorkflowCancelled,
@@ -108,7 +110,7 @@ from refold.projections.read_model import ReadModel
 from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 from refold.projections.target import TargetError, TargetMismatch, TargetUnavailable
 from refold.projections.workflows_filter import RunFilter
-from refold.projections.workflows_runs import RunPage, RunRow, StepRow
+from refold.projections.workflows_runs import QueueRow, RunPage, RunRow, StepRow
 
 __all__ = [
     "AppendUnknown",
@@ -143,6 +145,8 @@ __all__ = [
     "Projected",
     "Projection",
     "ProjectionFailed",
+    "QueueInfo",
+    "QueueRow",
     "ReadModel",
     "RecordTooLarge",
     "RefoldError",
@@ -173,6 +177,7 @@ __all__ = [
     "TargetUnavailable",
     "TopicsMissing",
     "Transaction",
+    "UnknownQueue",
     "UnknownWorkflow",
     "UsageError",
     "WhatIf",

@@ -171,6 +171,7 @@ class TestEvents:
             "history.copied",
             "partition.handed_over",
             "partition.migrated",
+            "queue.set",
             "subject.erased",
             "workflow.cancel_requested",
             "workflow.parked",

@@ -101,6 +101,10 @@ SAYS = {
         "[holiday/1] [holiday/2]",
     ),
     "pool_children.py": ("7 pictures of holiday", "summer/1@darkroom completed"),
+    "queues.py": (
+        "told a, told b, told c, told d, told e, told f, told g, told h",
+        "at once; the queue takes 2",
+    ),
     "metrics.py": (
         "loaf-7: the tin is too small",
         "cost: 19 loaves",

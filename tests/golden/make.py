@@ -60,6 +60,11 @@ from refold.log.events import (
     PartitionMigrated,
     PartitionOffered,
     PatchApplied,
+    QueueSet,
+    SlotGranted,
+    SlotReleased,
+    SlotRequested,
+    SlotReturned,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -208,6 +213,7 @@ UNKNOWN: Error = {
     "error_message": "no run has the id order-9",
 }
 ORDER, CHILD, STUCK, FORK = "order-1", "order-1/5", "order-🧾", "order-1-fork"
+QUEUE, QUEUED = "mail", "order-2"
 
 
 def log() -> list[Event]:
@@ -221,6 +227,7 @@ def log() -> list[Event]:
         *_receiving(owner),
         *_mended(owner),
         *_stuck(owner),
+        *_queued(owner),
         *_checkpoint(owner),
         SubjectErased(
             **owner.header(None, None),
@@ -243,6 +250,22 @@ def _migrated(owner: Owner) -> Iterator[Event]:
     for name, floor in (("begun", -1), ("completed", 0)):
         payload = f'{{"forget_before":0,"floor":{floor}}}'
         yield PartitionMigrated(**owner.header(None, None), partition=3, name=name, payload=payload)
+
+
+def _queued(owner: Owner) -> Iterator[Event]:
+    """A queue of one, and a run that has its turn; then its slot comes a second time."""
+    yield QueueSet(
+        **owner.asked().header(QUEUE, None), partition=3, queue=QUEUE, count=1, payload=WHY
+    )
+    yield WorkflowStarted(**owner.asked().at(QUEUED), workflow="mail", payload="[1]", queue=QUEUE)
+    asked = owner.sent().asked().header(QUEUE, None)
+    yield SlotRequested(**asked, partition=3, queue=QUEUE, target_id=QUEUED, index=0)
+    yield SlotGranted(**owner.sent().asked().at(QUEUED), queue=QUEUE, index=0)
+    yield WorkflowCompleted(**owner.at(QUEUED), payload="true", next_step=0)
+    told = owner.sent().asked().header(QUEUE, None)
+    yield SlotReleased(**told, partition=3, queue=QUEUE, target_id=QUEUED, index=0)
+    yield SlotReturned(**owner.asked().header(QUEUED, None), partition=3, queue=QUEUE, index=0)
+    owner.sent().asked()
 
 
 def _checkpoint(owner: Owner) -> Iterator[Event]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from refold.engine.fold import evolve
-from refold.engine.state import PartitionState, Status
+from refold.engine.state import PartitionState, Queue, Status
 from refold.log.codec import (
     GENESIS,
     decode_command,
@@ -84,8 +84,10 @@ def test_a_golden_log_folds_to_what_it_tells() -> None:
         "order-1/5": Status.CANCELLED,
         "order-1-fork": Status.TERMINATED,
         "order-🧾": Status.FAILED,
+        "order-2": Status.COMPLETED,
     }
-    assert (state.owner, state.posted, list(state.outbox)) == ("worker-2", 10, [])
+    assert state.queues == {"mail": Queue(1)}
+    assert (state.owner, state.posted, list(state.outbox)) == ("worker-2", 14, [])
 
 
 def test_every_kind_stands_in_some_golden_log() -> None:

@@ -270,6 +270,6 @@ def test_a_read_model_of_another_version_is_refused(
 ) -> None:
     """Given tables of a version that this release does not know, they are not read."""
     fill(SqliteStore(Workflows(), IDENTITY, tmp_path))
-    monkeypatch.setattr(Workflows, "version", 2)
-    with pytest.raises(TargetMismatch, match="has version 1"), open_view(tmp_path):
+    monkeypatch.setattr(Workflows, "version", 3)
+    with pytest.raises(TargetMismatch, match="has version 2"), open_view(tmp_path):
         pass

@@ -76,7 +76,7 @@ def test_one_run_is_paused_resumed_cancelled_terminated(refold: CommandLine) -> 
     start_letters(refold, "a", "b")
     assert refold("pause", "a", "--reason", "lunch").stderr == "a paused\n"
     assert statuses(refold) == {"a": "paused", "b": "running"}
-    assert "only a running one can be paused" in refold("pause", "a", code=5).stderr
+    assert "only a running or queued one can be paused" in refold("pause", "a", code=5).stderr
     assert refold("resume", "a").stderr == "a resumed\n"
     refold("cancel", "a", "--reason", "customer called")
     refold("terminate", "b", "--reason", "by mistake")

@@ -13,6 +13,7 @@ Each check gives a sentence for every violation that it finds. The numbers are t
  9. A position in a stream has no gap and no repeat.
 10. A message is delivered at most once per receiver and never dropped: confirmed exactly when it stands there.
 11. A timer, a retry, a deadline fires once, and not before it is due, however clocks are set.
+12. A queue never runs more than its limit, and a slot is free again when its run has ended.
 13. One bad workflow, event or command never stops another workflow.
 16. A child is started exactly once per request, and none is orphaned: what is to end with its parent is asked to,
     and its end is told to an open parent once, as it was.
@@ -24,13 +25,14 @@ Each check gives a sentence for every violation that it finds. The numbers are t
 21. The items of a stream count 0, 1, 2, ... over all who write to it.
 22. A number names one operation of a stream for ever, whatever is continued as new, rewound or reopened.
 
-(12, 14 and 15 are about queues, memory and back-pressure, which a simulated log does not show.)
+(14 and 15 are about memory and back-pressure, which a simulated log does not show.)
 """
 
 from collections.abc import Callable
 
 from tests.simulation import core_checks as core
 from tests.simulation import exchange_checks as exchange
+from tests.simulation import queue_checks as queue
 from tests.simulation.history import History, Problems
 
 CHECKS: tuple[Callable[[History], Problems], ...] = (
@@ -45,6 +47,7 @@ CHECKS: tuple[Callable[[History], Problems], ...] = (
     core.invariant_09_positions_have_no_gap,
     exchange.invariant_10_a_message_comes_once_and_is_never_dropped,
     core.invariant_11_a_timer_fires_once_and_when_due,
+    queue.invariant_12_a_queue_never_runs_more_than_its_limit,
     core.invariant_13_the_bad_stop_only_themselves,
     exchange.invariant_16_a_child_is_started_once_and_is_no_orphan,
     exchange.invariant_17_what_is_sent_is_answered_once,

@@ -7,10 +7,12 @@ from refold.engine.definitions import Workflow
 from refold.log.commands import (
     AskWorkflow,
     CancelWorkflow,
+    LookAtQueue,
     PauseWorkflow,
     ResumeWorkflow,
     RewindWorkflow,
     SendMessage,
+    SetQueue,
     StartWorkflow,
     TerminateWorkflow,
     WatchValue,
@@ -43,6 +45,7 @@ class Clients:
         *args: object,
         due_at: int | None = None,
         message: tuple[str, str] | None = None,
+        queue: str | None = None,
     ) -> StartWorkflow:
         """Start a run; `message` is a topic and JSON that goes with it."""
         topic, text = message or (None, None)
@@ -53,7 +56,16 @@ class Clients:
             due_at=due_at,
             name=topic,
             message=text,
+            queue=queue,
         )
+
+    def set_queue(self, queue: str, limit: int) -> SetQueue:
+        """Set how many of a queue's runs run at once."""
+        return SetQueue(**self._envelope("queue", queue), payload=f'{{"concurrency":{limit}}}')
+
+    def look_at_queue(self, queue: str) -> LookAtQueue:
+        """Ask how a queue stands."""
+        return LookAtQueue(**self._envelope("look", queue))
 
     def watch(self, workflow_id: str) -> WatchWorkflow:
         """Ask how a run ends."""

@@ -14,6 +14,9 @@ from refold.log.events import (
     CommandRefused,
     Event,
     PartitionClaimed,
+    SlotReleased,
+    SlotRequested,
+    SlotReturned,
     StepCompleted,
     StepFailed,
     TimerFired,
@@ -42,7 +45,7 @@ def invariant_01_an_acknowledged_start_is_never_lost(history: History) -> Proble
     audit = history.audit
     for given in history.journal.answers:
         workflow_id = given.reply.workflow_id
-        if given.reply.status != "accepted" or workflow_id in audit.broken:
+        if given.reply.status != "accepted" or workflow_id in audit.broken | history.queues:
             continue
         if given.stream == 0:
             yield f"{workflow_id}: acknowledged before its start was in the log"
@@ -159,7 +162,8 @@ def invariant_07_all_readers_fold_to_the_same(history: History) -> Problems:
 def invariant_08_replay_is_silent(history: History) -> Problems:
     """To recover a partition on which all rests appends the claim alone, and begins no step.
 
-    What is not known to have been posted is posted again; where the receiver has ended meanwhile, that is refused.
+    What is not known to have been posted is posted again; where the receiver has ended meanwhile, that is refused, and
+    a slot of a queue that was asked for again is given back.
     """
     if not history.journal.silences:
         yield "no recovery of a log at rest was looked at"
@@ -175,7 +179,9 @@ def invariant_08_replay_is_silent(history: History) -> Problems:
 
 
 def _repeated_post(event: Event | Unreadable) -> bool:
-    return isinstance(event, CommandRefused) and event.parent_step is not None
+    if isinstance(event, CommandRefused):
+        return event.parent_step is not None
+    return isinstance(event, SlotRequested | SlotReturned | SlotReleased)
 
 
 def invariant_09_positions_have_no_gap(history: History) -> Problems:

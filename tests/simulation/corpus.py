@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from tests.simulation import scenes_children, scenes_control, scenes_messages
+from tests.simulation import scenes_children, scenes_control, scenes_messages, scenes_queues
 from tests.simulation.scene import Scene
 from tests.simulation.shapes import SHAPES, changed, changing
 
@@ -13,6 +13,7 @@ SCENES: tuple[Scene, ...] = (
     *scenes_messages.SCENES,
     *scenes_children.SCENES,
     *scenes_control.SCENES,
+    *scenes_queues.SCENES,
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tests.simulation import exchange_checks as exchange
+from tests.simulation import queue_checks as queue
 from tests.simulation.corpus import SCENES
 from tests.simulation.history import History, Problems
 from tests.simulation.trials import lived
@@ -19,6 +20,10 @@ from refold.log.events import (
     Event,
     MessageReceived,
     MessageSent,
+    QueueSet,
+    SlotGranted,
+    SlotReleased,
+    SlotRequested,
     StepCompleted,
     StreamWritten,
     ValuePublished,
@@ -122,6 +127,43 @@ def counted_too_early(history: History) -> None:
         accepted[0] = record, replace(event, posted=1)
 
 
+def begun_early(history: History) -> None:
+    """The last run of a queue began as early as the first, when it had another's turn."""
+    granted = [
+        (record.timestamp, partition, at)
+        for partition, accepted in enumerate(history.audit.accepted)
+        for at, (record, event) in enumerate(accepted)
+        if isinstance(event, SlotGranted)
+    ]
+    _, partition, at = max(granted)
+    record, event = history.audit.accepted[partition][at]
+    early = record._replace(timestamp=min(granted)[0]), event
+    history.audit.accepted[partition][at] = early
+
+
+def without(kind: type[Any]) -> Plant:
+    """The first such event of a partition's own is missing."""
+
+    def plant(history: History) -> None:
+        for accepted in history.audit.accepted:
+            found = [one for one in accepted if isinstance(one[1], kind)]
+            if found:
+                accepted.remove(found[0])
+                return
+        raise AssertionError(f"the scene has no {kind}")
+
+    return plant
+
+
+def lower_limit(history: History) -> None:
+    """The queue's limit was lower than what it gave away."""
+    for accepted in history.audit.accepted:
+        accepted[:] = [
+            (record, replace(event, count=0) if isinstance(event, QueueSet) else event)
+            for record, event in accepted
+        ]
+
+
 def heard_wrong(status: str) -> Plant:
     """A client heard something that the code did not say."""
 
@@ -195,10 +237,20 @@ _NUMBERS: list[tuple[str, Plant]] = [
     ("generations", reused_after_continue),
 ]
 
+_QUEUES: list[tuple[str, Plant]] = [
+    ("one by one", begun_early),
+    ("one by one", without(SlotRequested)),
+    ("one by one", without(SlotGranted)),
+    ("one by one", without(QueueSet)),
+    ("one by one", lower_limit),
+    ("one by one", together(*[without(SlotReleased)] * 3)),
+]
+
 PLANTS: list[tuple[Callable[[History], Problems], str, Plant]] = [
     (check, scene, plant)
     for check, plants in (
         (exchange.invariant_10_a_message_comes_once_and_is_never_dropped, _MESSAGES),
+        (queue.invariant_12_a_queue_never_runs_more_than_its_limit, _QUEUES),
         (exchange.invariant_16_a_child_is_started_once_and_is_no_orphan, _CHILDREN),
         (exchange.invariant_17_what_is_sent_is_answered_once, _ANSWERS),
         (exchange.invariant_18_what_is_said_to_be_posted_is, _POSTS),

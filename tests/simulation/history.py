@@ -8,7 +8,7 @@ from tests.simulation.journal import Audit, Journal
 from tests.simulation.shapes import Expectation
 
 from refold.log.codec import decode_command
-from refold.log.commands import Command
+from refold.log.commands import Command, SetQueue
 from refold.log.events import Unreadable
 from refold.log.memory import MemoryStore
 from refold.log.protocol import Channel, Record
@@ -48,3 +48,13 @@ class History:
             ]
             for partition in range(self.store.partitions)
         ]
+
+    @cached_property
+    def queues(self) -> frozenset[str]:
+        """Names of the queues that somebody has set."""
+        return frozenset(
+            command.workflow_id
+            for commands in self.commands
+            for _, command in commands
+            if isinstance(command, SetQueue)
+        )

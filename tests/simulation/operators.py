@@ -49,6 +49,7 @@ def reopening(
         parent_id=started.parent_id,
         parent_step=started.parent_step,
         policy=started.policy,
+        queue=started.queue,
     )
     return [order, *_copies(clients, workflow_id, copied)]
 
@@ -72,6 +73,7 @@ def forking(
         payload=source.started.payload,
         version=source.started.version,
         attributes=source.started.attributes,
+        queue=source.started.queue,
     )
     return [order, *_copies(clients, fork_id, copied)]
 

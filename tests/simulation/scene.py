@@ -73,12 +73,15 @@ class Play:
         after_s: float = 0.0,
         deadline_s: float | None = None,
         message: tuple[str, str] | None = None,
+        queue: str | None = None,
     ) -> None:
         """Have a client start a run, which must end as expected."""
         self.expected[workflow_id] = expected
         clients = self.clients
         due_at = None if deadline_s is None else START_US + self._after_us(deadline_s)
-        start = clients.start(workflow_id, workflow, *args, due_at=due_at, message=message)
+        start = clients.start(
+            workflow_id, workflow, *args, due_at=due_at, message=message, queue=queue
+        )
         self.at(after_s, start)
 
     def at(self, after_s: float, command: Command) -> None:

@@ -39,8 +39,8 @@ Sleep = Callable[[float], Awaitable[object]]
 Damage = Callable[[Entry], Entry | None]
 
 NAMES = "memory://source", "memory://target"
-OPEN_SEED = 9
-"""Of a life on several partitions, in which runs are open while others have ended and messages are on their way."""
+OPEN_SEED = 3
+"""Of a life on three partitions, in which runs are open and queued, others have ended, messages are on their way."""
 HANDED_SEED = 2
 """Of a life in which a partition is handed over while steps go on."""
 SECOND_US = 1_000_000

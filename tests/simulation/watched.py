@@ -95,6 +95,7 @@ class WatchedRuns:
         self.resolve = self._runs.resolve
         self.code_version = self._runs.code_version
         self.canonical = self._runs.canonical
+        self.queue_of = self._runs.queue_of
 
     def create(self, facts: RunFacts, payload: str) -> Run:
         """A run, not yet begun."""

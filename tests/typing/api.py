@@ -12,6 +12,7 @@ from refold import (
     Logged,
     Metric,
     MetricContext,
+    QueueInfo,
     ReadModel,
     RunFilter,
     RunRow,
@@ -186,6 +187,11 @@ def runs_are_started(engine: Engine) -> None:
     assert_type(handle, Handle[Receipt])
     assert_type(handle.result(timeout_s=1), Receipt)
     assert_type(engine.start(nightly, "2026-01-01", version=1, confirm=False), Handle[int])
+    assert_type(engine.start(nightly, "2026-01-01", queue="night"), Handle[int])
+    assert_type(engine.set_queue("night", concurrency=2, reason="quiet"), None)
+    assert_type(engine.queue("night"), QueueInfo)
+    assert_type(engine.queue("night").concurrency, int | None)
+    engine.set_queue("night", 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(
         engine.start(
             checkout.bind(Order(1), gift=True),
