@@ -20,7 +20,6 @@ import pytest
 from kafka import KafkaAdminClient
 from psycopg import sql
 
-from crash_sink import TARGETS, drain
 from engine_trial import records, with_log
 from event_receiver import receiving
 from kafka_backend import KafkaBackend
@@ -45,6 +44,7 @@ from refold.projections.store import Identity
 from refold.projections.target import Target
 from refold.projections.workflows import Workflows
 from refold.services.archiving import Order, archive_log
+from sink_targets import TARGETS, drain
 
 OPEN = "carol-0815@example.com"
 COLUMNS = Columns([PayloadColumn("payload_email", ("email",), Kind.TEXT)])

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from crash_projection import Keep, catch_up, killed, projections, rows_of
+from crash_target import Keep, catch_up, killed, projections, rows_of
 from kafka_backend import KafkaBackend
 from projection_samples import fill
 from refold.log.protocol import Log
@@ -75,6 +75,25 @@ def test_metrics_killed_again_and_again_count_every_event_once(tmp_path: Path) -
     kill(open_log(url), 500, url, crashed, kills, keep="metrics")
     asyncio.run(catch_up(url, clean, "metrics"))
     assert rows_of(url, crashed, "metrics") == rows_of(url, clean, "metrics")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "duckdb", "postgres"])
+def test_a_sink_killed_again_and_again_has_every_row_once(
+    kind: Keep, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Given a sink of whose writers 50 are killed, its rows are those of a clean export, to the byte."""
+    url = f"sqlite:///{tmp_path}/log.db?partitions=2"
+
+    def place(name: str) -> str:
+        if kind == "postgres":
+            return f"{request.getfixturevalue('postgres')}#{name}_{uuid4().hex[:12]}"
+        return str(tmp_path / f"{name}.{kind}")
+
+    crashed, clean = place("crashed"), place("clean")
+    kills = int(os.environ.get("REFOLD_KILLS", "50"))
+    kill(open_log(url), 500, url, crashed, kills, keep=kind)
+    asyncio.run(catch_up(url, clean, kind))
+    assert rows_of(url, crashed, kind) == rows_of(url, clean, kind)
 
 
 def test_two_processes_that_share_a_projection_and_are_killed_in_turn_have_every_row_once(

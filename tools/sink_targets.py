@@ -1,20 +1,5 @@
-"""Sinks that are killed by the dozen, and what is left of them afterwards.
+"""The sinks that tests write to, how they are filled in small steps, and what they have then."""
 
-A round is a process that opens the target, writes some batches and is killed at a moment that chance picks. The
-process that starts them (`serve`) has imported everything and opened nothing, and forks: no imports in a round.
-
-    python tools/crash_sink.py parquet DIRECTORY sqlite:///log.db --kills 50
-"""
-
-import argparse
-import asyncio
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -23,7 +8,6 @@ import duckdb
 import psycopg
 
 from refold.log.protocol import Log
-from refold.log.urls import open_log
 from refold.projections.feed import Logged, Position, read_batches, start_of
 from refold.projections.sink_duckdb import DuckDbTarget
 from refold.projections.sink_jsonl import JsonLinesTarget
@@ -35,12 +19,6 @@ from refold.projections.target import Step, Target
 from refold.services.sinks import Sink
 
 BATCH_EVENTS = 25
-WRITES = 3
-"""Of one writer, at most: all of them together do not come to the log's end."""
-WHOLE = 1_000
-"""Events in a write of one that is left in peace."""
-LIMIT_S = 240.0
-
 Make = Callable[[str, Identity, Columns], Sink]
 
 
@@ -110,75 +88,6 @@ def _parts(
         yield logged, position
 
 
-async def _write(
-    kind: str, where: str, url: str, batch: int = BATCH_EVENTS, most: int | None = None
-) -> None:
-    log = open_log(url)
-    await log.open()
-    target = TARGETS[kind](where, Identity.of(log), Columns())
-    target.open()
-    await drain(log, target, batch, most=most)
-    target.close()
-    await log.close()
-
-
-def write_all(kind: str, where: str, url: str) -> None:
-    """Write everything that is not there yet."""
-    asyncio.run(_write(kind, where, url, WHOLE))
-
-
-def killed(kind: str, where: str, url: str, kills: int, seed: int) -> str:
-    """Kill so many writers in a process of its own; returns what it says of them.
-
-    Raises:
-        AssertionError: A writer failed by itself.
-    """
-    done = subprocess.run(
-        [sys.executable, __file__, kind, where, url, "--kills", str(kills), "--seed", str(seed)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def serve(kind: str, where: str, url: str, kills: int, seed: int) -> None:
-    """Fork writers and kill them; each has some batches to write, so that all together do not reach the end."""
-    chance = random.Random(seed)
-    took_s, ended = 0.0, 0
-    for number in range(
-        -2, kills
-    ):  # the first two may end: the second's time is how long one takes
-        began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_life(kind, where, url))
-        if number >= 0:
-            # Not a wait for something: the moment is the point.
-            time.sleep(chance.uniform(0.0, took_s))
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        if code not in {0, -signal.SIGKILL}:
-            raise SystemExit(f"writer {number} ended with {code}")
-        if number < 0:
-            took_s = time.monotonic() - began
-        else:
-            ended += code == 0
-    print(f"{kills - ended} of {kills} writers were killed at work")
-
-
-def _life(kind: str, where: str, url: str) -> int:
-    try:
-        asyncio.run(_write(kind, where, url, most=WRITES))
-    except BaseException:  # noqa: BLE001 - the process ends here: its exit code and standard error tell
-        traceback.print_exc()
-        return 1
-    return 0
-
-
 def rows_of(kind: str, where: str) -> bytes:
     """All rows of a target by their keys, as bytes."""
     match kind:
@@ -206,19 +115,3 @@ def rows_of(kind: str, where: str) -> bytes:
 def _rows(db: duckdb.DuckDBPyConnection, source: str) -> bytes:
     table = db.sql(f"SELECT * FROM {source} ORDER BY log_partition, log_offset").to_arrow_table()
     return "\n".join(map(repr, table.to_pylist())).encode()
-
-
-def main() -> None:
-    """The process that forks the writers."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=sorted(TARGETS))
-    parser.add_argument("where")
-    parser.add_argument("url")
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    serve(options.kind, options.where, options.url, options.kills, options.seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,12 @@
-"""Projections that are killed by the dozen, and what is left of them afterwards.
+"""Projections and sinks that are killed by the dozen, and what is left of them afterwards.
 
-A life is a process that follows a log into some projections, and is killed at a moment that chance picks while there is
+A life is a process that follows a log into some of them, and is killed at a moment that chance picks while there is
 still something to take in. The process that starts them has imported everything and opened nothing, and forks: no
 imports in a life.
 
-    python tools/crash_projection.py sqlite:///log.db DIRECTORY --kills 50
-    python tools/crash_projection.py kafka://host:9092/ns postgresql://... --kills 5 --together 2
+    python tools/crash_target.py sqlite:///log.db DIRECTORY --kills 50
+    python tools/crash_target.py kafka://host:9092/ns postgresql://... --kills 5 --together 2
+    python tools/crash_target.py sqlite:///log.db events.jsonl --keep jsonl --kills 50
 """
 
 import argparse
@@ -19,15 +20,16 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import psycopg
 from psycopg import sql
 
 from projection_samples import Tale
+from refold.log.protocol import Log
 from refold.log.urls import open_log
 from refold.projections.metric_fold import MetricFold
 from refold.projections.metric_tables import MetricTables
@@ -36,8 +38,13 @@ from refold.projections.places import POSTGRESQL, store_for
 from refold.projections.postgres_store import schema_of
 from refold.projections.projection import Projection
 from refold.projections.runner import Runner, RunnerSettings
+from refold.projections.sink_rows import Columns
 from refold.projections.sqlite_store import ViewFiles, open_for_reading
+from refold.projections.store import Identity
 from refold.projections.workflows import Workflows
+from refold.services.sinks import Sink
+from sink_targets import TARGETS
+from sink_targets import rows_of as sink_rows
 
 BATCH_EVENTS = 1
 READY_S = 60.0
@@ -47,7 +54,7 @@ LIMIT_S = 280.0
 HOUR_US = 3_600_000_000
 
 
-Keep = Literal["tables", "metrics"]
+Keep = Literal["tables", "metrics", "jsonl", "parquet", "duckdb", "postgres"]
 
 
 def projections(keep: Keep = "tables") -> list[Projection]:
@@ -57,18 +64,25 @@ def projections(keep: Keep = "tables") -> list[Projection]:
     return [Tale(), Workflows()]
 
 
+def targets(log: Log, to: str, keep: Keep) -> list[tuple[Sink, Callable[[], None] | None]]:
+    """Where events of an open log go, and what is done once one has caught up."""
+    if keep in TARGETS:
+        return [(TARGETS[keep](to, Identity.of(log), Columns()), None)]
+    stores = [store_for(projection, log, to) for projection in projections(keep)]
+    return [(store, store.switch) for store in stores]
+
+
 async def follow(url: str, to: str, keep: Keep, ready: int) -> None:
     """Follow for ever; a byte into `ready` says when it begins to."""
     log = open_log(url)
     await log.open()
     runners: list[Runner] = []
-    for projection in projections(keep):
-        store = store_for(projection, log, to)
+    for target, caught_up in targets(log, to, keep):
         settings = RunnerSettings(
-            group=lambda store=store: store.group,  # type: ignore[misc]  # this very one
+            group=lambda target=target: target.group,  # type: ignore[misc]  # this very one
             batch_events=BATCH_EVENTS,
         )
-        runners.append(Runner(log, store, settings, caught_up=store.switch))
+        runners.append(Runner(log, target, settings, caught_up=caught_up))
     following = [asyncio.create_task(runner.follow(asyncio.Event())) for runner in runners]
     while not all([await runner.standing() for runner in runners]):  # partitions were assigned
         await asyncio.wait(following, timeout=0.005)
@@ -84,9 +98,8 @@ async def catch_up(url: str, to: str, keep: Keep = "tables") -> int:
     log = open_log(url)
     await log.open()
     taken = 0
-    for projection in projections(keep):
-        store = store_for(projection, log, to)
-        runner = Runner(log, store, caught_up=store.switch)
+    for target, caught_up in targets(log, to, keep):
+        runner = Runner(log, target, caught_up=caught_up)
         await runner.catch_up()
         taken += runner.events
     await log.close()
@@ -151,8 +164,10 @@ def _born(url: str, to: str, keep: Keep) -> tuple[int, int]:
     os._exit(1)
 
 
-def rows_of(url: str, to: str, keep: Keep = "tables") -> dict[str, list[tuple[Any, ...]]]:
+def rows_of(url: str, to: str, keep: Keep = "tables") -> object:
     """Every row of every table, in one order, but for the names that tables got when they were made."""
+    if keep in TARGETS:
+        return sorted(sink_rows(keep, to).splitlines())
     namespace = url.split("://", 1)[1].split("?", maxsplit=1)[0]
     found: dict[str, list[tuple[Any, ...]]] = {}
     for projection in projections(keep):
@@ -203,7 +218,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", type=int, default=1)
-    parser.add_argument("--keep", choices=("tables", "metrics"), default="tables")
+    parser.add_argument("--keep", choices=get_args(Keep), default="tables")
     options = parser.parse_args()
     serve(options.url, options.to, options.kills, options.seed, options.together, keep=options.keep)
 
