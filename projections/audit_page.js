@@ -5,6 +5,7 @@
 const SIGNED_PREFIX = "refold seal 1\n";
 const FIRST_ROWS = 2000; // more are shown on request: a browser is slow with a long table
 const FIRST_BARS = 50; // so that the events are not far below
+const SCHEDULE = "refold.schedule"; // log/schedules.py
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => Uint8Array.from(text.match(/../g) || [], (pair) => parseInt(pair, 16));
@@ -325,8 +326,10 @@ function showFacts() {
 function whoAndWhy(event) {
   const fork = event.kind === "workflow.started" && event.source_id;
   const orders = { "workflow.paused": "pause", "workflow.resumed": "resume", "workflow.terminated": "terminate",
-    "workflow.rewound": "rewind", "workflow.reopened": "reopen", "workflow.cancel_requested": "cancel" };
-  const order = fork ? "fork" : orders[event.kind];
+    "workflow.rewound": "rewind", "workflow.reopened": "reopen", "workflow.cancel_requested": "cancel",
+    "queue.set": `queue: ${event.count} at once` };
+  const schedule = event.kind === "ask.received" ? event.name === SCHEDULE : event.workflow === SCHEDULE && event.kind === "workflow.started";
+  const order = fork ? "fork" : schedule ? "schedule" : orders[event.kind];
   if (!order || (order === "cancel" && event.name !== "request")) return null;
   let who = {};
   try {
@@ -334,7 +337,7 @@ function whoAndWhy(event) {
   } catch (error) {
     // what can't be read says nothing
   }
-  return { order, by: who.requested_by || event.parent_id || "not said", why: who.reason || "not said" };
+  return { order: schedule && who.order ? `schedule: ${who.order}` : order, by: who.requested_by || event.parent_id || "not said", why: who.reason || "not said" };
 }
 
 function showOrders() {

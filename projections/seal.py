@@ -191,7 +191,7 @@ class SealKey:
     ) -> Seal:
         """Sign how partitions stand, and how their trees grew (`Seal`)."""
         before = "" if previous is None else previous.digest
-        told = {
+        told: dict[str, object] = {
             "format": FORMAT,
             "namespace": namespace,
             "identity": identity,

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from refold.log.codec import GENESIS, encode_event, link_claim
 from refold.log.events import (
+    AskReceived,
     Event,
     PartitionClaimed,
     StepCompleted,
@@ -88,6 +89,12 @@ class Chronicle:
         self.positions[workflow_id] += 1
         said = f'{{"requested_by": "{by}", "reason": "{why}"}}'
         self.write(WorkflowPaused(**header, payload=said))
+
+    def ask(self, workflow_id: str, topic: str, payload: str) -> None:
+        """A client asks a run."""
+        header = self._header(workflow_id, self.positions[workflow_id])
+        self.positions[workflow_id] += 1
+        self.write(AskReceived(**header, name=topic, payload=payload, message_id="ask-1"))
 
     def complete(self, workflow_id: str) -> None:
         """A run ends."""

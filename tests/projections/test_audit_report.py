@@ -16,6 +16,7 @@ from refold.log.errors import LogCorrupt, LogMismatch, LogTrimmed, UsageError, W
 from refold.log.events import StepCompleted
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Record
+from refold.log.schedules import SCHEDULE
 from refold.projections.audit import stand_of
 from refold.projections.audit_check import check_report
 from refold.projections.audit_page import page_of, report_in
@@ -274,6 +275,41 @@ def test_a_page_without_a_seal_says_what_that_means(browser_page: Tab, tmp_path:
     assert "could have made them up" in browser_page.text("#checks")
     assert shown(browser_page, path, reported(lived(), sealed_to=6)) == "Consistent"
     assert "6 events were written after that seal" in browser_page.text("#checks")
+
+
+def test_a_long_run_is_shown_bit_by_bit_and_nothing_is_left_out(
+    browser_page: Tab, tmp_path: Path
+) -> None:
+    """Given a run of 2,100 events, the first steps and events are shown, and the others when they are asked for."""
+    made = Chronicle()
+    made.claim()
+    for _ in range(2_100):
+        made.step("order-1")
+    assert shown(browser_page, tmp_path / "r.html", reported(made)) == "Verified"
+    assert browser_page.texts("button") == [
+        "Show the other 2049 steps",
+        "Show the other 100 events",
+    ]
+    for what, row, first, in_all in (
+        ("steps", ".bar-row", 50, 2_099),
+        ("events", "#rows tr", 2_000, 2_100),
+    ):
+        assert len(browser_page.texts(row)) == first
+        browser_page.click(f"button.{what}")
+        assert len(browser_page.texts(row)) == in_all
+    assert browser_page.texts("button") == []
+
+
+def test_orders_to_a_schedule_are_shown_with_who_and_why(browser_page: Tab, tmp_path: Path) -> None:
+    """Given the report of a schedule's own run, what people ordered is told as for any run."""
+    made = Chronicle()
+    made.claim()
+    made.step("order-1")
+    order = {"order": "pause", "requested_by": "anna@desk", "reason": "holidays"}
+    made.ask("order-1", SCHEDULE, json.dumps(order))
+    shown(browser_page, tmp_path / "r.html", reported(made))
+    told = browser_page.texts("#order-rows td")[1:]
+    assert told == ["schedule: pause", "anna@desk", "holidays"]
 
 
 def test_a_page_whose_seal_was_signed_by_another_says_so(browser_page: Tab, tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ class Place(Protocol):
 class InMemory:
     def holding(self, records: Sequence[Record]) -> Log:
         store = MemoryStore()
-        store._records[Channel.EVENTS, 0] = list(records)  # as no owner could append them
+        # As no owner could append them.
+        store._records[Channel.EVENTS, 0] = list(records)  # pyright: ignore[reportPrivateUsage]
         return MemoryLog(store=store)
 
 
