@@ -40,7 +40,7 @@ from refold.engine.selection import Runs
 from refold.engine.starts import Starts
 from refold.engine.stats import Stats, Tally, stats_of
 from refold.engine.thread_slots import ThreadSlots
-from refold.engine.worker import Worker, WorkerSettings, wall_clock
+from refold.engine.worker import Worker, WorkerSettings, check_seconds, wall_clock
 from refold.log.commands import Reply
 from refold.log.errors import LogError, UsageError
 from refold.log.events import Event, Unreadable
@@ -117,6 +117,11 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
         requested_by: str | None = None,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
+        check_seconds("start_timeout_s", start_timeout_s)
+        if name is not None and not name:
+            raise UsageError(f"name={name!r} can't name a worker: give a text, or leave it out")
+        if not isinstance(url, str) and not hasattr(url, "append"):
+            raise UsageError(f"{url!r} is no log: give a URL as in sqlite:///refold.db, or a Log")
         self._log = open_log(url) if isinstance(url, str) else url
         catalogue = Catalogue.declared() if workflows is None else Catalogue.of(workflows)
         self._workflows = catalogue

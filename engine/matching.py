@@ -3,6 +3,7 @@
 import json
 from typing import Final, cast
 
+from refold.engine.callsite import is_user_file
 from refold.engine.inbox import Topic
 from refold.engine.operations import (
     CancelRequest,
@@ -93,8 +94,10 @@ def two_waiters(workflow_id: str, topic: Topic, source: str) -> UsageError:
     """The error for a second task that waits on one topic."""
     name, asks = topic
     what = "questions" if asks else "messages"
+    # A task made of `receive(...)` itself has no line of the user's.
+    where = source if is_user_file(source) else "made of the call itself"
     return UsageError(
-        f"workflow {workflow_id!r} waits for {what} on topic {name!r} already, and a second task did so ({source}):"
+        f"workflow {workflow_id!r} waits for {what} on topic {name!r} already, and a second task did so ({where}):"
         " which of them gets the next would be chance. Receive in one task and hand on what came, or use two topics"
     )
 

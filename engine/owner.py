@@ -22,6 +22,7 @@ from refold.engine.active import Active, Items, OwnerSettings, Runs
 from refold.engine.answers import Answers, not_found, refused_reply, who
 from refold.engine.blobs import Blob, Lift, never
 from refold.engine.checkpoints import Checkpoints
+from refold.engine.conflict import other_input, other_workflow
 from refold.engine.effects import Answer, Bookmark, Effect, Grant, Launch, Lookup, Post, StepResult
 from refold.engine.exchanges import Exchanges
 from refold.engine.ledger import Ledger
@@ -414,6 +415,7 @@ class Owner:
         self, command: StartWorkflow, existing: WorkflowState | Closed, now: int
     ) -> None:
         """The first start of an id wins; the same start again gets the run that there is."""
+        first: str | None = None
         if isinstance(existing, Closed):
             workflow, version, input_digest = (
                 existing.workflow,
@@ -422,14 +424,14 @@ class Owner:
             )
             parent = existing.parent_id, existing.parent_step
         elif existing.started is None:
-            self._answers.refuse(
-                command, _conflict(command, "unknown (its history is broken)"), now
-            )
+            unknown = "unknown (its history is broken)"
+            self._answers.refuse(command, other_workflow(command, unknown), now)
             return
         else:
             started = existing.started
             workflow, version = started.workflow, started.version
             input_digest = existing.input_digest or digest_input(started.payload)
+            first = started.payload if existing.input_digest is None else None
             parent = started.parent_id, started.parent_step
         if command.parent_step is not None:
             if parent != (command.parent_id, command.parent_step):
@@ -441,21 +443,30 @@ class Owner:
             return  # rule 4: the start by that very operation has been answered
         if workflow == command.workflow and command.name is not None:
             self._message_with_start(command, now)
-        elif workflow == command.workflow and input_digest == self._digest(command, version):
+            return
+        if workflow != command.workflow:
+            self._answers.refuse(command, other_workflow(command, workflow), now)
+            return
+        given = self._canonical(command, version)
+        if input_digest == self._digest(command, given):
             active = self._open.find(command.workflow_id)
             self._answers.accept(
                 command, active.last_sequence if active is not None else self._ledger.made
             )
             self._watch_for(command.workflow_id, command.reply_to, command.command_id)
         else:
-            self._answers.refuse(command, _conflict(command, workflow), now)
+            private = KEY_TAG in {**(existing.attributes or {}), **(command.attributes or {})}
+            self._answers.refuse(command, other_input(command, given, first, private=private), now)
 
-    def _digest(self, command: StartWorkflow, version: int) -> bytes:
-        """Digest of a second start's input, in the form that the first one's was recorded in."""
+    def _canonical(self, command: StartWorkflow, version: int) -> str:
+        """A second start's input, in the form that the first one's was recorded in."""
         try:
-            payload = self._runs.canonical(command.workflow, version, command.payload)
+            return self._runs.canonical(command.workflow, version, command.payload)
         except (UnknownWorkflow, PayloadError):
-            payload = command.payload
+            return command.payload
+
+    def _digest(self, command: StartWorkflow, payload: str) -> bytes:
+        """Digest of a second start's input."""
         ring, privacy = (command.attributes or {}).get(KEY_TAG), self._ledger.privacy
         if privacy is not None and ring is not None:
             payload = privacy.protect(payload, ring, "input", command.workflow_id)
@@ -645,19 +656,6 @@ class Owner:
             self._ledger.hold(self._ledger.made, lookup)
         else:
             self._not_known(command, client_id)
-
-
-def _conflict(command: StartWorkflow, workflow: str) -> WorkflowConflict:
-    workflow_id = command.workflow_id
-    if workflow != command.workflow:
-        return WorkflowConflict(
-            f"workflow id {workflow_id!r} belongs to a run of {workflow!r}, so {command.workflow!r} "
-            "can't be started under it: use another id"
-        )
-    return WorkflowConflict(
-        f"workflow id {workflow_id!r} belongs to a run of {workflow!r} with another input: "
-        "use another id, or attach to that run by its id"
-    )
 
 
 def _unknown(effect: Answer | Grant | Lookup) -> Answer:

@@ -89,8 +89,17 @@ class WorkerSettings:
             value = getattr(self, limit)
             if value is not None and not value >= 1:
                 raise UsageError(f"{limit}={value!r} can't be: give 1 or more")
-        if not self.drain_s >= 0:
-            raise UsageError(f"drain_s={self.drain_s!r} can't be: give seconds, 0 or more")
+        check_seconds("drain_s", self.drain_s)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        UsageError: It is no number, or negative.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+        raise UsageError(f"{name}={value!r} can't be: give seconds, 0 or more")
 
 
 class Worker:

@@ -292,7 +292,10 @@ def _extras(infos: Sequence[WorkflowInfo]) -> dict[str, dict[str, Text]]:
         "QUEUE": [info.queue or "" for info in infos],
         "PARENT": [info.parent_id or "" for info in infos],
         "ATTRIBUTES": [attributes_text(info.attributes) for info in infos],
-        "REASON": [info.reason or "" for info in infos],
+        "REASON": [
+            (info.reason or "").removeprefix(f"workflow {info.workflow_id!r} is parked: ")
+            for info in infos
+        ],
     }
     for name, cells in texts.items():
         if any(cells):

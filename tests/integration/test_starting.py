@@ -160,12 +160,21 @@ def test_ids_that_can_not_be_keys_are_refused(backend: LogBackend, bad_id: str, 
         {"max_runs": -1},
         {"max_payload_bytes": 0},
         {"drain_s": -1},
+        {"start_timeout_s": -1},
+        {"start_timeout_s": "soon"},
+        {"name": ""},
     ],
 )
 def test_settings_that_can_not_be_are_refused(setting: dict[str, Any]) -> None:
     """Given a setting that can't be, no engine is made, and the error names it."""
     with pytest.raises(UsageError, match=f"{next(iter(setting))}="):
         Engine("memory://", workflows=[doubled], **setting)
+
+
+def test_what_is_no_log_is_refused() -> None:
+    """Given something that is neither a URL nor a log, the error says what one is."""
+    with pytest.raises(UsageError, match="5 is no log: give a URL"):
+        Engine(cast(Any, 5), workflows=[doubled])
 
 
 def start_with_wrong_type(engine: Engine) -> object:
