@@ -46,6 +46,10 @@ class Groups:
         """See `Membership`. True where that is so of one of the groups."""
         return any(await asyncio.gather(*(member.retire() for _, member in self._members)))
 
+    async def deserted(self) -> None:
+        """See `Membership`."""
+        await asyncio.gather(*(member.deserted() for _, member in self._members))
+
     async def leave(self) -> None:
         """See `Membership`."""
         await asyncio.gather(*(member.leave() for _, member in self._members))

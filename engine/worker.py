@@ -220,6 +220,7 @@ class Worker:
         sessions = list(self._sessions.values())
         drain_s = self.settings.drain_s
         membership = self._membership
+        waiting: asyncio.Task[None] | None = None
         if membership is not None and drain_s > 0 and not membership.waits_for_release:
             await asyncio.gather(*(session.offer() for session in sessions))
             if await membership.retire():
@@ -227,12 +228,15 @@ class Worker:
                     self._part_with(partition, session)
                 sessions = []
                 self._sessions.clear()
+                waiting = asyncio.get_running_loop().create_task(self._until_deserted(membership))
         # Where nobody would take over, there is nothing to hurry for.
         grace_s = drain_s if membership is None or membership.alone else GRACE_S
         leftovers = await asyncio.gather(
             *(session.give_up(drain_s, grace_s) for session in sessions),
             *(parting for _, parting in self._parting.values()),
         )
+        if waiting is not None:
+            waiting.cancel()
         if membership is not None:
             await membership.leave()  # before the steps that are left: others may begin
         await asyncio.gather(*(left.finish() for left in leftovers if left is not None))
@@ -243,6 +247,12 @@ class Worker:
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _until_deserted(self, membership: Membership) -> None:
+        """Where nobody is left who could ask for a partition, do not wait for it."""
+        await membership.deserted()
+        for session, _ in list(self._parting.values()):
+            session.hand_over_now()
 
     # Listener: called by the membership -------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ sits in the group (`kafka_seat.py`), the other reads commands from where `follow
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from refold.log.protocol import Channel, Listener
 logger = logging.getLogger(__name__)
 
 _COMMIT_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.5
 _OFFERING_S = 0.1
 """How long the group is kept waiting until partitions that are to move have been offered (a few ms, mostly)."""
 
@@ -48,13 +50,15 @@ class KafkaMembership:
         pool: str | None = None,
     ) -> None:
         self._partitions = layout.of(pool)
+        self._clients = clients
+        self._group = topics.group(pool)
         name = f"{clients.settings.client_id}-{worker}"
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
         self._member = Seat(
             clients,
-            topics.group(pool),
+            self._group,
             topics.of(Channel.COMMANDS),
             self._partitions,
             name,
@@ -122,8 +126,8 @@ class KafkaMembership:
 
     @property
     def alone(self) -> bool:
-        """See `Membership`. Only the group's leader knows who else is in it."""
-        return self._member.alone
+        """See `Membership`. Only the group's leader knows who else is in it, and somebody may come at any time."""
+        return False
 
     def offered(self, partition: int) -> None:
         """See `Membership`."""
@@ -132,14 +136,26 @@ class KafkaMembership:
             self._settling.notify_all()
 
     async def retire(self) -> bool:
-        """See `Membership`. A static member's partitions wait for it to come back."""
-        if self._static or self.alone:
+        """See `Membership`. Not for a static member, to which its partitions come back, nor for who is alone."""
+        if self._static or self._member.alone:
             return False
         self._retired = True
         self._moving.update(self._places)
         self._commit()
         await self._member.close()
         return True
+
+    async def deserted(self) -> None:
+        """See `Membership`. Where the broker does not say, there may always be somebody."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            with contextlib.suppress(LogError):
+                if await asyncio.to_thread(self._is_empty):
+                    return
+
+    def _is_empty(self) -> bool:
+        with self._clients.session(f"asking who is in the group {self._group}") as admin:
+            return not admin.describe_groups([self._group])[self._group]["members"]
 
     async def leave(self) -> None:
         """See `Membership`."""

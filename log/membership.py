@@ -117,6 +117,9 @@ class LocalMembership:
         """See `Membership`: only what is released is free."""
         return False
 
+    async def deserted(self) -> None:
+        """Never waited for: nobody retires."""
+
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once. Leaving twice is no error."""
         if self._timer is not None:

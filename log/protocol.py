@@ -146,6 +146,9 @@ class Membership(Protocol):
         """
         ...
 
+    async def deserted(self) -> None:
+        """After `retire`: wait until nobody is left in the group who could take a partition over."""
+
     async def leave(self) -> None:
         """Leave the group: all partitions are free for others at once."""
 

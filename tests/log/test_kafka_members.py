@@ -139,6 +139,56 @@ class TestTakeover:
         run(scenario)
 
 
+class TestRetiring:
+    def test_who_retires_is_delivered_commands_until_it_releases(
+        self, kafka_bootstrap: str
+    ) -> None:
+        """Given two members, when one retires, the other is given its partition, and both hear of its commands."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                old, heir = Worker("old"), Worker("heir")
+                leaving, staying = await old.join(log), await heir.join(log)
+                await old.until(lambda: len(old.owned) == 1)
+                await heir.until(lambda: len(heir.owned) == 1)
+                (partition,) = old.owned
+
+                assert await leaving.retire()
+                await heir.until(lambda: heir.owned == {0, 1})
+                await log.append(Channel.COMMANDS, partition, entries_of("asked"))
+                for worker, membership in ((old, leaving), (heir, staying)):
+                    membership.follow(partition, 0)
+                    await worker.until(lambda w=worker: w.values(partition) == [b"asked"])  # type: ignore[misc]
+                leaving.release(partition)
+                leaving.follow(partition, 0)
+                await log.append(Channel.COMMANDS, partition, entries_of("more"))
+                staying.follow(partition, 1)
+                await heir.until(lambda: b"more" in heir.values(partition))
+                assert old.values(partition) == [b"asked"]
+                assert old.revocations == []
+
+        run(scenario)
+
+    def test_the_last_to_retire_knows_that_nobody_is_left(self, kafka_bootstrap: str) -> None:
+        """Given a group, its only member does not retire; who has retired learns when the others are gone."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                one, other = Worker("one"), Worker("other")
+                first = await one.join(log)
+                await one.until(lambda: one.owned == {0, 1})
+                assert not await first.retire()
+                second = await other.join(log)
+                await other.until(lambda: len(other.owned) == 1)
+                assert await first.retire()
+                await second.leave()
+                await first.deserted()
+
+        run(scenario)
+
+
 class TestGroup:
     def test_lag_tools_see_how_far_commands_are_worked_through(self, kafka_bootstrap: str) -> None:
         """Given a worker that follows from 2, the group's committed offset becomes 2."""

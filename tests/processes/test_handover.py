@@ -15,7 +15,7 @@ from kafka_backend import KafkaBackend
 from log_backend import PATIENCE_S, records_of
 from refold import Engine
 from refold.log.codec import decode_event
-from refold.log.events import PartitionHandedOver
+from refold.log.events import PartitionHandedOver, PartitionOffered
 from refold.log.protocol import Channel, Log
 
 WORKERS = 3
@@ -34,8 +34,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return f"kafka://{bootstrap}/{KafkaBackend(bootstrap, PARTITIONS).namespace}"
 
 
-async def handed_over(url: str) -> list[int]:
-    """How many steps went on at each hand-over."""
+async def handed_over(url: str) -> tuple[list[int], int]:
+    """How many steps went on at each hand-over; and how many partitions were offered before."""
     log: Log = log_of(url)
     await log.open()
     try:
@@ -45,7 +45,8 @@ async def handed_over(url: str) -> list[int]:
     finally:
         await log.close()
     events = [decode_event(record) for record in records]
-    return [e.payload.count("],") for e in events if isinstance(e, PartitionHandedOver)]
+    steps = [e.payload.count("],") for e in events if isinstance(e, PartitionHandedOver)]
+    return steps, sum(isinstance(e, PartitionOffered) for e in events)
 
 
 def test_a_rolling_restart_cuts_no_step_off(url: str, tmp_path: Path) -> None:
@@ -74,5 +75,7 @@ def test_a_rolling_restart_cuts_no_step_off(url: str, tmp_path: Path) -> None:
     begun = Counter((line.workflow_id, line.step, line.attempt) for line in journal.lines)
     assert [attempt for attempt, count in begun.items() if count > 1] == []
     assert len(audited.claims) > PARTITIONS
-    assert asyncio.run(handed_over(url))
+    steps, offers = asyncio.run(handed_over(url))
+    assert steps
+    assert (offers > 0) == url.startswith("kafka:")
     assert asyncio.run(digests(url)) == digests_elsewhere(url)
