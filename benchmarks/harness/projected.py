@@ -3,10 +3,16 @@
 import shutil
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
 
 from job import Job, tell
 from refold.log.protocol import Channel, Log
@@ -33,12 +39,23 @@ async def projection(job: Job) -> None:
     tell(figures)
 
 
-def postgres() -> AbstractContextManager[str]:
-    """A server as it comes: what is written is forced to the disk."""
+@contextmanager
+def postgres() -> Generator[str, None, None]:
+    """A database of a server as it comes: what is written is forced to the disk. Gone after the block."""
     sys.path.append(str(TOOLS))  # children have the harness alone
     import postgres_server  # noqa: PLC0415 - found by way of the line above
 
-    return postgres_server.find_or_start()
+    name = f"refold_bench_{uuid4().hex[:12]}"
+    with (
+        postgres_server.find_or_start() as url,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        finally:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+            connection.execute(drop.format(sql.Identifier(name)))
 
 
 async def _rate(log: Log, place: str) -> float:

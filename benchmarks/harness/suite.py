@@ -106,7 +106,7 @@ def _measure_chosen(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("", total=turns)
-        if any(backend == "kafka" for _, backend in chosen):
+        if options.level != "tiny" and any(backend == "kafka" for _, backend in chosen):
             progress.update(task, description="warming the broker up")
             measure(BENCHMARKS[0], "kafka", [Size(200, 10)], storages)  # its first work is slow
         for benchmark, backend in chosen:
