@@ -47,9 +47,10 @@ def kill(
             asyncio.to_thread(killed, url, to, kills, seed(), together, keep=keep)
         )
         first = runs
+        more = RUNS_AT_ONCE if keep == "tables" else RUNS_AT_ONCE // 4
         while not killing.done():
-            await fill(log, RUNS_AT_ONCE, STEPS, first=first)
-            first += RUNS_AT_ONCE
+            await fill(log, more, STEPS, first=first)
+            first += more
             await asyncio.wait([killing], timeout=0.1)  # a log that grows, not one that is full
         await log.close()
         return await killing
