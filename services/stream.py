@@ -3,10 +3,11 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from refold.engine.reader import near
 from refold.engine.state import NO_CLAIM
-from refold.log.chain_walk import beginning
+from refold.log.chain_walk import Beginning, beginning
 from refold.log.codec import decode_event
-from refold.log.events import Event, PartitionClaimed, Unreadable
+from refold.log.events import Event, PartitionClaimed, Unreadable, WorkflowStarted
 from refold.log.protocol import Channel, Log, Record
 
 
@@ -19,19 +20,19 @@ class StreamFilter:
     """
 
     def __init__(self, workflow_id: str, claim: int = NO_CLAIM) -> None:
-        self._workflow_id = workflow_id
+        self.workflow_id = workflow_id
         self._claim = claim
 
     def take(self, record: Record) -> Event | Unreadable | None:
         """The record's event where it belongs to the stream and counts. Records come in offset order."""
-        if record.key is not None and record.key != self._workflow_id:
+        if record.key is not None and record.key != self.workflow_id:
             return None
         event = decode_event(record)
         if event.claim is not None and event.claim != self._claim:
             return None
         if isinstance(event, PartitionClaimed):
             self._claim = record.offset
-        return event if event.workflow_id == self._workflow_id else None
+        return event if event.workflow_id == self.workflow_id else None
 
 
 async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadable | None, None]:
@@ -49,16 +50,30 @@ async def follow(log: Log, workflow_id: str) -> AsyncGenerator[Event | Unreadabl
     """
     partition = log.layout.place(workflow_id)
     end = (await log.bounds(Channel.EVENTS, partition)).end
-    start = await beginning(log, partition)
+    close_by = await near(log, partition, workflow_id, end)
+    start = close_by or await beginning(log, partition)
     stream = StreamFilter(workflow_id, start.claim)
-    # The past by key: on SQLite that is an index, where a tail would wade through everybody's events.
-    async for batch in log.read(Channel.EVENTS, partition, start.offset, end, key=workflow_id):
-        for record in batch:
-            if (event := stream.take(record)) is not None:
-                yield event
+    past = [event async for event in _past(log, partition, stream, start, end)]
+    if close_by is not None and not (past and isinstance(past[0], WorkflowStarted)):
+        start = await beginning(log, partition)
+        stream = StreamFilter(workflow_id, start.claim)
+        past = [event async for event in _past(log, partition, stream, start, end)]
+    for one in past:
+        yield one
     yield None
     async with aclosing(_tail(log, partition, end)) as records:
         async for record in records:
+            if (event := stream.take(record)) is not None:
+                yield event
+
+
+async def _past(
+    log: Log, partition: int, stream: StreamFilter, start: Beginning, end: int
+) -> AsyncGenerator[Event | Unreadable, None]:
+    """What is there, by key: on SQLite that is an index, where a tail would wade through everybody's events."""
+    batches = log.read(Channel.EVENTS, partition, start.offset, end, key=stream.workflow_id)
+    async for batch in batches:
+        for record in batch:
             if (event := stream.take(record)) is not None:
                 yield event
 

@@ -60,6 +60,7 @@ _STATE_SIGNS = {
 _MILESTONE_SIGNS = {
     "started": ("●", "bold"),
     "continued as new": ("↺", "bold"),
+    "its turn": ("▸", "cyan"),
     "taken over": ("⇄", "magenta"),
     "received": ("←", "blue"),
     "published": ("◆", "magenta"),

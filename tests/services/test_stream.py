@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import aclosing
 
-from refold import Engine, step, workflow
-from refold.engine.reader import read_history
+import pytest
+
+from refold import CheckpointSettings, Engine, step, workflow
+from refold.engine.reader import near, read_history
 from refold.log.events import Event, Unreadable, WorkflowCompleted
 from refold.log.memory import MemoryLog
 from refold.services.stream import follow
@@ -25,8 +27,10 @@ async def doubling(times: int) -> int:
     return n
 
 
-def test_a_follower_sees_the_whole_history_once_and_in_order() -> None:
-    """Given runs beside it, a follower from before the start and one from after the end see the stream and no more."""
+@pytest.mark.parametrize("min_bytes", [1_000, 2_000_000])
+def test_a_follower_sees_the_whole_history_once_and_in_order(min_bytes: int) -> None:
+    """Given runs beside it, a follower from before the start and one from after the end see the stream and no more,
+    with checkpoints that say where a run begins and with none."""
 
     async def until_end(log: MemoryLog, id_: str) -> list[Event | Unreadable]:
         seen: list[Event | Unreadable] = []
@@ -40,7 +44,8 @@ def test_a_follower_sees_the_whole_history_once_and_in_order() -> None:
 
     async def scenario() -> None:
         log = MemoryLog()
-        async with Engine(log, workflows=[doubling]) as engine:
+        often = CheckpointSettings(min_bytes=min_bytes)
+        async with Engine(log, workflows=[doubling], checkpoints=often) as engine:
             early = asyncio.create_task(until_end(log, "b"))
             handles = [await engine.start_async(doubling, 50, id=id_) for id_ in ("a", "b", "c")]
             await asyncio.gather(*(handle.result_async() for handle in handles))
@@ -48,5 +53,8 @@ def test_a_follower_sees_the_whole_history_once_and_in_order() -> None:
             assert len(recorded) == 52
             assert await early == recorded
             assert await until_end(log, "b") == recorded
+            await engine.start_async(doubling, 3, id="d")
+            assert await until_end(log, "d") == await read_history(log, "d")
+            assert (await near(log, 0, "d") is None) == (min_bytes > 1_000)
 
     asyncio.run(scenario())
