@@ -13,7 +13,7 @@ from refold.log.codec import encode_command
 from refold.log.protocol import Channel, Log
 
 LONG_GONE_S: Final = 60.0
-"""An offer that ended so long ago, by clocks that may differ, is that of a worker which is not there any more."""
+"""Who should have handed a partition over so long ago, by clocks that may differ, is not there to be asked."""
 
 logger = logging.getLogger("refold.worker")
 
@@ -34,11 +34,11 @@ class Asking:
         self._worker = worker
         self._clock = clock
 
-    async def for_hand_over(self, folded: Folded) -> None:
+    async def for_hand_over(self, folded: Folded) -> bool:
         """See `Patience`."""
         state, partition, now = folded.state, self._partition, self._clock()
         if now > state.offered_until + LONG_GONE_S * MICROSECONDS:
-            return
+            return False
         claim = state.claim
         news = self._log.tail(Channel.EVENTS, partition, folded.position)
         async with contextlib.aclosing(news):
@@ -54,6 +54,7 @@ class Asking:
                     partition,
                     state.owner,
                 )
+        return state.claim == claim
 
     async def for_stale_proof(self) -> None:
         """See `Patience`."""

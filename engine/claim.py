@@ -20,11 +20,14 @@ from refold.log.protocol import Channel, Log, Record
 class Patience(Protocol):
     """How a claimant waits for an owner that works on."""
 
-    async def for_hand_over(self, folded: Folded) -> None:
+    async def for_hand_over(self, folded: Folded) -> bool:
         """Ask the owner for its partition and fold on until it is nobody's any more, or somebody else's.
 
-        At the latest until the owner, which is silent, has begun its last step (`OFFER_S`).
+        Returns:
+            Whether the owner, as it stands in the fold now, begins no step any more: it has handed the partition over,
+            or was silent for `OFFER_S`.
         """
+        ...
 
     async def for_stale_proof(self) -> None:
         """Wait until whoever owned the partition until now begins no step any more (`FRESH_S`)."""
@@ -57,13 +60,14 @@ async def claim(  # noqa: PLR0917 - who claims what, and how
         LogError: The log can't be read or written.
     """
     folded = folded or await recover(log, partition)
-    waited_for = NO_CLAIM
+    asked = still = NO_CLAIM  # claims whose owner was asked, and begins no step any more
     while True:
         await folded.go_on(log, partition)
         state = folded.state
-        while patience is not None and state.offered_until and state.claim != waited_for:
-            waited_for = state.claim
-            await patience.for_hand_over(folded)
+        while patience is not None and state.offered_until and state.claim != asked:
+            asked = state.claim
+            if await patience.for_hand_over(folded):
+                still = state.claim
         require_not_moved(state.owner, worker, log.namespace, partition)
         event = PartitionClaimed(
             workflow_id=None,
@@ -78,11 +82,11 @@ async def claim(  # noqa: PLR0917 - who claims what, and how
         entry, _ = encode_event(event, state.chain)
         (offset,) = await log.append(Channel.EVENTS, partition, [entry])
         await folded.go_on(log, partition, offset)
-        # Offered in the very moment in which it was claimed: nobody has waited for its owner.
-        at_once = bool(state.offered_until) and state.claim != waited_for
+        # E.g. offered in the very moment in which it was claimed.
+        may_begin = bool(state.offered_until) and state.claim != still
         folded.take([Record(offset, clock(), entry.key, entry.value, entry.headers)])
         if state.claim == offset:
-            if at_once and patience is not None:
+            if may_begin and patience is not None:
                 await patience.for_stale_proof()
             return folded
 

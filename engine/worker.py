@@ -208,7 +208,8 @@ class Worker:
     def _halt_now(self, partition: int, error: LogError) -> None:
         """The log is no longer the one that was opened: drop the partition, with nothing more written."""
         self.halt(partition, error)
-        session = self._sessions.pop(partition, None)
+        session = self._at_work(partition)
+        self._sessions.pop(partition, None)
         if session is not None:
             self._end(session.give_up(0.0, 0.0))
 
@@ -220,21 +221,21 @@ class Worker:
         sessions = list(self._sessions.values())
         drain_s = self.settings.drain_s
         membership = self._membership
+        parted: list[asyncio.Task[Leftover | None]] = []
         waiting: asyncio.Task[None] | None = None
         if membership is not None and drain_s > 0 and not membership.waits_for_release:
             await asyncio.gather(*(session.offer() for session in sessions))
             if await membership.retire():
-                for partition, session in list(self._sessions.items()):
-                    self._part_with(partition, session)
+                parted = [self._part_with(p, session) for p, session in self._sessions.items()]
                 sessions = []
                 self._sessions.clear()
                 waiting = asyncio.get_running_loop().create_task(self._until_deserted(membership))
         # Where nobody would take over, there is nothing to hurry for.
         grace_s = drain_s if membership is None or membership.alone else GRACE_S
         leftovers = await asyncio.gather(
-            *(session.give_up(drain_s, grace_s) for session in sessions),
-            *(parting for _, parting in self._parting.values()),
+            *(session.give_up(drain_s, grace_s) for session in sessions), *parted
         )
+        await asyncio.gather(*(parting for _, parting in self._parting.values()))
         if waiting is not None:
             waiting.cancel()
         if membership is not None:

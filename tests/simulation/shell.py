@@ -280,7 +280,9 @@ class SimWorker:
                 await self._append(owner, entries)
             elif self._finishing:
                 return
-            elif not self._woken:
+            elif not (
+                self._woken or self._handed_back
+            ):  # a probe that is gone on with forgets the first
                 if owner.unconfirmed == 0:
                     self._world.quiet(self, owner)
                 wake_at = owner.wake_at()
@@ -496,7 +498,7 @@ class SimPatience:
         self._worker = worker
         self._log = log
 
-    async def for_hand_over(self, folded: Folded) -> None:
+    async def for_hand_over(self, folded: Folded) -> bool:
         """See `Patience`."""
         world, partition, state = self._world, self._worker.partition, folded.state
         claimed = state.claim
@@ -506,6 +508,7 @@ class SimPatience:
         while state.offered_until and state.claim == claimed and world.now_us < until_us:
             await pause(min(until_us, world.now_us + world.random.randrange(LOOK_US)))
             await folded.go_on(self._log, partition)
+        return state.claim == claimed
 
     async def for_stale_proof(self) -> None:
         """See `Patience`."""
