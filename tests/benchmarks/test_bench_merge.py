@@ -19,7 +19,7 @@ def kept(path: Path, commit: str, load: float, medians: dict[str, float], **othe
         "load_before": load,
         **other,
     }
-    figures = []
+    figures: list[dict[str, Any]] = []
     for name, median in medians.items():
         benchmark, _, backend = name.split()
         figures.append({"benchmark": benchmark, "backend": backend, "median": median})

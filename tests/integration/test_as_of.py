@@ -105,7 +105,7 @@ async def haunt(log: Log) -> None:
     end: dict[str, Any] = {"position": 2, "payload": "1", **written}
     events: list[tuple[str, Event]] = [
         ("w2", WorkflowCompleted(workflow_id="w2", **end)),
-        ("z", WorkflowStarted(workflow_id="z", workflow="z", **{**end, "position": 0})),
+        ("z", WorkflowStarted(workflow_id="z", workflow="z", position=0, payload="1", **written)),
         ("w3", PartitionClaimed(workflow_id=None, position=None, partition=0, **written)),
         ("w3", WorkflowCompleted(workflow_id="w3", **end)),
     ]
