@@ -102,11 +102,11 @@ class ReadModel:
     def group(
         self, by: RunGroup, where: RunFilter = ALL, *, limit: int | None = None
     ) -> Mapping[str, int]:
-        """How many runs there are of each status, workflow, version, day (UTC) of start, type of error or parent.
+        """How many runs there are of each status, workflow, version, day of start (UTC), type of error, queue, parent.
 
         Args:
             by: What they are counted by.
-            where: Which runs. Those without an error, or a parent, are not counted by it.
+            where: Which runs. Those without an error, a queue or a parent are not counted by it.
             limit: How many groups at most; all where not given.
 
         Returns:

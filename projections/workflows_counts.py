@@ -19,7 +19,7 @@ from refold.projections.workflows_rows import DAY_US, VALUE_START_CHARS
 from refold.projections.workflows_scout import Scout
 from refold.projections.workflows_tallies import Query
 
-RunGroup = Literal["status", "workflow", "version", "day", "error_type", "parent"]
+RunGroup = Literal["status", "workflow", "version", "day", "error_type", "queue", "parent"]
 
 _GROUPS: Final[Mapping[RunGroup, str]] = {
     "status": "status",
@@ -27,9 +27,10 @@ _GROUPS: Final[Mapping[RunGroup, str]] = {
     "version": "version",
     "day": f"started_at / {DAY_US}",
     "error_type": "error_type",
+    "queue": "queue",
     "parent": "parent_id",
 }
-_NOT_TALLIED: Final = ("error_type", "parent")
+_NOT_TALLIED: Final = ("error_type", "queue", "parent")
 _GREATEST: Final = "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"
 _NO_LIMIT: Final = 2**62
 

@@ -63,6 +63,11 @@ class Scout:
             and self._up_to_few(*error_rows(where.error, self.dialect)) <= FEW
         ):
             return True
+        if (
+            where.queue is not None
+            and self._up_to_few("runs WHERE queue = ?", [where.queue]) <= FEW
+        ):
+            return True
         clauses, times = time_conditions(where)
         if clauses and self._up_to_few(f"runs{and_(clauses)}", times) <= FEW:
             return True

@@ -314,5 +314,7 @@ def _group_of(info: WorkflowInfo, by: By) -> str | None:
             return str(info.started_at.date())
         case "parent":
             return info.parent_id
+        case "queue":
+            return info.queue
         case _:
             return encode_attributes(info.attributes).get(by.attribute)

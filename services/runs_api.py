@@ -3,7 +3,7 @@
     GET /runs                        a page of runs, filtered, in any order; `next` is the `after` of the next one
     GET /runs/{id}                   one run, with its steps
     GET /count                       how many runs
-    GET /groups/{by}                 how many of each status, workflow, version, day, error_type or parent
+    GET /groups/{by}                 how many of each status, workflow, version, day, error_type, queue or parent
     GET /groups/attribute/{name}     ... or of each value of an attribute
     GET /healthz, /readyz            whether the process lives; whether the read model can be read
     GET /docs, /openapi.json         all this, for people and for programs

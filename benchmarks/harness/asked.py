@@ -105,6 +105,10 @@ QUESTIONS: Final[dict[str, Callable[[WorkflowsView], object]]] = {
     ),
     "version": lambda view: view.runs(RunFilter(version=3)),
     "parent": lambda view: view.runs(RunFilter(parent_id="run-20")),
+    "queue": lambda view: view.runs(RunFilter(queue="queue-3")),
+    "queue_by_update": lambda view: view.runs(RunFilter(queue="queue-3"), order="updated"),
+    "count_queue": lambda view: view.count(RunFilter(queue="queue-3")),
+    "group_queue": lambda view: view.group("queue"),
     "attribute_many": lambda view: view.runs(RunFilter(attributes={"region": "eu"})),
     "attribute_few": lambda view: view.runs(RunFilter(attributes={"customer": "customer-77"})),
     "time": lambda view: view.runs(
@@ -219,6 +223,6 @@ def _run(number: int, runs: int, chance: random.Random) -> Run:
         open_timers=0,
         attributes=json.dumps(tags),
         patches="[]",
-        queue=None,
+        queue=None if number % 10 else f"queue-{number % 7}",
         waits=0,
     )

@@ -57,6 +57,7 @@ def events(random: Random) -> Iterator[Event]:
             payload="[]",
             version=random.choice([1, 2]),
             parent_id=random.choice([None, None, "run-0", "run-1"]),
+            queue=random.choice([None, "mail", "gpu"]),
             attributes={
                 "region": random.choice(["eu", "us"]),
                 "total": random.choice(["1", '"1"']),
@@ -124,7 +125,8 @@ def matches(where: RunFilter, row: RunRow) -> bool:
         (where.status is None or row.status in where.status)
         and (where.workflow is None or row.workflow == where.workflow)
         and (where.version is None or row.version == where.version)
-        and (where.parent_id is None or row.parent_id == where.parent_id)
+        and where.parent_id in {None, row.parent_id}
+        and where.queue in {None, row.queue}
         and (where.error is None or where.error in (row.error or ""))
         and (where.started_after is None or row.started_at >= where.started_after)
         and (where.started_before is None or row.started_at < where.started_before)
@@ -149,6 +151,7 @@ def drawn(random: Random) -> RunFilter:
         workflow=perhaps("checkout", "50% off, today"),
         version=perhaps(1),
         parent_id=perhaps("run-0"),
+        queue=perhaps("mail"),
         attributes={name: tags[name] for name in named},
         error=perhaps(
             "declined", '"bank"', "100%_", "12", "%", "e", "zz", "über", "ÜBER", "card 12"
@@ -181,6 +184,7 @@ GROUPS: dict[RunGroup, Callable[[RunRow], str]] = {
     "version": lambda row: str(row.version),
     "day": lambda row: str(row.started_at.date()),
     "error_type": lambda row: row.error_type or "",
+    "queue": lambda row: row.queue or "",
     "parent": lambda row: row.parent_id or "",
 }
 

@@ -96,6 +96,8 @@ def test_filters_counts_and_groups_say_the_same(served: Served) -> None:
     assert asked(served, "/count?status=completed&status=failed") == (200, {"runs": len(statuses)})
     _, groups = asked(served, "/groups/status")
     assert sum(group["runs"] for group in groups["groups"]) == RUNS
+    assert asked(served, "/count?queue=mail") == (200, {"runs": 0})
+    assert asked(served, "/groups/queue") == (200, {"groups": []})
     assert asked(served, "/groups/attribute/region") == (200, {"groups": []})
     assert asked(served, "/count?since=2999-01-01T00:00:00Z") == (200, {"runs": 0})
 
