@@ -78,7 +78,6 @@ class _Auditor:
     _grew: Iterator[tuple[int, bytes]] = field(default_factory=lambda: iter(()))
     _due: int = _NEVER  # after so many events the next mark is made or compared
     _mark: bytes = b""
-
     _start: int = 0
 
     def __post_init__(self) -> None:
