@@ -176,10 +176,13 @@ def test_kills_lose_no_child_of_a_pool(pooled_url: str, journal: Journal) -> Non
         await_ends(client, *(run.id for run in runs))
         children = {f"{run.id}/0@foundry": run for run in runs}
         histories = {child: client.history(child) for child in children}
-        for child, run in children.items():
-            end = histories[child][-1]
-            assert isinstance(end, WorkflowCompleted)
-            assert run.result(timeout_s=PATIENCE_S) == json.loads(end.payload)
+        # By a client of its own: one that has waited since the start asks again only seconds after a reply was lost.
+        with client_of(pooled_url) as asker:
+            for child, run in children.items():
+                end = histories[child][-1]
+                assert isinstance(end, WorkflowCompleted)
+                told = asker.handle(run.id, ordered).result(timeout_s=PATIENCE_S)
+                assert told == json.loads(end.payload)
     assert_as_recorded(journal, histories)
 
 
