@@ -23,7 +23,15 @@ from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.services.cli_list import OPEN, Json, find_runs, print_runs
 from refold.services.exits import reported
-from refold.services.opening import ANSWER_TIMEOUT_S, DEFAULT_URL, Debug, Url, opened, shared_log_at
+from refold.services.opening import (
+    ANSWER_TIMEOUT_S,
+    DEFAULT_URL,
+    Debug,
+    Url,
+    awaiting_worker,
+    opened,
+    shared_log_at,
+)
 from refold.services.terminal import note, print_json, printable, to_reader
 
 MAX_SHOWN = 20
@@ -121,7 +129,8 @@ async def _set(url: str, name: str, concurrency: int, reason: str | None, by: st
         client = Client(log, wall_clock, requested_by=by)
         await client.open()
         try:
-            await set_queue(client, name, concurrency, reason, ANSWER_TIMEOUT_S)
+            async with awaiting_worker():
+                await set_queue(client, name, concurrency, reason, ANSWER_TIMEOUT_S)
         finally:
             client.close()
 

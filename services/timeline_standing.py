@@ -128,7 +128,9 @@ def _queued(timeline: Timeline, now: int) -> Text:
     queue = timeline.queue or "?"
     return Text.assemble(
         (
-            printable(f"queued: it waits for its turn since {ago(timeline.updated_at, now)}; see "),
+            printable(
+                f"queued: last event {ago(timeline.updated_at, now)}; it waits for its turn, see "
+            ),
             "cyan",
         ),
         (f"refold queue show {shlex.quote(queue)}", "bold"),

@@ -14,6 +14,7 @@ from refold.log.attributes import encode_attributes
 from refold.log.errors import UsageError
 from refold.log.events import (
     Event,
+    QueueSet,
     WorkflowCompleted,
     WorkflowFailed,
     WorkflowParked,
@@ -30,7 +31,7 @@ from refold.projections.workflows import Workflows
 from refold.projections.workflows_counts import RunGroup
 from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_order import RunOrder
-from refold.projections.workflows_runs import RunRow
+from refold.projections.workflows_runs import QueueRow, RunRow
 from refold.projections.workflows_view import WorkflowsView, open_view
 
 BEGAN = datetime(2026, 11, 1, 22, 30, tzinfo=UTC)
@@ -80,6 +81,20 @@ def events(random: Random) -> Iterator[Event]:
                 yield WorkflowParked(**end, name="used_up", error_message=error)
             case _:
                 pass
+    for count, why in ((1, "one"), (4, "more")):
+        yield QueueSet(
+            workflow_id="mail",
+            position=None,
+            claim=0,
+            command=count,
+            posted=0,
+            worker="w",
+            recorded_at=count,
+            partition=0,
+            queue="mail",
+            count=count,
+            payload=f'{{"requested_by":"ops","reason":"{why}"}}',
+        )
 
 
 def fill(store: Store) -> None:
@@ -267,6 +282,17 @@ def test_a_place_without_a_read_model_says_how_one_is_made(tmp_path: Path, postg
             open_view(place, namespace="nobody"),
         ):
             pass
+
+
+def test_queues_are_told_with_who_has_set_them_and_how_many_wait(view: WorkflowsView) -> None:
+    """Given runs in two queues of which one was set, both are there, with the last word on the limit."""
+    rows = view.runs(limit=RUNS).runs
+    waits = Counter(row.queue for row in rows if row.queue and row.ended_at is None)
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=4)
+    assert view.queues() == [
+        QueueRow("gpu", None, 0, waits["gpu"], None, None, None),
+        QueueRow("mail", 4, 0, waits["mail"], at, "ops", "more"),
+    ]
 
 
 def test_a_read_model_of_another_version_is_refused(
