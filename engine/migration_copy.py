@@ -55,6 +55,7 @@ from refold.log.events import (
     SlotReleased,
     SlotRequested,
     SlotReturned,
+    SubjectErased,
     Unreadable,
 )
 from refold.log.layout import Layout
@@ -336,7 +337,14 @@ def is_copied(event: Event | Unreadable) -> bool:
     return not isinstance(event, _ABOUT_PARTITION)
 
 
-_OF_COMMANDS: Final = (CommandRefused, QueueSet, SlotRequested, SlotReleased, SlotReturned)
+_OF_COMMANDS: Final = (
+    CommandRefused,
+    SubjectErased,
+    QueueSet,
+    SlotRequested,
+    SlotReleased,
+    SlotReturned,
+)
 """Events that are told apart by the command that caused them, and by their own number in the target."""
 _ABOUT_PARTITION: Final = (
     PartitionClaimed,

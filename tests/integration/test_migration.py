@@ -31,9 +31,10 @@ from refold.engine.migration import Migration, Report, survey
 from refold.engine.reader import read_partition
 from refold.engine.worker import wall_clock
 from refold.log.blob_directory import DirectoryBlobs
-from refold.log.codec import encode_command
-from refold.log.commands import SendMessage
+from refold.log.codec import decode_event, encode_command, event_id_of
+from refold.log.commands import EraseSubject, SendMessage
 from refold.log.errors import LogTrimmed
+from refold.log.events import SubjectErased
 from refold.log.kafka import KafkaLog
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.partitioner import partition_of
@@ -327,6 +328,51 @@ def test_ids_that_were_forgotten_and_used_again_move(tmp_path: Path) -> None:
             assert engine.history(name)
         assert engine.start(short, "fresh", id="fresh").result(PATIENCE_S) == "fresh"
         assert engine.history("fresh")[0].position == max(floors)  # type: ignore[union-attr]
+
+
+def test_every_erasure_moves_as_an_event_of_its_own(tmp_path: Path) -> None:
+    """Given subjects that were erased in several partitions, each erasure has its own id in the one that they go to."""
+    source, target = sqlite(tmp_path, "source", 2), sqlite(tmp_path, "target", 1)
+    with engine_on(source) as engine:
+        engine.start(short, "s", id="s").result(PATIENCE_S)
+        asyncio.run(erase_anew(source, [f"key-{n}" for n in range(4)]))
+        until(lambda: len(asyncio.run(erasures_of(source))) == 4)
+    migrate(source, target)
+    assert len(set(asyncio.run(erasures_of(target)))) == 4
+
+
+async def erase_anew(make: MakeLog, keys: list[str]) -> None:
+    """Have the owners told of subjects whose keys are gone, in turn."""
+    log = make()
+    await log.open()
+    try:
+        for number, key in enumerate(keys):
+            told = EraseSubject(
+                command_id=key,
+                workflow_id="s",
+                reply_to=None,
+                requested_at=0,
+                payload=json.dumps([key]),
+            )
+            await log.append(Channel.COMMANDS, number % log.partitions, [encode_command(told)])
+    finally:
+        await log.close()
+
+
+async def erasures_of(make: MakeLog) -> list[str]:
+    """The ids of all events of erasures."""
+    log = make()
+    await log.open()
+    try:
+        return [
+            event_id_of(event)
+            for partition in range(log.partitions)
+            async for batch in log.read(Channel.EVENTS, partition, 0)
+            for event in map(decode_event, batch)
+            if isinstance(event, SubjectErased)
+        ]
+    finally:
+        await log.close()
 
 
 async def floors_of(make: MakeLog) -> list[int]:
