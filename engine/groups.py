@@ -1,7 +1,7 @@
 """A worker's places in several groups at once: that of the common partitions, and those of the pools it serves."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from refold.log.protocol import Listener, Log, Membership
 
@@ -45,6 +45,11 @@ class Groups:
     async def retire(self) -> bool:
         """See `Membership`. True where that is so of one of the groups."""
         return any(await asyncio.gather(*(member.retire() for _, member in self._members)))
+
+    async def worked_through(self) -> Mapping[int, int]:
+        """See `Membership`."""
+        groups = await asyncio.gather(*(member.worked_through() for _, member in self._members))
+        return dict(item for group in groups for item in group.items())
 
     async def deserted(self) -> None:
         """See `Membership`."""

@@ -274,7 +274,9 @@ class Session:
         worker = self._worker
         name, clock = worker.settings.name, worker.clock
         patience = Asking(self._log, self._partition, name, clock)
-        folded = await claim(self._log, self._partition, name, clock, patience=patience)
+        lookout = worker.lookout
+        ahead = None if lookout is None else await lookout.take(self._partition)
+        folded = await claim(self._log, self._partition, name, clock, ahead, patience)
         if worker.blobs.privacy is not None:
             worker.blobs.privacy.forget(folded.erased)
         settings = OwnerSettings(

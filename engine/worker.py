@@ -22,6 +22,7 @@ from refold.engine.checkpoints import CheckpointSettings
 from refold.engine.effects import Answer
 from refold.engine.groups import join
 from refold.engine.leftover import Leftover
+from refold.engine.lookout import LOOK_EVERY_S, Lookout
 from refold.engine.owner import Owner, Runs
 from refold.engine.pools import DEFAULT_LEASE_S, all_waiting
 from refold.engine.room import Room
@@ -153,7 +154,8 @@ class Worker:
         self._stopping = False
         self._ending: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self.lookout: Lookout | None = None
         self._recovered = asyncio.Event()
 
     @property
@@ -200,10 +202,16 @@ class Worker:
         self._membership = await join(self.log, settings.name, self, settings.serves)
         for partition in self._sessions:  # assigned while joining
             self._sessions[partition].begin()
+        loop = asyncio.get_running_loop()
         if isinstance(self.log, Checked):
-            self._watching = asyncio.get_running_loop().create_task(
-                watch(self.log, self._halt_now, lambda: asyncio.sleep(self.check_every_s))
+            watching = watch(self.log, self._halt_now, lambda: asyncio.sleep(self.check_every_s))
+            self._watching.append(loop.create_task(watching))
+        if not self._membership.waits_for_release:
+            self.lookout = Lookout(
+                self.log, self._membership, lambda partition: self._at_work(partition) is not None
             )
+            looking = self.lookout.watch(lambda: asyncio.sleep(LOOK_EVERY_S))
+            self._watching.append(loop.create_task(looking))
 
     def _halt_now(self, partition: int, error: LogError) -> None:
         """The log is no longer the one that was opened: drop the partition, with nothing more written."""
@@ -216,8 +224,8 @@ class Worker:
     async def stop(self) -> None:
         """Hand all partitions over and leave the group; steps under way may finish within `drain_s`."""
         self._stopping = True
-        if self._watching is not None:
-            self._watching.cancel()
+        for watching in self._watching:
+            watching.cancel()
         sessions = list(self._sessions.values())
         drain_s = self.settings.drain_s
         membership = self._membership

@@ -1,11 +1,13 @@
 """Who shares a namespace's partitions, and how far behind they are, as the consumer group tells everybody."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from refold.log.errors import LogError
 from refold.log.findings import Finding, fail, ok, warn
-from refold.log.kafka_client import Admin, Clients, topic_partition
+from refold.log.kafka_client import Admin, Clients, TopicPartition, topic_partition
 from refold.log.kafka_settings import Topics
 from refold.log.layout import Layout
 from refold.log.protocol import Channel
@@ -25,6 +27,61 @@ class GroupReport:
 
     findings: Sequence[Finding]
     holders: dict[int, str]
+
+
+class Progress:
+    """How far a group has worked through a topic, as its members let it know.
+
+    Args:
+        clients: What makes the client that asks; it is kept.
+        group: The group's id.
+        places: The partitions.
+    """
+
+    def __init__(self, clients: Clients, group: str, places: Sequence[TopicPartition]) -> None:
+        self._clients = clients
+        self._group = group
+        self._places = places
+        self._admin: Admin | None = None
+        self._one_at_a_time = threading.Lock()
+        self._closed = False
+
+    def read(self) -> dict[int, int]:
+        """For each partition of which something is known, the offset that is worked on next. Blocks.
+
+        Raises:
+            LogUnavailable: The group can't be asked now.
+        """
+        with self._one_at_a_time:
+            if self._closed:
+                return {}
+            try:
+                with self._clients.errors(f"asking how far the group {self._group} is"):
+                    self._admin = self._admin or self._clients.admin()
+                    offsets = _committed(self._admin, self._group, self._places)
+            except LogError:
+                self._forget()
+                raise
+        return {place.partition: offset for place, offset in offsets.items() if offset >= 0}
+
+    def close(self) -> None:
+        """Free the client. Blocks. From now on nothing is known."""
+        with self._one_at_a_time:
+            self._closed = True
+            self._forget()
+
+    def _forget(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            admin.close()
+
+
+def _committed(
+    admin: Admin, group: str, places: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """What the group has committed; -1 where it has not."""
+    committed = admin.list_group_offsets({group: places})[group]
+    return {place: committed[place].offset if place in committed else -1 for place in places}
 
 
 def group_findings(clients: Clients, admin: Admin, topics: Topics, layout: Layout) -> GroupReport:
@@ -99,7 +156,7 @@ def _lags(
     """For each partition: commands that the group has not worked through, and whether it has ever said so."""
     topic = topics.of(Channel.COMMANDS)
     places = {partition: topic_partition(topic, partition) for partition in partitions}
-    committed = admin.list_group_offsets({group: list(places.values())})[group]
+    offsets = _committed(admin, group, list(places.values()))
     consumer = clients.reader(f"{clients.settings.client_id}-doctor")
     try:
         timeout_ms = clients.settings.delivery_timeout_ms
@@ -108,11 +165,8 @@ def _lags(
             starts = consumer.beginning_offsets(list(places.values()), timeout_ms=timeout_ms)
     finally:
         consumer.close(autocommit=False, timeout_ms=1_000)
-    offsets = {
-        p: committed[place].offset if place in committed else -1 for p, place in places.items()
-    }
     return {
-        p: (ends[place] - max(offsets[p], starts[place]), offsets[p] >= 0)
+        p: (ends[place] - max(offsets[place], starts[place]), offsets[place] >= 0)
         for p, place in places.items()
     }
 

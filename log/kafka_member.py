@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from refold.log.errors import LogError
-from refold.log.kafka_client import Clients, TopicPartition
+from refold.log.kafka_client import Clients, TopicPartition, topic_partition
 from refold.log.kafka_feed import Feed
+from refold.log.kafka_group import Progress
 from refold.log.kafka_seat import Seat
 from refold.log.kafka_settings import Topics
 from refold.log.layout import Layout
@@ -68,6 +69,8 @@ class KafkaMembership:
             died=self._died,
             settled=self._settle,
         )
+        places = [topic_partition(topics.of(Channel.COMMANDS), p) for p in self._partitions]
+        self._progress = Progress(clients, self._group, places)
         self._places: dict[int, TopicPartition] = {}
         self._moving: set[int] = set()  # of these, those that the group has given to others
         self._retired = False
@@ -145,6 +148,10 @@ class KafkaMembership:
         await self._member.close()
         return True
 
+    async def worked_through(self) -> Mapping[int, int]:
+        """See `Membership`."""
+        return await asyncio.to_thread(self._progress.read)
+
     async def deserted(self) -> None:
         """See `Membership`. Where the broker does not say, there may always be somebody."""
         while True:
@@ -163,6 +170,7 @@ class KafkaMembership:
         self._wanted.clear()
         self._commit()
         await asyncio.gather(self._member.close(), self._commands.close())
+        await asyncio.to_thread(self._progress.close)
 
     def _deliver(self, partition: int) -> None:
         place = self._places.get(partition)

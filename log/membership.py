@@ -7,7 +7,7 @@ Rounding up means that the share can leave a member with nothing: it stands by.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from refold.log.errors import LogError
@@ -116,6 +116,10 @@ class LocalMembership:
     async def retire(self) -> bool:
         """See `Membership`: only what is released is free."""
         return False
+
+    async def worked_through(self) -> Mapping[int, int]:
+        """See `Membership`: the locks of a dead worker are free at once."""
+        return {}
 
     async def deserted(self) -> None:
         """Never waited for: nobody retires."""

@@ -20,7 +20,7 @@ Logs move bytes; `log/codec.py` gives the bytes their meaning.
 """
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -143,6 +143,17 @@ class Membership(Protocol):
 
         Returns:
             Whether others may take them over now; if not, nothing was done.
+        """
+        ...
+
+    async def worked_through(self) -> Mapping[int, int]:
+        """For each partition of the group, others' as well: the offset before which its commands are worked through.
+
+        As owners have told the group, a second or so ago. A partition of which nothing is known is left out, and all
+        are where a dead worker is missed at once.
+
+        Raises:
+            LogUnavailable: The group can't be asked now.
         """
         ...
 
