@@ -6,6 +6,7 @@ Where CI is set, one that can't be had is a failure: a green run there has teste
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -46,6 +47,15 @@ KAFKA_FIXTURES = frozenset(
 NO_KAFKA = "no Kafka broker: "
 NO_POSTGRES = "no PostgreSQL: "
 NO_BROWSER = "no browser: "
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_logging() -> Iterator[None]:
+    """A command that says what it has to say on a page sets the level for its process, which is the tests' here."""
+    logger = logging.getLogger("refold")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from refold import CheckpointSettings, Engine, step, workflow
 from refold.log.archive import identity_of
 from refold.log.archive_log import ArchiveLog
 from refold.log.archive_writer import ArchiveSettings
+from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Log
 from refold.projections.audit import PartitionReport, check_are_of, stand_of, verify_partition
 from refold.projections.audit_actions import Action, Wanted, read_actions
@@ -94,17 +96,16 @@ def test_a_topic_that_is_shorter_than_its_seal_was_cut_off(kafka_backend: LogBac
     """Given a seal over more than the topic has, as after a restore from an old backup, it is told."""
     made = drawn(1, LENGTH)
 
-    async def seal_longer() -> Seal:
-        longer = MemoryBackend().log()
-        await longer.open()
-        await longer.append(Channel.EVENTS, 0, made.entries)
-        return await sealed(longer)
-
-    longer = asyncio.run(seal_longer())
-
     async def cut(log: Log) -> PartitionReport:
         await log.append(Channel.EVENTS, 0, made.entries[:20])
-        return await verify_partition(log, 0, [longer])
+        batches = log.read(Channel.EVENTS, 0, 0)
+        times = [record.timestamp async for batch in batches for record in batch]
+        times_left = chain(times, repeat(times[-1]))
+        longer = MemoryLog("longer", store=MemoryStore(now_us=lambda: next(times_left)))
+        await longer.open()
+        for entry in made.entries:
+            await longer.append(Channel.EVENTS, 0, [entry])
+        return await verify_partition(log, 0, [await sealed(longer)])
 
     finding = with_log(kafka_backend, cut).findings[0]
     assert (finding.kind, finding.offset) == ("seal", 20)
