@@ -136,7 +136,14 @@ class PostgresStore(Store):
         transaction.execute(_ddl("DROP SCHEMA IF EXISTS {} CASCADE", self._next))
         transaction.execute(_ddl("CREATE SCHEMA {}", place))
         transaction.execute(_ddl("SET LOCAL search_path TO {}, public", place))
-        self._fill_in(transaction)
+        transaction.flush()
+        try:
+            self._fill_in(transaction)
+            transaction.flush()
+        except psycopg.ProgrammingError as error:
+            if isinstance(error, (errors.InsufficientPrivilege, *_GONE)):
+                raise
+            raise self._not_made(error) from error
         return place
 
     def _version(self, transaction: "_PostgresTransaction", schema: str) -> int | None:

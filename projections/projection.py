@@ -98,7 +98,10 @@ class BulkProjection(Protocol):
 
 
 class ProjectionFailed(RefoldError):
-    """A projection's own code raised on an event: it stands before that event, and what it has is as it was."""
+    """A projection's own code raised on an event: it stands before that event, and what it has is as it was.
+
+    Or its tables can't be made: then nothing is there.
+    """
 
 
 def check_projection(projection: Projection) -> None:

@@ -121,7 +121,12 @@ class SqliteStore(Store):
         self._files.remove(draft)
         with closing(_connect(draft)) as connection:
             connection.execute("BEGIN")
-            self._fill_in(_SqliteTransaction(connection))
+            try:
+                self._fill_in(_SqliteTransaction(connection))
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise  # the disk's fault, or the file's
+                raise self._not_made(error) from error
             connection.execute("COMMIT")
         draft.rename(path)
 

@@ -24,6 +24,7 @@ from refold.log.protocol import Log
 from refold.projections.feed import Logged, Position
 from refold.projections.projection import (
     Projection,
+    ProjectionFailed,
     Transaction,
     apply_batch,
     check_projection,
@@ -203,6 +204,12 @@ class Store(ABC):
         transaction.execute_many(
             "INSERT INTO refold_positions VALUES (?, ?, ?)",
             [(partition, *NOT_WRITTEN) for partition in range(identity.partitions)],
+        )
+
+    def _not_made(self, error: Exception) -> ProjectionFailed:
+        return ProjectionFailed(
+            f"the tables of the projection {self.name!r} (version {self.projection.version}) can't be made: "
+            f"{str(error).strip()}. Mend its `tables()` and start it again"
         )
 
     def _check_is_of(self, place: str, log: str) -> None:

@@ -1,7 +1,7 @@
 """Events reach a projection's tables once each, whoever writes, fails, comes again or takes over."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from refold.log.errors import LogTrimmed, RefoldError
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Log
 from refold.projections.feed import Position, read_batches
-from refold.projections.projection import Projection, ProjectionFailed
+from refold.projections.projection import Dialect, Projection, ProjectionFailed
 from refold.projections.runner import Runner, RunnerSettings
 from refold.projections.store import Store
 from refold.projections.target import PositionMoved, Step, TargetMismatch
@@ -185,6 +185,27 @@ def test_tables_of_another_log_are_refused(database: Database) -> None:
         await catch_up(log, database.store(Tale(), log))
         with pytest.raises(TargetMismatch, match="of another log"):
             await catch_up(other, database.store(Tale(), other))
+
+    run(scenario())
+
+
+class Misspelt(Tale):
+    """Its tables can't be made."""
+
+    def tables(self, dialect: Dialect) -> Sequence[str]:
+        return [*super().tables(dialect), "CREATE TABEL more (n BIGINT)"]
+
+
+def test_tables_that_can_not_be_made_stop_it_at_once(database: Database) -> None:
+    """Given tables with an error in their SQL, the projection fails and says so, and works once it is mended."""
+
+    async def scenario() -> None:
+        log = await opened()
+        await fill(log, 3)
+        with pytest.raises(ProjectionFailed, match=r"tables of the projection 'tale'.*TABEL"):
+            await catch_up(log, database.store(Misspelt(), log))
+        await catch_up(log, database.store(Tale(), log))
+        assert len(database.rows("tale", TOLD)) == await ends(log)
 
     run(scenario())
 
