@@ -148,6 +148,8 @@ class Company:
             JOURNAL: str(directory / "journal"),
         }
         self._places: dict[str, Place] = {}
+        # Inherited: a worker that is told to freeze while it starts would be ended by what it does not know yet.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         (directory / "logs").mkdir(parents=True, exist_ok=True)
 
     def add(self, name: str, command: Callable[[str], Sequence[str]]) -> None:
