@@ -9,7 +9,7 @@ from chaos_stage import Company
 
 
 def test_who_is_told_to_freeze_before_it_listens_goes_on(tmp_path: Path) -> None:
-    """Given a process that knows nothing of the signal to freeze, it is ended by the next signal and not by that one."""
+    """Given a process that knows nothing of the signal to freeze, the next one ends it, and not that one."""
 
     async def told(company: Company) -> None:
         company.want("worker-1")
