@@ -39,6 +39,21 @@ from refold.services.opening import (
 )
 from refold.services.terminal import note, one_line, printable, to_person, to_reader
 
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "--reason", "--why", metavar="TEXT", help="Why, for whoever reads the history later."
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="NAME",
+        help="Who gives the order, for the audit; this user at this machine if not given.",
+    ),
+]
+
 AT_ONCE = 64
 """Orders under way at a time: a worker records many in one append, and no client has to wait long for its own."""
 
@@ -90,20 +105,8 @@ class Selected(FilterWords):
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before it is done to many.")
     ] = False
-    reason: Annotated[
-        str | None,
-        typer.Option(
-            "--reason", "--why", metavar="TEXT", help="Why, for whoever reads the history later."
-        ),
-    ] = None
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="NAME",
-            help="Who gives the order, for the audit; this user at this machine if not given.",
-        ),
-    ] = None
+    reason: Reason = None
+    by: By = None
     url: Url = DEFAULT_URL
     archive: Archive = None
     debug: Debug = False

@@ -21,6 +21,7 @@ from refold.engine.queueing import (
 from refold.engine.selection import Runs
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
+from refold.services.cli_bulk import By, Reason
 from refold.services.cli_list import OPEN, Json, find_runs, print_runs
 from refold.services.exits import reported
 from refold.services.opening import (
@@ -94,17 +95,8 @@ def set_limit(
             "--concurrency", metavar="N", help="How many of its runs run at once, in all workers."
         ),
     ],
-    reason: Annotated[
-        str | None, typer.Option("--reason", "--why", metavar="TEXT", help="Why, for the audit.")
-    ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="NAME",
-            help="Who sets it, for the audit; this user at this machine if not given.",
-        ),
-    ] = None,
+    reason: Reason = None,
+    by: By = None,
     url: Url = DEFAULT_URL,
     debug: Debug = False,
 ) -> None:

@@ -29,6 +29,7 @@ from refold.log.errors import UsageError
 from refold.log.schedules import PREFIX
 from refold.log.urls import with_archive
 from refold.services.arguments import bind, plain_object, read_input
+from refold.services.cli_bulk import By, Reason
 from refold.services.cli_list import MAX_CELL_CHARS, Json
 from refold.services.cli_run import Input, Words
 from refold.services.cli_values import read_attributes, read_span, read_time
@@ -55,20 +56,6 @@ schedule = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
-Reason = Annotated[
-    str | None,
-    typer.Option(
-        "--reason", "--why", metavar="TEXT", help="Why, for whoever reads the history later."
-    ),
-]
-By = Annotated[
-    str | None,
-    typer.Option(
-        "--by",
-        metavar="NAME",
-        help="Who gives the order, for the audit; this user at this machine if not given.",
-    ),
-]
 
 
 def set_schedule(  # noqa: PLR0913 - each an option of the command
