@@ -109,13 +109,13 @@ def cancel_message(event: WorkflowCancelRequested) -> str:
     except ValueError:
         detail = None
     told = cast("dict[str, object]", detail) if isinstance(detail, dict) else {}
+    reason = told.get("reason")
     match event.name:
         case "deadline":
             who = "its deadline has passed"
-        case "parent":
-            who = "its parent has ended or was cancelled"
+        case "parent":  # the reason says what became of the parent
+            who, reason = reason or "its parent has ended or was cancelled", None
         case _:
             asker = told.get("requested_by") or event.parent_id
             who = f"{asker} asked for it" if asker else "it was asked to"
-    reason = told.get("reason")
     return f"workflow {event.workflow_id!r} was cancelled: {who}{f': {reason}' if reason else ''}"

@@ -149,14 +149,19 @@ def cancel_child(
 ) -> Command:
     """What a child is told when its parent ends, is asked to cancel, or forgets that it started it."""
     what = f"cancel/{child.step}/{event.position}"
-    reasons = {
-        WorkflowCancelRequested.kind: "was asked to cancel",
-        WorkflowRewound.kind: "was rewound to before its start",
-    }
+    match event:
+        case WorkflowCancelRequested(name="deadline"):
+            why = "has reached its deadline"
+        case WorkflowCancelRequested():
+            why = "was asked to cancel"
+        case WorkflowRewound():
+            why = "was rewound to before its start"
+        case _:
+            why = "has ended"
     return CancelWorkflow(
         **_envelope(child.target_id, event.workflow_id, what, event.recorded_at),
         name="parent",
-        reason=f"its parent {event.workflow_id!r} {reasons.get(event.kind, 'has ended')}",
+        reason=f"its parent {event.workflow_id!r} {why}",
     )
 
 

@@ -1,20 +1,31 @@
 """A run that is asked to cancel: what its code sees, and how it ends."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.golden.make import sample
 
 from refold.engine.children import run_child, run_child_sync
 from refold.engine.definitions import Workflow, step, workflow
+from refold.engine.matching import cancel_message
 from refold.engine.messages import publish, receive, receive_sync
 from refold.engine.operations import Cancelled, Raised, Returned
+from refold.engine.outbox import cancel_child
 from refold.engine.scope import sleep, sleep_sync
 from refold.engine.sync_run import SyncRun
 from refold.engine.thread_slots import ThreadSlots
+from refold.log.commands import CancelWorkflow
 from refold.log.errors import WorkflowCancelled
+from refold.log.events import (
+    ChildRequested,
+    WorkflowCancelRequested,
+    WorkflowCompleted,
+    WorkflowRewound,
+)
 from run_driver import Driver
 
 TOLD = "workflow 'wf-1' was cancelled: ann asked for it: too late"
@@ -281,3 +292,38 @@ def test_a_suspended_run_is_cancelled(slots: ThreadSlots) -> None:
     assert driver.ending == Cancelled(TOLD)
     assert driver.cancelled == [0]
     driver.check_replays()
+
+
+PARENT = {
+    WorkflowCompleted: "has ended",
+    WorkflowRewound: "was rewound to before its start",
+    WorkflowCancelRequested: "was asked to cancel",
+}
+"""What a child hears of its parent; its own id and the parent's are before it."""
+
+
+@pytest.mark.parametrize(("kind", "words"), PARENT.items())
+def test_a_child_says_what_became_of_its_parent(
+    kind: type[WorkflowCompleted | WorkflowRewound | WorkflowCancelRequested], words: str
+) -> None:
+    """Given a parent that ended, forgot the child or is to cancel, the child says so when it is cancelled by that."""
+    event = sample(kind, 0, full=True)
+    assert told_by_parent(event) == f"was cancelled: its parent {event.workflow_id!r} {words}"
+
+
+def test_a_child_says_that_its_parents_time_was_up() -> None:
+    """Given a parent whose deadline has passed, a child that hears of that before its own deadline does says so."""
+    event = dataclasses.replace(sample(WorkflowCancelRequested, 0, full=True), name="deadline")
+    assert told_by_parent(event).endswith("has reached its deadline")
+
+
+def told_by_parent(event: WorkflowCompleted | WorkflowRewound | WorkflowCancelRequested) -> str:
+    """A child's own words, without its name, once it is cancelled for what happened to its parent."""
+    command = cancel_child(event, sample(ChildRequested, 1, full=True))
+    assert isinstance(command, CancelWorkflow)
+    asked = dataclasses.replace(
+        sample(WorkflowCancelRequested, 2, full=True),
+        name=command.name,
+        payload=json.dumps({"requested_by": command.requested_by, "reason": command.reason}),
+    )
+    return cancel_message(asked).removeprefix(f"workflow {asked.workflow_id!r} ")
