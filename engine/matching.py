@@ -114,7 +114,7 @@ def cancel_message(event: WorkflowCancelRequested) -> str:
         case "deadline":
             who = "its deadline has passed"
         case "parent":  # the reason says what became of the parent
-            who, reason = reason or "its parent has ended or was cancelled", None
+            who, reason = str(reason or "its parent has ended or was cancelled"), None
         case _:
             asker = told.get("requested_by") or event.parent_id
             who = f"{asker} asked for it" if asker else "it was asked to"
