@@ -297,11 +297,11 @@ def test_a_catalogue_is_its_engines_own() -> None:
 # Versions -------------------------------------------------------------------------------------------------------
 
 
-def two_versions() -> tuple[Workflow[..., Any], Workflow[..., Any]]:
+def two_versions(name: str = "versioned") -> tuple[Workflow[..., Any], Workflow[..., Any]]:
     """Two functions with one qualified name, as where a module's second `def` shadows its first."""
 
     def define(version: int) -> Workflow[..., Any]:
-        @workflow(name="versioned", version=version)
+        @workflow(name=name, version=version)
         def checkout(order: int) -> int:
             return order + version
 
@@ -349,8 +349,9 @@ def test_functions_of_any_name_can_be_versions_of_one_workflow() -> None:
 
 def test_two_definitions_of_one_name_and_version_are_refused() -> None:
     """Given two functions that both say version 2, the error names version and both places."""
-    _, second = two_versions()
-    other = workflow(name="versioned", version=2)(plain)
+    # A name of its own: what is declared stays declared, and other tests ask for what is.
+    _, second = two_versions("twice-newest")
+    other = workflow(name="twice-newest", version=2)(plain)
     with pytest.raises(DefinitionError, match="several workflows of version 2") as caught:
         Catalogue.of([second, other])
     assert second.source in str(caught.value)
