@@ -75,6 +75,7 @@ class Session:
         self._wake: asyncio.Future[None] | None = None
         self._woken = False
         self._follow_from: int | None = None
+        self._follows = False  # this owner has asked for commands: what was asked for before it is not its to consume
         self.proof = Proof(worker.clock)
         self._handed_back: list[Effect] = []
         self._failure: Exception | None = None
@@ -98,7 +99,7 @@ class Session:
     def deliver(self, records: Sequence[Record]) -> None:
         """Consume commands, then ask for the next."""
         owner = self._owner
-        if owner is None or self._draining:
+        if owner is None or not self._follows or self._draining:
             return
         now = self._worker.clock()
         for record in records:
@@ -342,6 +343,7 @@ class Session:
                 follow_from, self._follow_from = self._follow_from, None
                 if not self._draining:
                     self._worker.membership.follow(self._partition, follow_from)
+                    self._follows = True
             blobs, entries = owner.take_blobs(), owner.take_entries()
             if entries:
                 await self._worker.blobs.write(blobs)  # before the records that name them
@@ -472,7 +474,7 @@ class Session:
             self._wake_up()
 
     def _drop(self) -> None:
-        self.ready = False
+        self.ready = self._follows = False
         self._failure = None
         self._handed_back.clear()
         if self._postbox is not None:
