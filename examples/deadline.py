@@ -51,7 +51,7 @@ async def household() -> None:
 if __name__ == "__main__":
     with Engine("memory://") as engine:
         engine.start(remind, "tea is ready").result()
-        family = engine.start(household, id="home", deadline=timedelta(milliseconds=200))
+        family = engine.start(household, id="home", deadline=timedelta(seconds=2))
         for run in (engine.handle("home/0"), family):
             try:
                 run.result()

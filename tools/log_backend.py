@@ -10,7 +10,7 @@ from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Log, Membership, Record
 from refold.log.sqlite import SqliteLog, SqliteSettings
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """No test waits for a time, only for conditions: this is where a condition that never comes becomes a failure."""
 
 

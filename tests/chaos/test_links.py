@@ -9,7 +9,7 @@ import pytest
 from chaos_links import Link, Way
 from kafka_broker import free_ports
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Echo:

@@ -22,7 +22,7 @@ def run(command: list[str], folder: Path, code: int = 0) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == code, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"

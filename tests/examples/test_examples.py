@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LIMIT_S = 60
+LIMIT_S = 240
 
 SAYS = {
     "again.py": (

@@ -10,6 +10,7 @@ import pytest
 from engine_trial import engine_on, kinds
 from log_backend import LogBackend
 from refold import Engine, Retry, Status, StepTimeout, WorkflowParked, step, step_context, workflow
+from refold.engine.worker import wall_clock
 from refold.log.events import StepAttemptFailed, StepCompleted, StepFailed
 from refold.log.events import WorkflowParked as ParkedEvent
 
@@ -274,9 +275,12 @@ def test_only_parked_runs_can_be_resumed(backend: LogBackend) -> None:
 def test_a_timeout_in_workflow_code_cancels_the_step(any_backend: LogBackend) -> None:
     """Given asyncio.timeout around a step that hangs, the step is cancelled and the workflow goes on."""
     cancelled = threading.Event()
+    now_us = wall_clock()
 
     @step
     async def hangs() -> None:
+        nonlocal now_us
+        now_us += 500_000  # no sooner, or the step might never begin
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -290,13 +294,13 @@ def test_a_timeout_in_workflow_code_cancels_the_step(any_backend: LogBackend) ->
     @workflow
     async def impatient() -> str:
         try:
-            async with asyncio.timeout(0.5):  # time enough for the step to begin
+            async with asyncio.timeout(0.5):
                 await hangs()
         except TimeoutError:
             return await instead()
         return "plan A"
 
-    with engine_on(any_backend, impatient) as engine:
+    with Engine(any_backend.log(), workflows=[impatient], clock=lambda: now_us) as engine:
         assert engine.start(impatient, id="i").result() == "plan B"
         assert cancelled.wait(60)
         assert kinds(engine, "i") == [
