@@ -150,7 +150,10 @@ class AsyncRun(BaseRun):
     def perform(self, call: StepCall) -> Coroutine[Any, Any, Any]:
         """The awaitable outcome of a step. The request is made when it is first awaited."""
         self.refuse_if_closed()
-        return self._perform(call, call_source())
+        work = self._perform(call, call_source())
+        # So Python says what was never awaited. Whatever `async def` makes has the attribute.
+        work.__qualname__ = call.name  # type: ignore[attr-defined]
+        return work
 
     async def _perform(self, call: StepCall, source: str) -> Any:
         future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)

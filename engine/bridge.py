@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -17,19 +18,35 @@ class Bridge:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.ending = False  # the loop is about to be closed
+        self._process = 0  # where the loop runs
         self._later: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """From here on calls run on the loop that this is called on."""
+        self.loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy in a child process: `os.fork` leaves the loop's thread behind."""
+        return self.loop is not None and self._process != os.getpid()
 
     def opened(self) -> asyncio.AbstractEventLoop:
         """The loop, for a call that is allowed.
 
         Raises:
-            EngineClosed: The engine is not open.
+            EngineClosed: The engine is not open, or was opened by the process that this one was forked from.
             UsageError: The caller is workflow code or a step.
         """
         loop = self.loop
         if loop is None or loop.is_closed():
             raise EngineClosed(
                 "the engine is not open: use it inside `with Engine(...)` or `async with`"
+            )
+        if self.forked:
+            raise EngineClosed(
+                f"the engine was opened in process {self._process}, and only runs there: in a forked process open an"
+                " Engine of its own, for the same log"
             )
         scope = current()
         if scope is not None:

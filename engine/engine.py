@@ -182,7 +182,7 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
 
     def __exit__(self, *exc: object) -> None:
         loop, thread = self._bridge.loop, self._thread
-        if loop is None or thread is None:
+        if loop is None or thread is None or self._bridge.forked:
             return
         self._thread = None  # a second close finds nothing to do
         try:
@@ -198,6 +198,11 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
     async def __aexit__(self, *exc: object) -> None:
         await self._close()
 
+    def __reduce__(self) -> str:
+        raise UsageError(
+            "an Engine can't be sent to another process: open one there, for the same log"
+        )
+
     def _refuse_reopening(self) -> None:
         if self._bridge.loop is not None:
             raise UsageError(
@@ -205,7 +210,7 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
             )
 
     async def _open(self) -> None:
-        self._bridge.loop = asyncio.get_running_loop()
+        self._bridge.open()
         try:
             await self._log.open()
             await self._client.open()

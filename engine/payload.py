@@ -16,6 +16,7 @@ The rules for each type are in `payload_schema.py`.
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
@@ -146,6 +147,11 @@ class PayloadType(Generic[T]):
 
     def _unfit(self, value: object, error: Exception) -> PayloadError:
         kind = _name_of(type(value))
+        if inspect.isawaitable(value):
+            return PayloadError(
+                f"The {self.what} is a `{kind}`, which nobody has awaited: write `await` before the call that gives "
+                f"it. Nothing was recorded."
+            )
         if self._annotation is UNDECLARED:
             return PayloadError(
                 f"The {self.what} can't be recorded: {problems_of(error)}. Its type is not annotated, so only plain "

@@ -72,7 +72,7 @@ def format_of(suffix: str) -> FileFormat:
         from refold.log.archive_parquet import ParquetFiles  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise UsageError(
-            "Parquet needs pyarrow: install refold[parquet], or choose --format avro, which needs nothing more"
+            "Parquet needs pyarrow: pip install 'refold[parquet]', or choose --format avro, which needs nothing more"
         ) from error
     return ParquetFiles()
 

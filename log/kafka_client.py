@@ -393,7 +393,7 @@ class Clients:
         if isinstance(error, Unauthorized):
             return _lacking(error, doing)
         if isinstance(error, Undecodable):
-            return "install refold[lz4,zstd] here: whoever wrote it has it"
+            return "pip install 'refold[lz4,zstd]' here: whoever wrote it has it"
         if isinstance(error, Fenced):
             return "another worker has this group_instance_id: each needs one of its own, then start this one again"
         if self._trouble:

@@ -46,6 +46,10 @@ if TYPE_CHECKING:  # imported when asked for
 _PASSWORD = re.compile(r"//.*:.*@", re.DOTALL)
 _LOGIN = re.compile(r"//.*@", re.DOTALL)
 _SECRET = re.compile(rf"((?:{'|'.join(sorted(SECRETS))})=).*", re.DOTALL)
+# A registry's URL is hidden as a whole, and is a secret only where it has a login.
+_GIVEN = re.compile(
+    rf"(?:{'|'.join(sorted(SECRETS - {'schema_registry'}))})=|schema_registry=[^&]*(?:@|%40)"
+)
 _WITHOUT_LOGIN = ("sqlite:", "memory:")
 
 
@@ -75,7 +79,7 @@ def holds_secret(url: str) -> bool:
     """Whether a URL has in it what nobody else should see."""
     if url.startswith(_WITHOUT_LOGIN):
         return False
-    return _PASSWORD.search(url) is not None or _SECRET.search(url) is not None
+    return _PASSWORD.search(url) is not None or _GIVEN.search(url) is not None
 
 
 def open_log(url: str) -> Log:

@@ -38,7 +38,7 @@ FORMAT: Final = 1
 SIGNED_PREFIX: Final = b"refold seal 1\n"
 """So that a signature over something else can never pass for a seal's."""
 
-NO_CRYPTO: Final = "seals need the package cryptography: install refold[crypto]"
+NO_CRYPTO: Final = "seals need the package cryptography: pip install 'refold[crypto]'"
 
 
 @dataclass(frozen=True, slots=True)

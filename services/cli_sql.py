@@ -92,7 +92,9 @@ def _tables(columns: Columns, keep: Path | None) -> "LogTables":
     try:
         from refold.services.log_tables import LogTables  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UsageError("refold sql needs duckdb and pyarrow: install refold[sql]") from error
+        raise UsageError(
+            "refold sql needs duckdb and pyarrow: pip install 'refold[sql]'"
+        ) from error
     return LogTables(columns, keep)
 
 

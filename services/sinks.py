@@ -108,7 +108,7 @@ def _postgres(order: SinkOrder, identity: Identity) -> Sink:
     try:
         from refold.projections.sink_postgres import PostgresTarget  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError("PostgreSQL needs psycopg: install refold[postgres]") from error
+        raise UsageError("PostgreSQL needs psycopg: pip install 'refold[postgres]'") from error
     return PostgresTarget(order.where, identity, order.columns, order.schema)
 
 
@@ -121,9 +121,9 @@ def _of_arrow(order: SinkOrder, identity: Identity) -> Sink:
             return DuckDbTarget(path, identity, order.columns)
         from refold.projections.sink_parquet import ParquetTarget  # noqa: PLC0415
     except ImportError as error:
-        missing = "DuckDB needs duckdb and pyarrow: install refold[sql]"
+        missing = "DuckDB needs duckdb and pyarrow: pip install 'refold[sql]'"
         if order.kind is SinkKind.PARQUET:
-            missing = "Parquet needs pyarrow: install refold[parquet]"
+            missing = "Parquet needs pyarrow: pip install 'refold[parquet]'"
         raise UsageError(f"{missing}, or choose jsonl, which needs nothing more") from error
     return ParquetTarget(path, identity, order.columns)
 

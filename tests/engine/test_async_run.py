@@ -324,6 +324,17 @@ def test_a_result_without_json_form_fails_the_workflow() -> None:
     assert "wrong" in error.error_message
 
 
+def test_a_step_that_nobody_awaits_is_warned_of_by_its_name() -> None:
+    """Given code that forgets an `await`, when the coroutine is dropped, then Python's warning names the step."""
+
+    @workflow
+    async def forgetful() -> None:
+        ask("x")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+    with pytest.warns(RuntimeWarning, match="coroutine 'ask' was never awaited"):
+        assert Driver.begin(forgetful).ending == Returned("null")
+
+
 def test_an_error_is_recorded_with_its_stack() -> None:
     """Given a workflow that raises, type, message and the line of the raise are in the ending."""
 

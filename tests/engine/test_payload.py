@@ -326,6 +326,18 @@ def test_a_value_that_contains_itself_is_refused() -> None:
             typed(annotation).encode(loop)
 
 
+def test_a_coroutine_in_place_of_its_value_is_told_as_such() -> None:
+    """Given a value that nobody has awaited, when it is encoded, then the refusal says that an await is missing."""
+
+    async def answer() -> int:
+        return 42
+
+    coroutine = answer()
+    with pytest.raises(PayloadError, match="write `await` before the call"):
+        typed(int).encode(coroutine)
+    coroutine.close()
+
+
 def test_a_refusal_names_the_place_and_not_the_value() -> None:
     """Given a wrong value deep inside, the error names its place and type, and does not tell the value."""
     with pytest.raises(PayloadError) as caught:

@@ -63,6 +63,48 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+FORKS = """
+import multiprocessing
+
+def use(engine: Engine, heard: multiprocessing.Queue) -> None:
+    try:
+        engine.start(ask, 2)
+    except Exception as error:
+        heard.put(f"{type(error).__name__}: {error}")
+    engine.__exit__()
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # that a process with threads is forked
+    with Engine("memory://") as engine:
+        context = multiprocessing.get_context("fork")
+        heard = context.Queue()
+        child = context.Process(target=use, args=(engine, heard))
+        child.start()
+        print(heard.get(timeout=30))
+        child.join(30)
+        print(child.exitcode, engine.start(ask, 1).result())
+        try:
+            multiprocessing.get_context("spawn").Process(target=use, args=(engine, heard)).start()
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_an_engine_stays_in_its_process(tmp_path: Path) -> None:
+    """Given an open engine, when its process forks, then the copy refuses calls, closing it does nothing, the engine
+    goes on, and to pickle it is refused with what to do."""
+    program = tmp_path / "forks.py"
+    program.write_text("import warnings" + PROGRAM + FORKS)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    forked, still, spawned = done.stdout.splitlines()
+    assert forked.startswith("EngineClosed: the engine was opened in process ")
+    assert forked.endswith("in a forked process open an Engine of its own, for the same log")
+    assert still == "0 the other process 1"
+    assert spawned.startswith("UsageError: an Engine can't be sent to another process")
+
+
 WORKER = """
 with Engine(sys.argv[1]) as engine:
     print("ready", flush=True)

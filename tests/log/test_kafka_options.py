@@ -163,6 +163,8 @@ def test_a_missing_package_names_the_extra(
         f"kafka://host:9092/orders?sasl_token={SECRET}#x",
         f"kafka://host:9092/orders?security_protocol=SSL&ssl_key_password={SECRET}&ssl_certfile=/no",
         f"kafka://host:9092/orders?sasl_password={SECRET}&sasl_password={SECRET}",
+        f"kafka://host:9092/orders?schema_registry=http://me:{SECRET}@registry&readers=x",
+        f"kafka://host:9092/orders?schema_registry=http%3A%2F%2Fme%3A{SECRET}%40registry&readers=x",
         f"kafka://host:9092/orders?sasl_username=a&sasl_password=%5B{SECRET}&readers=x",
     ],
 )
@@ -187,6 +189,7 @@ def test_no_error_shows_what_is_secret_in_a_url(url: str) -> None:
     [
         "kafka://host:9092/orders?readers=2",
         "kafka://me@host:9092/x",
+        "kafka://host:9092/x?schema_registry=http://registry:8081&readers=2",
         "sqlite:///a:b@c.db",
         "memory://x",
     ],
