@@ -65,7 +65,7 @@ class Transaction(Protocol):
 
 
 class Projection(Protocol):
-    """A read model: see the top of this module."""
+    """A read model: tables that follow from the events, by code of yours. See the top of this module."""
 
     @property
     def name(self) -> str:

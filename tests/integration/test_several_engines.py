@@ -80,8 +80,8 @@ if __name__ == "__main__":
         heard = context.Queue()
         child = context.Process(target=use, args=(engine, heard))
         child.start()
-        print(heard.get(timeout=30))
-        child.join(30)
+        print(heard.get(timeout=120))
+        child.join(120)
         print(child.exitcode, engine.start(ask, 1).result())
         try:
             multiprocessing.get_context("spawn").Process(target=use, args=(engine, heard)).start()
@@ -96,7 +96,7 @@ def test_an_engine_stays_in_its_process(tmp_path: Path) -> None:
     program = tmp_path / "forks.py"
     program.write_text("import warnings" + PROGRAM + FORKS)
     done = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=240, check=False
     )
     forked, still, spawned = done.stdout.splitlines()
     assert forked.startswith("EngineClosed: the engine was opened in process ")
