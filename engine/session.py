@@ -105,6 +105,9 @@ class Session:
         for record in records:
             if record.offset <= owner.command:  # it came the short way
                 continue
+            if record.offset > owner.command + 1:
+                self._fail(_missing_commands(self._partition, owner.command + 1, record.offset))
+                return
             if not self._handle(owner, record.offset, decode_command(record), now):
                 return
             if owner.is_asked_for and self._offer is not None:
@@ -519,3 +522,13 @@ class Session:
             finally:
                 timer.cancel()
         self._wake = None
+
+
+def _missing_commands(partition: int, start: int, stop: int) -> LogCorrupt:
+    """The error for commands that nobody has consumed and that are not in the log."""
+    return LogCorrupt(
+        f"the commands of partition {partition} from offset {start} to {stop - 1} are gone from the log, and nobody"
+        " has consumed them: starts and messages among them would be lost. Nothing more is consumed there. Find out"
+        " what deleted them (compaction: `refold doctor` looks at the topic's settings) and restore them from a backup,"
+        " or have the clients ask again in a new namespace"
+    )

@@ -4,12 +4,14 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from log_backend import PATIENCE_S
 from refold import Engine, step, workflow
 from refold.engine.worker import wall_clock
 from refold.log.codec import encode_command
 from refold.log.commands import StartWorkflow
-from refold.log.errors import AppendUnknown
+from refold.log.errors import AppendUnknown, LogCorrupt
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Bounds, Channel, Entry, Listener, Membership, Record
 
@@ -121,3 +123,33 @@ def test_a_command_that_comes_while_it_recovers_does_not_overtake_one_in_doubt()
         assert log.has_come.wait(PATIENCE_S)
         assert first.result(PATIENCE_S) == "1"
         assert engine.handle("second", says).result(PATIENCE_S) == "2"
+
+
+class Compacted(MemoryLog):
+    """A log whose first command is gone before anybody has consumed it."""
+
+    def __init__(self) -> None:
+        super().__init__(store=MemoryStore(partitions=1), rebalance_s=0.01)
+
+    async def join(self, worker: str, listener: Listener, pool: str | None = None) -> Membership:
+        """Join with a listener that is not told of the first command."""
+        self.listener, self.deliver = listener, listener.deliver
+        listener.deliver = self.without_the_first  # type: ignore[method-assign]  # of this one worker
+        self.membership = await super().join(worker, listener, pool)
+        return self.membership
+
+    def without_the_first(self, partition: int, records: Sequence[Record]) -> None:
+        """Deliver what is left, or wait for more."""
+        rest = [record for record in records if record.offset > 0]
+        if rest:
+            self.deliver(partition, rest)
+        else:
+            self.membership.follow(partition, 1)
+
+
+def test_commands_that_are_gone_halt_the_partition() -> None:
+    """Given a command that is gone from the log, the next is not consumed: who waits is told which is missing."""
+    with Engine(Compacted(), workflows=[says]) as engine:
+        engine.start(says, "gone", id="gone", confirm=False)
+        with pytest.raises(LogCorrupt, match="offset 0 to 0 are gone"):
+            engine.start(says, "next", id="next", confirm=False).result(PATIENCE_S)
