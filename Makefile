@@ -43,13 +43,15 @@ endif
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "installing refold[$*] into $(VENV)"
 ifdef UV
-	@$(UV) pip install --quiet --python $(BIN)/python -e '.[$*]'
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[$*]'
 else
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 endif
 	@touch $@
 
+# Compiled once, though the environment may say that Python is not to: tests start hundreds of processes.
 setup: $(VENV)/.installed-dev ## Make .venv with everything that development needs
+	@$(BIN)/python -m compileall -q engine log projections services tools benchmarks/harness examples/demo
 
 test: lint types imports pytest ## Lint, types, import contracts and all tests, on a real Kafka broker too
 
