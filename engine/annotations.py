@@ -29,12 +29,15 @@ def plain_function(fn: Callable[..., object]) -> Callable[..., object]:
 def raw_annotations(fn: Callable[..., object]) -> Mapping[str, object]:
     """Annotations as they are written, strings where they are strings; not a reason to fail."""
     target = plain_function(fn)
+    found: Mapping[str, object]
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - no such module before 3.14
 
-        return annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF)
-    found: object = getattr(target, "__annotations__", None)
-    return cast("dict[str, object]", found) if isinstance(found, dict) else {}
+        found = annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF)
+    else:
+        written: object = getattr(target, "__annotations__", None)
+        found = cast("dict[str, object]", written) if isinstance(written, dict) else {}
+    return found
 
 
 def signature_of(fn: Callable[..., object]) -> inspect.Signature:
@@ -46,8 +49,10 @@ def signature_of(fn: Callable[..., object]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib  # noqa: PLC0415 - no such module before 3.14
 
-        return inspect.signature(fn, annotation_format=annotationlib.Format.STRING)
-    return inspect.signature(fn)
+        signature = inspect.signature(fn, annotation_format=annotationlib.Format.STRING)
+    else:
+        signature = inspect.signature(fn)
+    return signature
 
 
 def calling_frame() -> FrameType | None:

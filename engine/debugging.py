@@ -270,6 +270,7 @@ class Debugger(pdb.Pdb):
     def _stand(self, frame: FrameType, line: str) -> None:
         self.set_trace(frame)
         sys.settrace(None)  # the prompt itself is not to be traced
+        self._step_by_lines(frame)
         self.botframe = _outermost(frame)  # what is further out is refold's
         self.message(line)
         self.interaction(frame, None)
@@ -279,19 +280,33 @@ class Debugger(pdb.Pdb):
         if self.breaks or self.stoplineno != -1:  # else it goes on without stopping
             sys.settrace(self.trace_dispatch)
 
+    def _step_by_lines(self, frame: FrameType) -> None:
+        """Take back that pdb is to stop at the next instruction, as `set_trace` wants it from Python 3.13 on.
+
+        It would do so in the middle of the very line that `next` is to step over: the prompt is here already.
+        """
+        self.set_step()
+        outer: FrameType | None = frame
+        while outer is not None:
+            outer.f_trace_opcodes = False
+            outer = outer.f_back
+
     # pdb --------------------------------------------------------------------------------------------------
 
-    def message(self, msg: str) -> None:
-        """Write a line."""
+    def message(self, msg: str, end: str = "\n") -> None:
+        """Write a line, or a part of one."""
         if not self._over:
-            super().message(msg)
+            print(msg, end=end, file=self.stdout)  # as pdb, which knows `end` since 3.13
 
-    def interaction(self, frame: FrameType | None, traceback: TracebackType | None) -> None:
+    def interaction(  # pyright: ignore[reportIncompatibleMethodOverride] - named otherwise from 3.13 on
+        self, frame: FrameType | None, traceback: TracebackType | BaseException | None
+    ) -> None:
         """The prompt. What is typed there may look at the run and ask it for nothing."""
         if self._over:
             return
         with enter(cast("DurableScope", _AtPrompt(self._run))):
-            super().interaction(frame, traceback)
+            # An error itself is what pdb takes from 3.13 on, and only where it is the one that makes it.
+            super().interaction(frame, cast("TracebackType | None", traceback))
 
     def get_stack(
         self, f: FrameType | None, t: TracebackType | None
