@@ -14,6 +14,8 @@ from chaos_history import Fault
 WIDTH: Final = 1180
 LEFT: Final = 150
 RIGHT: Final = 16
+LETTER: Final = 6.5
+"""A little more than a letter of the page's labels takes, in most fonts."""
 ROW: Final = 20
 PANEL: Final = 110
 HEAD: Final = 26
@@ -204,10 +206,11 @@ def hand_overs(figures: Figures) -> str:
     by_cause = figures.gaps_by_cause()
     longest = max((lengths[-1] for lengths in by_cause.values()), default=1.0)
     low, high = math.log10(0.01), math.log10(max(longest, 10.0))
+    left = max((LETTER * len(cause) for cause in by_cause), default=0.0) + 30
 
     def x(length_s: float) -> float:
         share = (math.log10(max(length_s, 0.01)) - low) / (high - low)
-        return LEFT + 30 + (WIDTH - LEFT - RIGHT - 30) * share
+        return left + (WIDTH - left - RIGHT) * share
 
     height = HEAD + 34 * len(by_cause)
     parts: list[str] = []
@@ -219,7 +222,7 @@ def hand_overs(figures: Figures) -> str:
             parts.append(_text(x(length_s), 12, f"{length_s:g} s", "tick middle"))
     for number, (cause, lengths) in enumerate(by_cause.items()):
         y = HEAD + 34 * number + 14
-        parts.append(_text(LEFT + 14, y + 4, cause, "label"))
+        parts.append(_text(left - 16, y + 4, cause, "label"))
         parts += [
             f'<circle cx="{x(length_s):.1f}" cy="{y + 9 * (place % 3 - 1)}" r="3" class="dot">'
             f"<title>{length_s:.3f} s</title></circle>"
