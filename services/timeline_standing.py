@@ -147,4 +147,8 @@ def _running(timeline: Timeline, now: int) -> Text:
         what = "a step is under way, or it waits for a message or a worker"
     if timeline.cancel is not None:
         what += "; it was asked to cancel"
-    return Text(f"running: last event {ago(timeline.updated_at, now)}; {what}", style="cyan")
+    text = Text(f"running: last event {ago(timeline.updated_at, now)}; {what}", style="cyan")
+    if not waits:  # what its code waits for is in no event
+        hint = f"refold debug {shlex.quote(timeline.workflow_id)} --app MODULE"
+        text.append("\nwhere its code stands: ").append(hint, "bold")
+    return text

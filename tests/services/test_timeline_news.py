@@ -237,6 +237,11 @@ def test_a_question_lasts_until_its_answer() -> None:
     assert "asked change  not answered" in drawn([STARTED, first, end], "completed")
 
 
+def test_a_run_that_waits_for_what_no_event_tells_says_where_to_look() -> None:
+    """Given a run that asks for nothing, it may wait for a message, which `refold debug` shows."""
+    assert "refold debug order-1 --app MODULE" in drawn([STARTED], "running")
+
+
 # What the run tells of itself ------------------------------------------------------------------------------------
 
 
