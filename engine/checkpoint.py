@@ -2,7 +2,7 @@
 
 The text is lines of JSON. Each is an array whose first element says what it is:
 
-    ["refold", 1]                               the format, first; other formats are not read
+    ["refold", 2]                               the format, first; 1 is read, which knew no queues, others are not
     ["partition", {...}]                        floor, forgotten_before, steps handed over, an offer
     ["post", {...}]                             a command of the outbox; in order
     ["run", workflow_id, {...}]                 an open run, but for its outcomes
@@ -46,7 +46,10 @@ from refold.log.commands import COMMAND_CLASSES, Command
 from refold.log.errors import LogCorrupt
 from refold.log.events import EVENT_CLASSES, Event
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Another one with each release that has new kinds of events or more to keep. An older one then folds from the
+beginning, and a newer one knows which were written by a release that may not have understood all that it had read."""
+READABLE: Final = (1, FORMAT)
 TOGETHER: Final = 500
 """Outcomes, or ended runs, in one line."""
 SAMPLED: Final = 100
@@ -144,6 +147,7 @@ class Text(ABC):
 
     def __init__(self) -> None:
         self._rest = ""
+        self.is_older = False
         self._begun = False
         self._ended = False
 
@@ -175,8 +179,9 @@ class Text(ABC):
             raise LogCorrupt("its text breaks off")
 
     def _begin(self, line: list[Any]) -> None:
-        if line != ["refold", FORMAT]:
-            raise LogCorrupt(f"its format is not the one that this release writes: {line!r}")
+        if line not in [["refold", number] for number in READABLE]:
+            raise LogCorrupt(f"its format is not one that this release reads: {line!r}")
+        self.is_older = line != ["refold", FORMAT]
         self._begun = True
 
     @abstractmethod
@@ -256,7 +261,12 @@ class Restoration(Text):
 
     def _run(self, line: list[Any]) -> None:
         _, workflow_id, values = line
-        self.state.open[workflow_id] = _read_run(values)
+        run = _read_run(values)
+        if self.is_older and run.broken is not None:  # by an event that this release may well know
+            raise LogCorrupt(
+                f"the older release that wrote it could not follow the history of {workflow_id!r}: {run.broken}"
+            )
+        self.state.open[workflow_id] = run
 
     def _outcomes(self, line: list[Any]) -> None:
         _, workflow_id, outcomes = line

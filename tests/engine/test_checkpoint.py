@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.golden.make import chained, log
 
-from refold.engine.checkpoint import Restoration, Snapshot, estimate
+from refold.engine.checkpoint import FORMAT, Restoration, Snapshot, estimate
 from refold.engine.checkpoints import WEIGHT, Checkpoints, CheckpointSettings
 from refold.engine.digest import digest
 from refold.engine.fold import evolve
@@ -39,6 +40,8 @@ def decoded(offset: int, entry: Entry) -> Event:
 
 
 EVENTS = [decoded(offset, entry) for offset, (entry, _) in enumerate(chained(log()))]
+OLDER = Path(__file__).parent.parent / "golden/checkpoint_1.txt"
+OLDER_EVENTS = 40
 DAY_US = 24 * 3600 * 1_000_000
 
 
@@ -109,11 +112,27 @@ def test_what_is_read_back_folds_on_to_the_same(count: int) -> None:
     assert digest(one) == digest(two)
 
 
+def test_a_checkpoint_of_an_older_release_is_read() -> None:
+    """Given the text that format 1 had of a point of that life, it is the state that its events fold to here."""
+    state = folded(OLDER_EVENTS)
+    assert digest(restored(OLDER.read_text(encoding="utf-8"), state)) == digest(state)
+
+
+def test_what_an_older_release_could_not_follow_is_folded_anew() -> None:
+    """Given a checkpoint whose writer did not know a kind of event, it is refused; this release's own is not."""
+    state = folded(OLDER_EVENTS)
+    evolve(state, Unreadable("mail", state.claim, "its kind is not known"), OLDER_EVENTS)
+    text = "".join(text_of(Snapshot(state)))
+    assert digest(restored(text, state)) == digest(state)
+    with pytest.raises(LogCorrupt, match=r"older release .* 'mail': .* its kind is not known"):
+        restored(text.replace(f'["refold",{FORMAT}]', '["refold",1]'), state)
+
+
 DAMAGES: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text[: len(text) // 2], "breaks off"),
     (lambda text: text.removesuffix('["end"]\n'), "breaks off"),
-    (lambda text: text.replace('["refold",1]', '["refold",2]'), "format"),
-    (lambda text: text.replace('["refold",1]', "[1"), "can't be read"),
+    (lambda text: text.replace(f'["refold",{FORMAT}]', f'["refold",{FORMAT + 1}]'), "format"),
+    (lambda text: text.replace(f'["refold",{FORMAT}]', "[1"), "can't be read"),
     (lambda text: text.replace('["partition"', '["improved"'), "can't be read"),
 ]
 

@@ -9,6 +9,8 @@ release must read it and see what that release meant (`test_golden_log.py`).
     v0_1/kinds.*         every kind of event with all fields filled, and with as few as it can have
     v0_1/commands.*      the same for commands, and v0_1/replies.* for replies
     v0_1/*.avsc          the schemas that the release wrote them with
+    checkpoint_1.txt     the text of a checkpoint of format 1, of the first 40 of log.bin's events
+                         (`tests/engine/test_checkpoint.py`)
 """
 
 import dataclasses
