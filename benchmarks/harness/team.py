@@ -19,7 +19,7 @@ from workloads import total
 
 CHILD = Path(__file__).with_name("child.py")
 LOOK_EVERY_S = 0.01
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """No worker needs so long to come or to go."""
 LONG_S = 1.0
 """Longer than a partition that is to move waits for steps under way: some always go on at their old worker."""

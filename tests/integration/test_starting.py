@@ -101,7 +101,11 @@ def test_a_refused_start_does_not_hinder_who_waits_for_the_run(
 
     with engine_on(backend, waits, doubled) as engine:
         engine.start(waits, id="w")
-    monkeypatch.setattr(Client, "_ask_again", lambda _: None)  # which would help in the end
+
+    def never(_: Client) -> None:
+        """Asking again would help in the end."""
+
+    monkeypatch.setattr(Client, "_ask_again", never)
     with engine_on(backend, waits, doubled) as engine:
         handle = engine.handle("w")
         with pytest.raises(WorkflowConflict):
