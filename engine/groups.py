@@ -38,6 +38,11 @@ class Groups:
         """See `Membership`."""
         return all(member.alone for _, member in self._members)
 
+    @property
+    def understands_offers(self) -> bool:
+        """See `Membership`."""
+        return all(member.understands_offers for _, member in self._members)
+
     def offered(self, partition: int) -> None:
         """See `Membership`."""
         self._of(partition).offered(partition)

@@ -231,7 +231,7 @@ class Worker:
         membership = self._membership
         parted: list[asyncio.Task[Leftover | None]] = []
         waiting: asyncio.Task[None] | None = None
-        if membership is not None and drain_s > 0 and not membership.waits_for_release:
+        if membership is not None and drain_s > 0 and membership.understands_offers:
             await asyncio.gather(*(session.offer() for session in sessions))
             if await membership.retire():
                 parted = [self._part_with(p, session) for p, session in self._sessions.items()]
@@ -283,10 +283,10 @@ class Worker:
         session = self._sessions.get(partition)
         if session is None:
             return
-        if self._membership is None or self._membership.waits_for_release:
-            session.proof.withdraw()
-        else:
+        if self._membership is not None and self._membership.understands_offers:
             session.proof.suspend()
+        else:
+            session.proof.withdraw()
 
     def revoked(self, partition: int, lost: bool) -> None:
         """A partition should be somebody else's: hand it over, or drop it where that has happened."""
@@ -295,7 +295,7 @@ class Worker:
         if session is None:
             if lost and partition in self._parting:
                 self._parting[partition][0].hand_over_now()
-        elif lost or self.settings.drain_s == 0 or self.membership.waits_for_release:
+        elif lost or self.settings.drain_s == 0 or not self.membership.understands_offers:
             self._end(session.give_up(0.0 if lost else self.settings.drain_s, GRACE_S))
         else:
             self._end(self._part_with(partition, session))

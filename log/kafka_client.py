@@ -49,6 +49,9 @@ _TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooL
 _SCAN_WAIT_MS = 1
 _FOLLOW_BYTES = 1024 * 1024
 
+# What members and leader of a group say of themselves, and of all: an offered partition is asked for.
+_OFFERS = b"offers"
+
 _TOPIC_UNAUTHORIZED = cast("int", kafka_errors.TopicAuthorizationFailedError.errno)
 
 # An event loop or socket that is already closed shows as one of these, not as a KafkaError.
@@ -176,18 +179,38 @@ class Rebalanced(Protocol):
 
 
 class _Sharing(CooperativeStickyAssignor):  # type: ignore[misc]  # it has no types
-    """Assigns some partitions of a topic, and leaves the others to other groups."""
+    """Assigns some partitions of a topic, and leaves the others to other groups.
+
+    Each member says that it understands offers, and the leader tells all of them whether all do: an older release would
+    stop at the first that it reads.
+    """
 
     def __init__(self, partitions: Collection[int]) -> None:
         base: Any = super()
         base.__init__()
         self._partitions = partitions
         self.members = 0  # when this member last was the leader
+        self.all_understand = False
+
+    def metadata(self, topics: Any) -> Any:
+        base: Any = super()
+        metadata = base.metadata(topics)
+        metadata.user_data = _OFFERS
+        return metadata
 
     def assign(self, cluster: Any, members: Any) -> Any:
         self.members = len(members)
         base: Any = super()
-        return base.assign(_Part(cluster, self._partitions), members)
+        shares = base.assign(_Part(cluster, self._partitions), members)
+        if all(member.metadata.user_data == _OFFERS for member in members):
+            for share in shares.values():
+                share.user_data = _OFFERS
+        return shares
+
+    def on_assignment(self, assignment: Any, generation: Any) -> None:
+        base: Any = super()
+        base.on_assignment(assignment, generation)
+        self.all_understand = assignment.user_data == _OFFERS
 
 
 class _Part:
@@ -542,9 +565,20 @@ def is_fenced(consumer: Consumer) -> bool:
 def is_alone(consumer: Consumer) -> bool:
     """Whether the group has no other member, as its leader knows; of who is not the leader it is not true."""
     coordinator: object = getattr(consumer, "_coordinator", None)
-    assignors: Mapping[str, object] = getattr(coordinator, "_assignors", {})
     leads = getattr(coordinator, "_is_leader", False) is True
-    return leads and all(isinstance(a, _Sharing) and a.members == 1 for a in assignors.values())
+    return leads and all(sharing.members == 1 for sharing in _sharing(consumer))
+
+
+def all_understand_offers(consumer: Consumer) -> bool:
+    """Whether every member of the group does, as its leader said when it last shared the partitions out."""
+    return any(sharing.all_understand for sharing in _sharing(consumer))
+
+
+def _sharing(consumer: Consumer) -> list[_Sharing]:
+    """The assignor that `Clients.member` gave a consumer, which keeps it to itself."""
+    coordinator: object = getattr(consumer, "_coordinator", None)
+    assignors: Mapping[str, object] = getattr(coordinator, "_assignors", {})
+    return [assignor for assignor in assignors.values() if isinstance(assignor, _Sharing)]
 
 
 def committed(offset: int) -> object:

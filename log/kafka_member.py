@@ -132,6 +132,14 @@ class KafkaMembership:
         """See `Membership`. Only the group's leader knows who else is in it, and somebody may come at any time."""
         return False
 
+    @property
+    def understands_offers(self) -> bool:
+        """See `Membership`. Who is alone offers nothing to anybody, and who comes next may be of any release; so may
+        whoever comes in a static member's place, of which the group hears nothing.
+        """
+        member = self._member
+        return member.all_understand_offers and not member.alone and not self._static
+
     def offered(self, partition: int) -> None:
         """See `Membership`."""
         with self._settling:
@@ -222,8 +230,9 @@ class KafkaMembership:
     def _giving_up(self, partition: int) -> None:
         """On the member's thread."""
         if not (self._left or self._retired):
-            with self._settling:
-                self._unsettled.add(partition)
+            if self.understands_offers:
+                with self._settling:
+                    self._unsettled.add(partition)
             self._listener.revoking(partition)
 
     def _settle(self) -> None:

@@ -21,6 +21,7 @@ from refold.log.kafka_client import (
     KafkaFailure,
     TopicPartition,
     Unauthorized,
+    all_understand_offers,
     committed,
     is_alone,
     is_fenced,
@@ -106,6 +107,11 @@ class Seat:
     def alone(self) -> bool:
         """Whether nobody else is in the group, as far as it is known here."""
         return self._consumer is not None and is_alone(self._consumer)
+
+    @property
+    def all_understand_offers(self) -> bool:
+        """Whether every member is of a release that does."""
+        return self._consumer is not None and all_understand_offers(self._consumer)
 
     async def close(self) -> None:
         """Leave the group. Leaving twice is no error."""

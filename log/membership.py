@@ -110,6 +110,11 @@ class LocalMembership:
         """Whether no other member lives."""
         return self._locks.members() == 1
 
+    @property
+    def understands_offers(self) -> bool:
+        """See `Membership`: nobody asks for a partition whose lock is held."""
+        return False
+
     def offered(self, partition: int) -> None:
         """Nobody waits for that: whoever is given a partition gets it when it is released."""
 

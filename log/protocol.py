@@ -135,6 +135,14 @@ class Membership(Protocol):
         """Whether it is certain that nobody else is there to take a partition."""
         ...
 
+    @property
+    def understands_offers(self) -> bool:
+        """Whether every other member asks for a partition that was offered (`PartitionOffered`) before it takes it.
+
+        Not so while one of them is of a release that can't read offers: those are not to be written then.
+        """
+        ...
+
     def offered(self, partition: int) -> None:
         """Whoever is told from now on that `partition` is theirs finds in the log that it was offered."""
 

@@ -4,12 +4,14 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import replace
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from kafka_backend import TEST_SETTINGS, KafkaBackend
 from log_backend import PATIENCE_S, Worker, opened, records_of
@@ -36,6 +38,12 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds of which nobody is told; `run` has a limit."""
+    while not condition():  # noqa: ASYNC110 - the group's own thread learns of it
+        await asyncio.sleep(0.005)
 
 
 def entries_of(*values: str) -> list[Entry]:
@@ -187,6 +195,89 @@ class TestRetiring:
                 await first.deserted()
 
         run(scenario)
+
+
+class TestOffers:
+    def test_nothing_is_offered_while_a_member_is_of_an_older_release(
+        self, kafka_bootstrap: str
+    ) -> None:
+        """Given a member of a release that says nothing of offers, none is understood until it has left."""
+        backend = KafkaBackend(kafka_bootstrap, partitions=6)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                one, other = Worker("one"), Worker("other")
+                first = await one.join(log)
+                await one.until(lambda: len(one.owned) == 6)
+                assert not first.understands_offers
+                second = await other.join(log)
+                await until(lambda: first.understands_offers and second.understands_offers)
+                with older_member(backend) as older:
+                    await asyncio.to_thread(older.until_owner)
+                    await one.until(lambda: len(one.owned) == 2)
+                    assert not first.understands_offers
+                    assert not second.understands_offers
+                await until(lambda: first.understands_offers and second.understands_offers)
+
+        run(scenario)
+
+    def test_an_older_release_may_lead_the_group(self, kafka_bootstrap: str) -> None:
+        """Given an older release that was there first, it shares out as it knows, and nobody understands offers."""
+        backend = KafkaBackend(kafka_bootstrap)
+
+        async def scenario() -> None:
+            async with opened(backend) as log:
+                with older_member(backend) as older:
+                    await asyncio.to_thread(older.until_owner)
+                    worker = Worker("new")
+                    membership = await worker.join(log)
+                    await worker.until(lambda: len(worker.owned) == 1)
+                    assert not membership.understands_offers
+
+        run(scenario)
+
+
+class OlderMember:
+    """A member of the workers' group as kafka-python makes it, and as refold did before there were offers."""
+
+    def __init__(self, backend: KafkaBackend) -> None:
+        self._consumer = KafkaConsumer(
+            bootstrap_servers=backend.servers,
+            group_id=f"{backend.namespace}.workers",
+            partition_assignment_strategy=(CooperativeStickyAssignor(),),
+            session_timeout_ms=TEST_SETTINGS.session_timeout_ms,
+            heartbeat_interval_ms=TEST_SETTINGS.heartbeat_interval_ms,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        self._consumer.subscribe([f"{backend.namespace}.commands"])
+        self._left = threading.Event()
+        self._is_owner = threading.Event()
+        self._thread = threading.Thread(target=self._poll)
+        self._thread.start()
+
+    def until_owner(self) -> None:
+        """Wait until it has a partition."""
+        assert self._is_owner.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Leave."""
+        self._left.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def _poll(self) -> None:
+        while not self._left.is_set():
+            self._consumer.poll(1_000)  # a round that ends between two polls is lost
+            if self._consumer.assignment():
+                self._is_owner.set()
+
+
+@contextmanager
+def older_member(backend: KafkaBackend) -> Generator[OlderMember, None, None]:
+    """It is in the group for as long as the block lasts."""
+    with closing(OlderMember(backend)) as member:
+        yield member
 
 
 class TestGroup:
