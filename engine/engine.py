@@ -424,7 +424,8 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
         else:
             pools, rooms = worker.waiting_for_pools(), (worker.room, worker.step_room)
             stats = await stats_of(worker.states(), worker.tally, pools, *rooms)
-        return replace(stats, projections=self._followers.running)
+        halted = len(self.halted_partitions)
+        return replace(stats, projections=self._followers.running, halted_partitions=halted)
 
     @property
     def worker_name(self) -> str:

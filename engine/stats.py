@@ -35,6 +35,7 @@ class Stats:
         runs_waiting: Runs that are to be taken into memory and have no room there (`max_runs`, `max_memory_bytes`).
         steps_waiting: Steps that are to begin here and have no room (`max_steps`).
         projections: Whether each projection that this process keeps goes on, by name.
+        halted_partitions: Partitions that it should own and can't go on with: their workflows stand still.
     """
 
     owned_partitions: int
@@ -47,6 +48,7 @@ class Stats:
     runs_waiting: int = 0
     steps_waiting: int = 0
     projections: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    halted_partitions: int = 0
 
 
 class Tally:

@@ -269,6 +269,7 @@ class Worker:
         """A partition should be ours: claim it and work on it."""
         if self._stopping or partition in self._sessions:
             return
+        self._halted_with.pop(partition, None)  # it is tried anew
         if partition in self._parting:
             self._awaited.add(partition)
             self._parting[partition][0].hand_over_now()
@@ -291,6 +292,8 @@ class Worker:
     def revoked(self, partition: int, lost: bool) -> None:
         """A partition should be somebody else's: hand it over, or drop it where that has happened."""
         self._awaited.discard(partition)
+        # Somebody else may go on with it: a newer release, for one.
+        self._halted_with.pop(partition, None)
         session = self._sessions.pop(partition, None)
         if session is None:
             if lost and partition in self._parting:

@@ -2,6 +2,7 @@
 
 refold_open_runs{workflow, status}     gauge    open runs of the partitions that this worker owns
 refold_owned_partitions                gauge    partitions that it owns
+refold_halted_partitions               gauge    partitions that it should own and can't go on with: to be alerted of
 refold_longest_history                 gauge    entries of the longest history among its open runs
 refold_history_warnings_total          counter  warnings of a history that grows
 refold_events_total                    counter  events that it has written
@@ -80,6 +81,11 @@ class StatsCollector(Collector):
                 "refold_owned_partitions",
                 "Partitions that this worker owns.",
                 value=stats.owned_partitions,
+            ),
+            GaugeMetricFamily(
+                "refold_halted_partitions",
+                "Partitions that this worker should own and can't go on with: their workflows stand still.",
+                value=stats.halted_partitions,
             ),
             GaugeMetricFamily(
                 "refold_runs_in_memory",

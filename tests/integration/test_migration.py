@@ -296,13 +296,17 @@ def cut_off(source: MakeLog, target: MakeLog) -> None:
 
 
 def test_a_worker_refuses_a_namespace_that_has_moved(tmp_path: Path) -> None:
-    """Given a migrated namespace, a worker that opens the source stops and says where it went."""
-    source, target = sqlite(tmp_path, "source", 1), sqlite(tmp_path, "target", 1)
+    """Given a migrated namespace, workers that open the source stop and say where it went, each of what is its own."""
+    source, target = sqlite(tmp_path, "source", 2), sqlite(tmp_path, "target", 1)
     with engine_on(source) as engine:
         engine.start(short, "s", id="s").result(PATIENCE_S)
     migrate(source, target)
     with engine_on(source) as engine:
-        until(lambda: 0 in engine.halted_partitions)
+        until(lambda: {0, 1} <= engine.halted_partitions.keys())
+        assert engine.stats().halted_partitions == 2
+        with engine_on(source) as other:
+            until(lambda: len(engine.halted_partitions) == len(other.halted_partitions) == 1)
+        until(lambda: {0, 1} <= engine.halted_partitions.keys())
         assert isinstance(engine.halted_partitions[0], LogMismatch)
         assert "to target" in str(engine.halted_partitions[0])
         assert engine.status("s").status is Status.COMPLETED  # to be read for ever
