@@ -135,7 +135,8 @@ def _topics(visit: _Visit) -> Iterator[Finding]:
         )
         return
     try:
-        check(visit.topics, visit.recorded, found)
+        ignoring = visit.clients.settings.ignore_added_partitions
+        check(visit.topics, visit.recorded, found, ignoring=ignoring)
     except LogError as error:
         told, _, advice = str(error).partition(": ")
         yield fail("topics", told, advice)

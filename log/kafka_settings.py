@@ -98,6 +98,8 @@ class KafkaSettings:
             not given.
         keys: URL of the keys with which payloads are encrypted; that of `REFOLD_KEYS` where not given.
         schema_base: First of refold's own numbers of schemas, for where the usual ones are taken by somebody else's.
+        ignore_added_partitions: Whether a namespace is used though somebody has added partitions to its topics: refold
+            puts nothing there.
     """
 
     client_id: str = "refold"
@@ -141,6 +143,7 @@ class KafkaSettings:
     blobs: str | None = None
     keys: str | None = None
     schema_base: int = DEFAULT_BASE
+    ignore_added_partitions: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what kafka-python would refuse later, and less clearly.

@@ -331,15 +331,27 @@ def require(clients: Clients, topics: Topics) -> tuple[NamespaceRecord, Safety]:
                 f"the namespace {topics.namespace} has no topics on {servers}: make them with"
                 f" `refold topics create kafka://{servers}/{topics.namespace}`"
             )
-        check(topics, recorded, found)
+        check(topics, recorded, found, ignoring=clients.settings.ignore_added_partitions)
         safety = inspect(admin, topics, found)
     if safety.refusal is not None:
         raise safety.refusal
     return recorded, safety
 
 
-def check(topics: Topics, recorded: NamespaceRecord, found: Mapping[str, TopicState]) -> None:
+def check(
+    topics: Topics,
+    recorded: NamespaceRecord,
+    found: Mapping[str, TopicState],
+    *,
+    ignoring: bool = False,
+) -> None:
     """Refuse topics that are not those that were recorded.
+
+    Args:
+        topics: Their names.
+        recorded: What they were.
+        found: What they are.
+        ignoring: Whether partitions that were added are none of our business.
 
     Raises:
         LogMismatch: A topic is gone, was made again, or has another partition count.
@@ -357,10 +369,12 @@ def check(topics: Topics, recorded: NamespaceRecord, found: Mapping[str, TopicSt
                 f" recorded {recorded.topic_ids.get(topic)}): it was deleted and made again, so its history"
                 " is gone. Restore it, or begin a new namespace"
             )
-        if state.partitions != expected:
+        if state.partitions < expected or (state.partitions > expected and not ignoring):
             raise LogMismatch(
                 f"the topic {topic} has {state.partitions} partitions, the namespace was made with {expected}:"
-                " keys would move to other partitions. Copy the history to a new namespace"
+                " other programs would look for keys elsewhere, and Kafka takes no partition away again. Open it with"
+                " ignore_added_partitions=true, as refold itself uses those that it was made with, and in time move"
+                " it to a new namespace (refold migrate)"
             )
 
 

@@ -27,7 +27,7 @@ def ailment(clients: Clients, topics: Topics, recorded: NamespaceRecord) -> LogM
     with clients.session(f"checking the namespace {topics.namespace}") as admin:
         found = described(admin, topics)
         try:
-            check(topics, recorded, found)
+            check(topics, recorded, found, ignoring=clients.settings.ignore_added_partitions)
         except LogMismatch as error:
             return error
         return inspect(admin, topics, found).refusal

@@ -179,12 +179,18 @@ class TestOpen:
             assert not [topic for topic in admin.list_topics() if topic.startswith(name)]
 
     def test_added_partitions_are_refused(self, kafka_bootstrap: str) -> None:
-        """Given a topic that somebody added partitions to, open refuses: keys would move."""
+        """Given a topic that somebody added partitions to, open refuses, unless it is told to leave those alone."""
         backend = KafkaBackend(kafka_bootstrap)
         with admin_of(kafka_bootstrap) as admin:
             admin.create_partitions({f"{backend.namespace}.events": 5})
-        with pytest.raises(LogMismatch, match=r"5 partitions.*made with 2"):
+        with pytest.raises(
+            LogMismatch, match=r"5 partitions.*made with 2.*ignore_added_partitions"
+        ):
             self.until_refused(backend)
+        settings = replace(TEST_SETTINGS, ignore_added_partitions=True)
+        log = KafkaLog(backend.servers, backend.namespace, settings)
+        open_and_close(log)
+        assert log.partitions == 2
 
     def test_a_topic_made_again_is_refused(self, kafka_bootstrap: str) -> None:
         """Given a topic that was deleted and made again with the same name, open refuses: its history is gone."""
