@@ -67,7 +67,8 @@ def asked(served: Served, path: str, method: str = "GET") -> tuple[int, Any]:
         with urllib.request.urlopen(request) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        with error:  # left open, it is warned of from Python 3.14 on
+            return error.code, json.load(error)
 
 
 def test_runs_come_page_by_page_as_the_list_has_them(served: Served) -> None:

@@ -45,7 +45,8 @@ def asked(url: str, method: str = "GET", body: object = None) -> tuple[int, Any]
             )
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+        with error:  # left open, it is warned of from Python 3.14 on
+            return error.code, json.load(error)
 
 
 def said(*words: str, code: ExitCode = ExitCode.OK) -> Result:
