@@ -144,7 +144,9 @@ class _Fold:
             self.ending = event
         if self.current is not None and self.current.status is not Status.COPYING:
             self.whole = self.current
-        if counts and not isinstance(event, Unreadable):
+        if isinstance(event, WorkflowStarted) and counts:  # perhaps of an id that was used before
+            self.shown, self.all = Shown(self.shown.before), Shown()
+        elif counts and not isinstance(event, Unreadable):
             self.shown.take(event)
             self.all.take(event)
 

@@ -349,8 +349,10 @@ async def read_lookup(log: Log, partition: int, lookup: Lookup) -> Reply:
     published: ValuePublished | None = None
     found, whole = not lookup.forgotten, start.offset == 0
     async for event in accepted_events(log, partition, lookup.workflow_id, start):
-        found, whole = True, whole or isinstance(event, WorkflowStarted)
-        if isinstance(event, ValuePublished) and event.name == lookup.key:
+        found = True
+        if isinstance(event, WorkflowStarted):
+            whole, published = True, None  # perhaps of an id that was used before
+        elif isinstance(event, ValuePublished) and event.name == lookup.key:
             published = event
         elif isinstance(event, HistoryCopied):
             published = read_copied(event.payload).values.get(lookup.key) or published

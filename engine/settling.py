@@ -118,6 +118,8 @@ async def known_value(log: Log, command: WatchValue) -> Reply | None:
                     published = copied[command.name]
             case WorkflowReopened():
                 ended = False
+            case WorkflowStarted():  # perhaps of an id that was used before
+                published, ended = None, False
             case _:
                 ended = ended or isinstance(event, Ended)
     if published is not None:

@@ -2,7 +2,8 @@
 
 Nobody is asked: the reader follows the events of the workflow's partition, in any process, also where no worker runs.
 An event counts by the rule for zombies, with the claim carried over from what was there into what comes. An item that
-a step has written stands there for each attempt that wrote it: a step writes at least once.
+a step has written stands there for each attempt that wrote it: a step writes at least once. Where an id was used again,
+the stream is that of its last run.
 """
 
 import types
@@ -12,11 +13,17 @@ from typing import Any, Generic, TypeVar
 
 from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.payload import PayloadType
-from refold.engine.reader import beheaded, missing, read_partition
+from refold.engine.reader import beheaded, missing, near, read_partition
 from refold.engine.state import Ended
 from refold.log.accepted import Accepted
 from refold.log.chain_walk import Beginning, beginning
-from refold.log.events import Event, StreamWritten, Unreadable, WorkflowReopened
+from refold.log.events import (
+    Event,
+    StreamWritten,
+    Unreadable,
+    WorkflowReopened,
+    WorkflowStarted,
+)
 from refold.log.protocol import Channel, Log, Record
 
 T = TypeVar("T")
@@ -52,6 +59,7 @@ class StreamReader(Generic[T]):
         self._beginning = Beginning()
         self._accepted = Accepted()
         self._found = False
+        self._is_whole = False
         self._ended = False
         items: object = types.GenericAlias(list, (object if item_type is Any else item_type,))
         what = f"items of stream {name!r} of workflow {workflow_id!r}"
@@ -68,19 +76,32 @@ class StreamReader(Generic[T]):
         """
         partition = self._log.layout.place(self._workflow_id)
         end = (await self._log.bounds(Channel.EVENTS, partition)).end
-        start = await beginning(self._log, partition)
-        self._beginning, self._accepted = start, Accepted(start.claim)
-        there = self._log.read(Channel.EVENTS, partition, start.offset, end, key=self._workflow_id)
-        async with aclosing(there):
-            async for records in there:
-                for items in self._items_of(records):
+        close_by = await near(self._log, partition, self._workflow_id, end)
+        starts = [] if close_by is None else [close_by]
+        for start in (*starts, await beginning(self._log, partition)):
+            async with aclosing(self._there(partition, start, end)) as there:
+                async for items in there:
                     yield items
-        if not self._found:
+            if self._found:
+                break
+        else:
             await self._check_open(partition)
         coming = self._log.tail(Channel.EVENTS, partition, end)
         async with aclosing(coming):
             while not self._ended:
                 for items in self._items_of(await anext(coming), to_end=True):
+                    yield items
+
+    async def _there(
+        self, partition: int, start: Beginning, end: int
+    ) -> AsyncGenerator[Sequence[T], None]:
+        """The items between two offsets."""
+        self._beginning, self._accepted = start, Accepted(start.claim)
+        self._is_whole = start.offset == 0
+        there = self._log.read(Channel.EVENTS, partition, start.offset, end, key=self._workflow_id)
+        async with aclosing(there):
+            async for records in there:
+                for items in self._items_of(records):
                     yield items
 
     async def _check_open(self, partition: int) -> None:
@@ -108,11 +129,12 @@ class StreamReader(Generic[T]):
         self._found = self._found or isinstance(event, Unreadable) or event.position is not None
         if isinstance(event, Ended):
             self._ended = True
-        elif isinstance(event, WorkflowReopened):
+        elif isinstance(event, WorkflowReopened | WorkflowStarted):
             self._ended = False
+            self._is_whole = self._is_whole or isinstance(event, WorkflowStarted)
         elif isinstance(event, StreamWritten) and event.name == self._name:
             after = event.index + event.count
-            if event.index > self._next and self._beginning.offset > 0:
+            if event.index > self._next and not self._is_whole:
                 raise beheaded(self._workflow_id, self._beginning)
             if after > self._next:
                 payload = self._blobs.read(event.payload, self._items.what)

@@ -11,9 +11,12 @@ from refold import (
     CheckpointSettings,
     Engine,
     Status,
+    WorkflowEnded,
     WorkflowNotFound,
+    publish,
     receive,
     step,
+    stream,
     workflow,
 )
 from refold.engine.digest import digest
@@ -240,6 +243,36 @@ def test_what_the_owner_has_forgotten_is_found_in_the_log(any_backend: LogBacken
         assert again.history() != first
     ids = [(event.workflow_id, event.position) for event in events_of(any_backend, "old")]
     assert len(ids) == len(set(ids)) == 6
+
+
+@workflow
+async def shows(words: list[str], value: str | None) -> None:
+    for word in words:
+        stream("words").write(word)
+    if value is not None:
+        publish("value", value)
+    await note("shown")
+
+
+def test_what_a_former_run_of_an_id_has_shown_is_not_the_last_ones(backend: LogBackend) -> None:
+    """Given an id that is used again once it is forgotten, its streams and values are those of its last run."""
+    forgetful = CheckpointSettings(min_bytes=1_000, max_closed=0)
+    with Engine(
+        backend.log(), workflows=[short, shows], drain_s=PATIENCE_S, checkpoints=forgetful
+    ) as engine:
+        engine.start(shows, ["a", "b", "c"], "first", id="again").result(PATIENCE_S)
+        while not forgotten(backend, "again"):
+            engine.start(short, "x").result(PATIENCE_S)
+        again = engine.start(shows, ["d"], None, id="again")
+        again.result(PATIENCE_S)
+        assert list(again.stream("words")) == ["d"]
+        fork = again.fork(id="fork")
+        fork.result(PATIENCE_S)
+        for handle in (again, fork):
+            with pytest.raises(WorkflowEnded):
+                handle.value("value", timeout_s=PATIENCE_S)
+    with Engine(backend.log(), worker=False) as client, pytest.raises(WorkflowEnded):
+        client.handle("again").value("value", timeout_s=PATIENCE_S)  # by the log alone
 
 
 def events_of(backend: LogBackend, run: str) -> list[Event]:
