@@ -111,6 +111,11 @@ class Active:
         return timer is not None and timer.due_at == due_at
 
     @property
+    def deadline(self) -> int | None:
+        """When it is cancelled, microseconds since 1970-01-01 UTC; None for never."""
+        return None if self.state.started is None else self.state.started.due_at
+
+    @property
     def next_step(self) -> int | None:
         """The number that the next operation would get; None where the code is not in memory."""
         return None if self.run is None else self.run.next_step

@@ -119,7 +119,7 @@ class OpenRuns:
         self._settings = settings
         self._runs = runs
         self._active: dict[str, Active] = {}
-        self._alarms = Alarms(elapsed)
+        self._alarms = Alarms(elapsed, self._is_wanted)
         self._elapsed = elapsed
         self._books = Books(ledger, pools)
         self._residents = Residents(room, settings)
@@ -346,6 +346,15 @@ class OpenRuns:
             if still_open and active.run is None and active.state.status is Status.RUNNING:
                 self._revive(active, now)
 
+    def _is_wanted(self, workflow_id: str, step: int, due_at: int) -> bool:
+        """Whether an alarm is still wanted."""
+        active = self._active.get(workflow_id)
+        if active is None:
+            return False
+        if step == DEADLINE:
+            return active.deadline == due_at
+        return self.work.is_elsewhere(workflow_id, step) or active.expects(step, due_at)
+
     def _rung(self, active: Active, step: int, due_at: int, now: int) -> None:
         if step == DEADLINE:
             self._deadline_passed(active, due_at, now)
@@ -557,15 +566,16 @@ class OpenRuns:
         self._books.record(active, warned)
 
     def _set_deadline(self, active: Active, now: int) -> None:
-        started = active.state.started
-        copying = active.state.status is Status.COPYING
-        if started is not None and started.due_at is not None and not copying:
-            self._alarms.set(started.due_at, now, active.workflow_id, DEADLINE)
+        deadline = active.deadline
+        if deadline is not None and active.state.status is not Status.COPYING:
+            self._alarms.set(deadline, now, active.workflow_id, DEADLINE)
 
     def _deadline_passed(self, active: Active, due_at: int, now: int) -> None:
         state = active.state
         cancel = state.exchange.cancel
         if state.broken is not None or (cancel is not None and cancel.name == "deadline"):
+            return
+        if active.deadline != due_at:  # it was that of a former run of this id
             return
         deadline = datetime.fromtimestamp(due_at / MICROSECONDS, UTC).isoformat()
         detail = {"requested_by": None, "reason": deadline}

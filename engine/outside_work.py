@@ -156,9 +156,13 @@ class OutsideWork:
                 else:  # it is asked for again when it goes on
                     del active.in_flight[step]
 
+    def is_elsewhere(self, workflow_id: str, step: int) -> bool:
+        """Whether a step goes on at a former owner."""
+        return (workflow_id, step) in self._elsewhere
+
     def is_overdue(self, workflow_id: str, step: int) -> bool:
         """Whether a step goes on at a former owner, which should have been heard of by now."""
-        if (workflow_id, step) not in self._elsewhere:
+        if not self.is_elsewhere(workflow_id, step):
             return False
         self._overdue.append((workflow_id, step))
         return True
