@@ -150,7 +150,7 @@ class Steps:
         self._to_begin: deque[Launch] = deque()  # of `async def` steps
         self._beginner: asyncio.Task[None] | None = None  # begins them
         self._finished: list[tuple[_Attempt, StepResult | None]] = []  # filled by the threads
-        self._written: deque[tuple[StepContext, str, str]] = deque()  # with stream and item
+        self._written: deque[tuple[StepContext, str, str, int]] = deque()  # stream, item, its bytes
         self._ended = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -357,14 +357,14 @@ class Steps:
         size = 0
         last: tuple[StepContext, str] | None = None
         while written:
-            context, stream, item = written.popleft()
+            context, stream, item, item_bytes = written.popleft()
             same = last is not None and last[0] is context and last[1] == stream
-            if last is not None and (not same or size + len(item) > MAX_BATCH_BYTES):
+            if last is not None and (not same or size + item_bytes > MAX_BATCH_BYTES):
                 self._report_items(*last, batch)
                 batch, size = [], 0
             last = context, stream
             batch.append(item)
-            size += len(item)
+            size += item_bytes
         if last is not None:
             self._report_items(*last, batch)
 
@@ -398,7 +398,8 @@ class Steps:
 
     def _write(self, context: StepContext, stream: str, item: str) -> None:
         check_size(item, MAX_ITEM_BYTES, f"item of stream '{stream}'")
-        self._written.append((context, stream, item))
+        item_bytes = len(item) if item.isascii() else len(item.encode())
+        self._written.append((context, stream, item, item_bytes))
         if len(self._written) == 1:  # else a wake-up is on its way that will find this one too
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._flush)

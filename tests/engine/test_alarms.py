@@ -120,6 +120,7 @@ def test_timeouts_that_are_not_needed_leave_nothing(monkeypatch: pytest.MonkeyPa
         )
     assert trial.state.open["run"].status is Status.RUNNING
     assert [len(alarms) <= PRUNE_AT for alarms in made] == [True]
+    trial.owner.abandon()
 
 
 def test_the_deadline_of_a_former_run_is_not_that_of_the_next() -> None:
@@ -136,3 +137,4 @@ def test_the_deadline_of_a_former_run_is_not_that_of_the_next() -> None:
     trial.now += 2 * DAY_US
     trial.tick()
     assert trial.state.open["run"].exchange.cancel is None
+    trial.owner.abandon()
