@@ -223,7 +223,7 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
                 await self._pool_worker.start()
             self._followers.start(self._log)
         except BaseException:
-            await self._log.close()
+            await self._close()
             raise
 
     def _served(self) -> tuple[str | None, ...]:
