@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack, get_args, ov
 
 from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
 from refold.engine.callsite import call_source
-from refold.engine.definitions import Workflow
+from refold.engine.definitions import Workflow, bound_of
 from refold.engine.loop import LAST_DUE_US
 from refold.engine.names import check_id, check_name, check_pool_of
 from refold.engine.operations import CancelRequest, ChildRequest, DurableScope, MakeCall
@@ -402,7 +402,7 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
     queue: str | None,
 ) -> _Plan:
     """Everything about a child, checked."""
-    bound = _bound(workflow, args)
+    bound = bound_of(workflow, args)
     what = f"input of workflow '{bound.workflow.name}'"
     check_size(bound.payload, scope.max_payload_bytes, what)
     if id is not None:
@@ -430,22 +430,6 @@ def _planned(  # noqa: PLR0913, PLR0917 - start_child's own
         queue=queue,
         source=call_source(),
     )
-
-
-def _bound(workflow: Workflow[..., Any] | Bound[Any], args: tuple[object, ...]) -> Bound[Any]:
-    """A workflow with its input, checked before anything is recorded."""
-    if isinstance(workflow, Workflow):
-        return workflow.bind(*args)
-    # Not every caller has a type checker.
-    if not isinstance(workflow, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError(
-            f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
-        )
-    if args:
-        raise UsageError(
-            f"workflow {workflow.workflow.name!r} was bound to its input, and given more arguments beside it"
-        )
-    return workflow
 
 
 def _due_at(scope: DurableScope, deadline: timedelta | datetime | None) -> int | None:

@@ -287,6 +287,27 @@ def _define(
     return defined
 
 
+def bound_of(workflow: Bound[Any] | Workflow[..., Any], args: tuple[object, ...]) -> Bound[Any]:
+    """A workflow with its input, checked before anything is recorded.
+
+    Raises:
+        UsageError: It is no workflow, or has its input and is given more.
+        PayloadError: The input does not fit its parameters.
+    """
+    if isinstance(workflow, Workflow):
+        return workflow.bind(*args)
+    # Not every caller has a type checker.
+    if not isinstance(workflow, Bound):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
+        )
+    if args:
+        raise UsageError(
+            f"workflow {workflow.workflow.name!r} was bound to its input, and given more arguments beside it"
+        )
+    return workflow
+
+
 def _source_of(fn: Callable[..., Any]) -> str:
     code = getattr(inspect.unwrap(fn), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "unknown"

@@ -9,12 +9,11 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from refold.engine.access import Access
 from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
-from refold.engine.definitions import Catalogue, Workflow
+from refold.engine.definitions import Catalogue, Workflow, bound_of
 from refold.engine.payload import check_size
 from refold.engine.schedule import Schedule, read_schedules
 from refold.engine.schedule_run import ScheduleInfo
 from refold.engine.schedule_times import Overlap, ScheduleSpec
-from refold.engine.starts import bound_of
 from refold.log.attributes import Tag, encode_attributes, refuse_reserved
 
 A1 = TypeVar("A1")

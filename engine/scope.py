@@ -112,9 +112,11 @@ class StepContext:
         """Block this thread until the attempt is cancelled or the time is over; returns `cancelled`.
 
         Args:
-            timeout_s: Longest wait in seconds; None waits without limit.
+            timeout_s: Longest wait in seconds, none at all from 0 down; None waits without limit.
         """
-        if self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        # To the lock, -1 is no limit, and other negative numbers are errors, as are those beyond its maximum.
+        limit_s = -1 if timeout_s is None else min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
+        if self._gate.acquire(timeout=limit_s):
             self._gate.release()  # lets the next waiter through
         return self._cancelled
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from refold.engine.access import Access
 from refold.engine.bound import Bound, Takes0, Takes1, Takes2, Takes3, Takes4
-from refold.engine.definitions import Catalogue, Workflow
+from refold.engine.definitions import Catalogue, Workflow, bound_of
 from refold.engine.handle import Handle
 from refold.engine.loop import LAST_DUE_US
 from refold.engine.names import check_name, check_pool_of
@@ -254,23 +254,6 @@ class Starts:
         check_name(topic, "topic")
         what = f"message for workflow '{workflow}' on {topic!r}"
         return topic, self._access.encoded(value, what)
-
-
-def bound_of(workflow: Bound[Any] | Workflow[..., Any], args: tuple[object, ...]) -> Bound[Any]:
-    """A workflow with its input, checked.
-
-    Raises:
-        UsageError: It is no workflow.
-        PayloadError: The input does not fit its parameters.
-    """
-    if isinstance(workflow, Bound):
-        return workflow
-    # Not every caller has a type checker.
-    if isinstance(workflow, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return workflow.bind(*args)
-    raise UsageError(
-        f"{workflow!r} is no workflow: decorate the function with @workflow, then start that"
-    )
 
 
 def due_time(deadline: timedelta | datetime, now: int) -> int:

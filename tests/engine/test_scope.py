@@ -111,16 +111,16 @@ def test_a_cancelled_attempt_is_told() -> None:
     ]
     for thread in threads:
         thread.start()
-    before = context.cancelled, context.wait_cancelled(0)
+    before = context.cancelled, *map(context.wait_cancelled, (0, -0.5, -1))
 
     context.cancel()
     context.cancel()
     for thread in threads:
         thread.join(30)
 
-    assert before == (False, False)
+    assert before == (False,) * 4
     assert context.cancelled
-    assert [*results, context.wait_cancelled()] == [True] * 4
+    assert [*results, context.wait_cancelled(), context.wait_cancelled(1e300)] == [True] * 5
 
 
 # Helpers --------------------------------------------------------------------------------------------------

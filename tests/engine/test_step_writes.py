@@ -24,7 +24,7 @@ async def writes_much() -> None:
 
 
 def test_batches_are_measured_in_bytes() -> None:
-    """Given many items of long characters at once, each batch of them has no more bytes than the limit, all in order."""
+    """Given many items of long characters at once, each batch has no more bytes than the limit."""
     written: list[Items] = []
 
     async def scenario() -> None:

@@ -236,6 +236,15 @@ def test_what_is_no_workflow_is_refused(backend: LogBackend) -> None:
         cast(Any, engine).start(plain, 1)
 
 
+def test_a_bound_workflow_takes_no_more_arguments(backend: LogBackend) -> None:
+    """Given a workflow that is bound to its input, further arguments are refused and not passed over."""
+    with (
+        engine_on(backend, doubled) as engine,
+        pytest.raises(UsageError, match="bound to its input"),
+    ):
+        cast(Any, engine).start(doubled.bind(1), 2)
+
+
 def test_a_worker_without_the_workflow_refuses_it(backend: LogBackend) -> None:
     """Given a worker that does not know the name, the client hears so, with the names that it knows."""
     with engine_on(backend, other), engine_on(backend, worker=False) as client:
