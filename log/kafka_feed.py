@@ -178,7 +178,8 @@ class Feed:
             if not intake.paused and self._is_full(intake):
                 intake.paused = True
                 self._order(lambda consumer, place=place: self._if_fetched(place, consumer.pause))  # type: ignore[misc]
-            intake.on_ready()
+            # Not at once: one that fails must not keep what came for others out of its buffer.
+            self._loop.call_soon(intake.on_ready)
 
     def _failed(self, places: Mapping[TopicPartition, int], error: LogError) -> None:
         """On the loop: these partitions can't be followed on."""
@@ -186,7 +187,7 @@ class Feed:
             intake = self._intakes.get(place)
             if intake is not None and intake.number == number:
                 intake.failure = error
-                intake.on_ready()
+                self._loop.call_soon(intake.on_ready)
 
     def _connected(self) -> None:
         if not self._opened.done():

@@ -229,7 +229,10 @@ class _Turn:
         self.consumer = consumer
 
     async def run(self, call: Callable[[Consumer], T]) -> T:
-        work = self._threads.submit(self._run, call)
+        try:
+            work = self._threads.submit(self._run, call)
+        except RuntimeError as error:
+            raise LogUnavailable("the log was closed while it was read") from error
         self._work = work  # type: ignore[assignment]  # only its end matters
         return await asyncio.wrap_future(work)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final
 
 from refold.log.errors import LogError, LogUnavailable
 from refold.log.kafka_client import Clients, topic_partition
@@ -11,6 +12,8 @@ from refold.log.kafka_scan import Readers
 from refold.log.protocol import Record
 
 logger = logging.getLogger(__name__)
+
+_LISTEN_AGAIN_S: Final = 1.0
 
 
 class Tails:
@@ -77,7 +80,7 @@ class Tails:
                     "replies to %s were missed, they will be asked for again: %s", key, error
                 )
                 feed.drop(place)
-                again = asyncio.ensure_future(self.listen(topic, partition, key, deliver))
+                again = asyncio.ensure_future(self._listen_again(topic, partition, key, deliver))
                 self._moves.add(again)
                 again.add_done_callback(self._moved)
                 return
@@ -85,6 +88,19 @@ class Tails:
                 deliver(own)
 
         feed.follow(place, end, on_ready)
+
+    async def _listen_again(
+        self, topic: str, partition: int, key: str, deliver: Callable[[Sequence[Record]], None]
+    ) -> None:
+        """`listen`, as soon as a broker answers: after a laptop's sleep, none may at first."""
+        while not self._closed:
+            try:
+                await self.listen(topic, partition, key, deliver)
+            except LogUnavailable as error:
+                logger.warning("replies to %s can't be listened to yet: %s", key, error)
+                await asyncio.sleep(_LISTEN_AGAIN_S)
+            else:
+                return
 
     async def close(self) -> None:
         """Stop all threads; iterators that wait raise `LogUnavailable`."""
