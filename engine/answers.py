@@ -2,6 +2,7 @@
 
 from refold.engine.active import Detail
 from refold.engine.effects import Answer, Lookup
+from refold.engine.failures import type_name
 from refold.engine.ledger import Ledger
 from refold.log.commands import Command, Reply
 from refold.log.errors import RefoldError, WorkflowNotFound
@@ -59,7 +60,7 @@ class Answers:
                 **self._ledger.header(workflow_id, None, now),
                 partition=self._partition,
                 name=name,
-                error_type=type_name(error),
+                error_type=type_name(type(error)),
                 error_message=str(error),
                 parent_id=parent_id,
                 parent_step=parent_step,
@@ -86,11 +87,6 @@ def refused_reply(command: Command | Lookup, error: RefoldError) -> Reply:
         command_id=command.command_id,
         workflow_id=command.workflow_id,
         status="refused",
-        error_type=type_name(error),
+        error_type=type_name(type(error)),
         error_message=str(error),
     )
-
-
-def type_name(error: RefoldError) -> str:
-    """How an error's type is recorded."""
-    return f"{type(error).__module__}:{type(error).__qualname__}"

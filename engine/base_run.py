@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import stack_source
-from refold.engine.failures import Failure, capture, rebuild
+from refold.engine.failures import Failure, raised, rebuild
 from refold.engine.guard import Guard, GuardMode, arm, disarm, unguarded
 from refold.engine.inbox import ChildEnd, Inbox, Message
 from refold.engine.matching import (
@@ -560,15 +560,7 @@ class BaseRun:
         if asked is not None and isinstance(error, asyncio.CancelledError | WorkflowCancelled):
             self._end(Cancelled(asked))
             return
-        failure = capture(error)
-        self._end(
-            Raised(
-                failure.error_type,
-                failure.error_message,
-                failure.error_stack or "",
-                failure.payload,
-            )
-        )
+        self._end(raised(error))
 
 
 def run_workflow_code(check: Check, payload: str) -> str | None:

@@ -10,13 +10,14 @@ import logging
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from refold.engine.payload import MAX_PAYLOAD_BYTES
 from refold.engine.privacy import Privacy
+from refold.engine.private_events import ROLES
 from refold.log.blobs import (
     BLOB,
     PREFIX,
@@ -31,27 +32,7 @@ from refold.log.commands import AskWorkflow, Command, Reply, SendMessage, StartW
 from refold.log.envelope import ELSEWHERE, ENCRYPTED, envelope_in, is_protected
 from refold.log.envelope import PREFIX as ENCLOSED
 from refold.log.errors import BlobMissing, BlobsUnavailable, KeyMissing, UsageError
-from refold.log.events import (
-    JSON,
-    AskAnswered,
-    AskReceived,
-    ChildCompleted,
-    ChildFailed,
-    ChildRequested,
-    EventBase,
-    MessageReceived,
-    MessageSent,
-    StepAttemptFailed,
-    StepCompleted,
-    StepFailed,
-    StreamWritten,
-    ValuePublished,
-    WorkflowCompleted,
-    WorkflowContinued,
-    WorkflowFailed,
-    WorkflowReopened,
-    WorkflowStarted,
-)
+from refold.log.events import JSON, EventBase, WorkflowParked
 from refold.log.key_urls import open_keys
 from refold.log.keys import KeyProvider, PayloadKeys, keys_of
 from refold.log.protocol import Log
@@ -74,27 +55,7 @@ MAX_BACKOFF_S: Final = 10.0
 
 E = TypeVar("E", bound=EventBase)
 
-_CARRIERS: Final[frozenset[type[EventBase]]] = frozenset(
-    {
-        AskAnswered,
-        AskReceived,
-        ChildCompleted,
-        ChildFailed,
-        ChildRequested,
-        MessageReceived,
-        MessageSent,
-        StepAttemptFailed,
-        StepCompleted,
-        StepFailed,
-        StreamWritten,
-        ValuePublished,
-        WorkflowCompleted,
-        WorkflowContinued,
-        WorkflowFailed,
-        WorkflowReopened,
-        WorkflowStarted,
-    }
-)
+_CARRIERS: Final[Set[type[EventBase]]] = ROLES.keys() - {WorkflowParked}
 """Events whose payload is a value of the user's. What the fold reads itself stays in the event."""
 
 logger = logging.getLogger("refold.blobs")

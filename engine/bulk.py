@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from refold.engine.access import Access
 from refold.engine.operator import ENDED, MENDABLE, OPEN, Order, check_step, check_version
-from refold.engine.reader import WorkflowInfo
 from refold.engine.selection import BulkResult, Runs
 from refold.engine.state import Status
 from refold.log.errors import UsageError
@@ -39,11 +38,8 @@ class BulkOrders:
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
     ) -> Sequence[BulkResult]:
         """`resume_all` for async code."""
-
-        async def resume(info: WorkflowInfo) -> None:
-            await self._access.operator.resume(info.workflow_id, reason)
-
-        return await self._give(where, MENDABLE, resume, dry_run)
+        operator = self._access.operator
+        return await self._give(where, MENDABLE, lambda id: operator.resume(id, reason), dry_run)
 
     def cancel_all(
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
@@ -56,11 +52,8 @@ class BulkOrders:
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
     ) -> Sequence[BulkResult]:
         """`cancel_all` for async code."""
-
-        async def cancel(info: WorkflowInfo) -> None:
-            await self._access.operator.cancel(info.workflow_id, reason)
-
-        return await self._give(where, OPEN, cancel, dry_run)
+        operator = self._access.operator
+        return await self._give(where, OPEN, lambda id: operator.cancel(id, reason), dry_run)
 
     def terminate_all(
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
@@ -73,11 +66,10 @@ class BulkOrders:
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
     ) -> Sequence[BulkResult]:
         """`terminate_all` for async code."""
-
-        async def terminate(info: WorkflowInfo) -> None:
-            await self._access.operator.terminate(info.workflow_id, reason)
-
-        return await self._give(where, OPEN | {Status.COPYING}, terminate, dry_run)
+        operator = self._access.operator
+        return await self._give(
+            where, OPEN | {Status.COPYING}, lambda id: operator.terminate(id, reason), dry_run
+        )
 
     def pause_all(
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
@@ -90,11 +82,13 @@ class BulkOrders:
         self, where: Runs, *, reason: str | None = None, dry_run: bool = False
     ) -> Sequence[BulkResult]:
         """`pause_all` for async code."""
-
-        async def pause(info: WorkflowInfo) -> None:
-            await self._access.operator.pause(info.workflow_id, reason)
-
-        return await self._give(where, frozenset({Status.RUNNING, Status.QUEUED}), pause, dry_run)
+        operator = self._access.operator
+        return await self._give(
+            where,
+            frozenset({Status.RUNNING, Status.QUEUED}),
+            lambda id: operator.pause(id, reason),
+            dry_run,
+        )
 
     def rewind_all(
         self, where: Runs, step: int, *, reason: str | None = None, dry_run: bool = False
@@ -121,11 +115,10 @@ class BulkOrders:
     ) -> Sequence[BulkResult]:
         """`rewind_all` for async code."""
         check_step(step)
-
-        async def rewind(info: WorkflowInfo) -> None:
-            await self._access.operator.rewind(info.workflow_id, step, reason)
-
-        return await self._give(where, OPEN | ENDED, rewind, dry_run)
+        operator = self._access.operator
+        return await self._give(
+            where, OPEN | ENDED, lambda id: operator.rewind(id, step, reason), dry_run
+        )
 
     def fork_all(
         self,
@@ -167,12 +160,10 @@ class BulkOrders:
         if step is not None:
             check_step(step)
         check_version(version)
-
-        async def fork(info: WorkflowInfo) -> str:
-            operator = self._access.operator
-            return await operator.fork(info.workflow_id, step, None, version, reason)
-
-        return await self._give(where, OPEN | ENDED, fork, dry_run)
+        operator = self._access.operator
+        return await self._give(
+            where, OPEN | ENDED, lambda id: operator.fork(id, step, None, version, reason), dry_run
+        )
 
     async def _give(
         self, where: Runs, applies_to: frozenset[Status], order: Order, dry_run: bool

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from refold.engine.copied import Copied, read_copied
 from refold.engine.fold import evolve, has_step, kept_before, rewound
-from refold.engine.ledger import Header
+from refold.engine.ledger import Header, unwritten
 from refold.engine.operations import Answered, Emitted, Numbering, Outcome
 from refold.engine.reader import beheaded, missing, trimmed_away
 from refold.engine.state import Ended, PartitionState, Sent, Status, WorkflowState
@@ -401,15 +401,8 @@ def _end_of_child(child: ChildRequested, ending: Ended, header: Header) -> Outco
 def _header(source: Source) -> Header:
     """Common fields of an outcome that is no event of the run's own stream."""
     ending = source.ending
-    return {
-        "workflow_id": source.workflow_id,
-        "position": None,
-        "recorded_at": source.run.updated_at if ending is None else ending.recorded_at,
-        "claim": -1,
-        "command": -1,
-        "posted": 0,
-        "worker": "",
-    }
+    at = source.run.updated_at if ending is None else ending.recorded_at
+    return unwritten(source.workflow_id, at)
 
 
 def _moved(outcome: Outcome, workflow_id: str, shift: int) -> Outcome:

@@ -3,11 +3,10 @@
 import json
 from collections import deque
 from dataclasses import asdict
-from typing import Final
 
 from refold.engine.active import Active, OwnerSettings, Runs
 from refold.engine.books import Books
-from refold.engine.failures import capture
+from refold.engine.failures import raised, type_name
 from refold.engine.ledger import Ledger
 from refold.engine.matching import cancel_message
 from refold.engine.operations import (
@@ -23,6 +22,7 @@ from refold.engine.operations import (
 from refold.engine.payload import check_size
 from refold.engine.residents import Residents
 from refold.engine.watchers import Watchers, ended_reply, parked_reply
+from refold.log import errors
 from refold.log.errors import (
     PayloadErased,
     PayloadError,
@@ -39,8 +39,6 @@ from refold.log.events import (
     WorkflowParked,
     WorkflowTerminated,
 )
-
-CANCELLED: Final = "refold.log.errors:WorkflowCancelled"
 
 
 class Endings:
@@ -86,7 +84,7 @@ class Endings:
             case Cancelled():
                 event = WorkflowCancelled(
                     **self._books.header(active, now),
-                    error_type=CANCELLED,
+                    error_type=type_name(errors.WorkflowCancelled),
                     error_message=ending.message,
                     next_step=active.next_step,
                 )
@@ -108,7 +106,7 @@ class Endings:
             what = f"result of workflow {active.workflow_id!r}"
             check_size(ending.payload, self._settings.max_payload_bytes, what)
         except PayloadTooLarge as error:
-            self._fail(active, _raised(error), now)
+            self._fail(active, raised(error), now)
             return
         completed = WorkflowCompleted(
             **self._books.header(active, now), payload=ending.payload, next_step=active.next_step
@@ -135,7 +133,7 @@ class Endings:
         try:
             check_size(payload, self._settings.max_payload_bytes, "input of continue_as_new()")
         except PayloadTooLarge as error:
-            self._fail(active, _raised(error), now)
+            self._fail(active, raised(error), now)
             return
         try:
             newest = self._runs.resolve(started.workflow, None)
@@ -221,10 +219,3 @@ class Endings:
         reply = parked_reply(active.workflow_id, active.state)
         for answer in self._watchers.told(active.workflow_id, reply):
             self._ledger.hold(active.last_sequence, answer)
-
-
-def _raised(error: Exception) -> Raised:
-    failure = capture(error)
-    return Raised(
-        failure.error_type, failure.error_message, failure.error_stack or "", failure.payload
-    )

@@ -51,9 +51,6 @@ from refold.log.urls import open_log
 
 R = TypeVar("R")
 
-MAX_WORKFLOW_THREADS = 256
-"""Threads for `def` workflows. A parked thread costs about 50 kB; more than these wait for their turn."""
-
 
 class Engine(Starts, Schedules, BulkOrders, Queueing):
     """Runs durable workflows over a log, and is the client that starts them.
@@ -146,7 +143,7 @@ class Engine(Starts, Schedules, BulkOrders, Queueing):
         of_workflows = {definition.pool for definition in catalogue.definitions()}
         self._pool_steps = steps_of(self._pools, declared(), of_workflows)
         self._guard: GuardMode = check_mode(guard)
-        self._slots = ThreadSlots(MAX_WORKFLOW_THREADS)
+        self._slots = ThreadSlots()
         self._clock = clock
         self._with_worker = worker
         self._registered = catalogue if worker else None

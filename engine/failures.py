@@ -20,6 +20,7 @@ from typing import TypeGuard, cast
 
 from pydantic_core import from_json
 
+from refold.engine.operations import Raised
 from refold.engine.payload import PayloadType
 from refold.log.errors import PayloadError, StepError
 
@@ -59,10 +60,18 @@ class Failure:
 def capture(error: BaseException) -> Failure:
     """What to record of `error`. Never raises."""
     return Failure(
-        error_type=_type_name(type(error)),
+        error_type=type_name(type(error)),
         error_message=_bounded_start(_message(error), MAX_MESSAGE_CHARS),
         error_stack=_bounded_end(_stack(error), MAX_STACK_CHARS),
         payload=_parts(error),
+    )
+
+
+def raised(error: BaseException) -> Raised:
+    """How a run ends by `error`. Never raises."""
+    failure = capture(error)
+    return Raised(
+        failure.error_type, failure.error_message, failure.error_stack or "", failure.payload
     )
 
 
@@ -83,7 +92,8 @@ def rebuild(failure: Failure) -> Exception:
     return error
 
 
-def _type_name(kind: type[BaseException]) -> str:
+def type_name(kind: type[BaseException]) -> str:
+    """How an error's class is recorded."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 

@@ -50,6 +50,7 @@ from refold.engine.copied import Copied, read_copied
 from refold.engine.operations import Emitted, Numbering, Outcome
 from refold.engine.state import (
     ANYWHERE,
+    ENDED_AS,
     MAX_REMEMBERED,
     NO_ATTEMPTS,
     NO_EXCHANGE,
@@ -662,7 +663,7 @@ def _close(state: PartitionState, workflow_id: str, workflow: WorkflowState, eve
         started.workflow,
         started.version,
         workflow.input_digest or digest_input(started.payload),
-        _ENDINGS[event.kind],
+        ENDED_AS[event.kind],
         workflow.position,
         workflow.first_started_at,
         event.recorded_at,
@@ -689,14 +690,6 @@ def _unknown_start(workflow_id: str, event: Ended) -> WorkflowStarted:
         workflow="?",
         payload="",
     )
-
-
-_ENDINGS = {
-    WorkflowCompleted.kind: Status.COMPLETED,
-    WorkflowFailed.kind: Status.FAILED,
-    WorkflowCancelled.kind: Status.CANCELLED,
-    WorkflowTerminated.kind: Status.TERMINATED,
-}
 
 
 def _cancels(

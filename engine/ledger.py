@@ -26,7 +26,7 @@ from refold.engine.effects import Effect, Post
 from refold.engine.fold import evolve
 from refold.engine.privacy import Privacy
 from refold.engine.private_events import protected
-from refold.engine.state import PartitionState, WorkflowState
+from refold.engine.state import NO_CLAIM, NO_COMMAND, PartitionState, WorkflowState
 from refold.log.codec import decode_event, encode_event
 from refold.log.events import Event, EventBase, Unreadable
 from refold.log.keys import KEY_TAG
@@ -45,6 +45,19 @@ class Header(TypedDict):
     command: int
     posted: int
     worker: str
+
+
+def unwritten(workflow_id: str, recorded_at: int) -> Header:
+    """The common fields of what a run is told that is no event of its own stream."""
+    return {
+        "workflow_id": workflow_id,
+        "position": None,
+        "recorded_at": recorded_at,
+        "claim": NO_CLAIM,
+        "command": NO_COMMAND,
+        "posted": 0,
+        "worker": "",
+    }
 
 
 class Ledger:

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 from refold.engine.callsite import call_source
 from refold.engine.emissions import emission, encoded
+from refold.engine.failures import type_name
 from refold.engine.inbox import Message
 from refold.engine.names import check_id, check_name
 from refold.engine.operations import DurableScope, MakeCall, SendRequest
@@ -23,7 +24,7 @@ from refold.log.errors import AskRefused, PayloadError, UsageError
 T = TypeVar("T")
 
 _MICROSECONDS: Final = 1_000_000
-_REFUSED: Final = f"{AskRefused.__module__}:{AskRefused.__qualname__}"
+_REFUSED: Final = type_name(AskRefused)
 
 
 # Sending --------------------------------------------------------------------------------------------------

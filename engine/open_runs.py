@@ -24,7 +24,7 @@ from refold.engine.alarms import Alarms
 from refold.engine.books import Books
 from refold.engine.effects import Answer
 from refold.engine.endings import Endings
-from refold.engine.failures import capture
+from refold.engine.failures import capture, type_name
 from refold.engine.ledger import Header, Ledger
 from refold.engine.operations import (
     CallRequest,
@@ -42,6 +42,7 @@ from refold.engine.residents import Residents
 from refold.engine.room import LOOK_EVERY_US, Room
 from refold.engine.state import PartitionState, Status
 from refold.engine.watchers import Watchers
+from refold.log import errors
 from refold.log.errors import (
     EnvelopeCorrupt,
     KeyMissing,
@@ -55,9 +56,6 @@ from refold.log.events import (
     Event,
     PatchApplied,
     SlotGranted,
-    StepCompleted,
-    StepFailed,
-    TimerFired,
     ValuePublished,
     WorkflowCancelRequested,
     WorkflowPaused,
@@ -75,7 +73,6 @@ E = TypeVar("E", bound=Event)
 
 DEADLINE: Final = -1
 """Stands for a run's deadline where others have the number of an operation."""
-TERMINATED: Final = "refold.log.errors:WorkflowTerminated"
 MICROSECONDS = 1_000_000
 _GOES_ON: Final = (Status.RUNNING, Status.QUEUED)
 """Runs that nothing halts: those that wait in a queue are not run, but end when they are asked to cancel."""
@@ -141,7 +138,7 @@ class OpenRuns:
             pools=pools,
             endings=self._endings,
             random=random,
-            tell=self._tell,
+            tell=self.tell,
         )
 
     def find(self, workflow_id: str) -> Active | None:
@@ -277,7 +274,7 @@ class OpenRuns:
         message = _who_and_why(f"workflow {active.workflow_id!r} was terminated", detail)
         event = WorkflowTerminated(
             **self._books.header(active, now),
-            error_type=TERMINATED,
+            error_type=type_name(errors.WorkflowTerminated),
             error_message=message,
             payload=json.dumps(detail),
             next_step=active.next_step,
@@ -286,7 +283,7 @@ class OpenRuns:
         return active.last_sequence
 
     def tell(self, active: Active, event: Outcome, now: int) -> int:
-        """Record something for a run that came from outside, and tell its code unless it is halted.
+        """Record an outcome, or what came from outside, and tell the run's code unless it is halted.
 
         Returns:
             The event's sequence number.
@@ -325,12 +322,7 @@ class OpenRuns:
     def tick(self, now: int) -> None:
         """Fire what is due: timers, retries whose wait is over, deadlines."""
         for _ in range(len(self._endings.again)):
-            active = self._endings.again.popleft()
-            still_open = (
-                self._active.get(active.workflow_id) is active
-            )  # what came since may end it
-            if still_open and active.run is None and active.state.status is Status.RUNNING:
-                self._revive(active, now)
+            self._take_up(self._endings.again.popleft(), now)
         while (rung := self._alarms.ring(now)) is not None:
             workflow_id, step, due_at = rung
             rings_for = self._active.get(workflow_id)
@@ -342,9 +334,13 @@ class OpenRuns:
     def _let_in(self, now: int) -> None:
         """Take up runs that have waited for room, or make room for those of other partitions."""
         for active in self._residents.let_in():
-            still_open = self._active.get(active.workflow_id) is active
-            if still_open and active.run is None and active.state.status is Status.RUNNING:
-                self._revive(active, now)
+            self._take_up(active, now)
+
+    def _take_up(self, active: Active, now: int) -> None:
+        """Bring back a run that has waited, unless what came meanwhile has ended, halted or revived it."""
+        still_open = self._active.get(active.workflow_id) is active
+        if still_open and active.run is None and active.state.status is Status.RUNNING:
+            self._revive(active, now)
 
     def _is_wanted(self, workflow_id: str, step: int, due_at: int) -> bool:
         """Whether an alarm is still wanted."""
@@ -378,13 +374,6 @@ class OpenRuns:
         self._residents.clear()
 
     # Runs -------------------------------------------------------------------------------------------------
-
-    def _tell(
-        self, active: Active, outcome: StepCompleted | StepFailed | TimerFired, now: int
-    ) -> None:
-        """Record an outcome and tell the run."""
-        self._books.record(active, outcome)
-        self._told(active, outcome, now)
 
     def _guarded(self, active: Active, now: int, work: Callable[[], None]) -> None:
         """Do something that runs code; what nobody expected there is that run's trouble alone, and no other's.

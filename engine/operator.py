@@ -55,8 +55,8 @@ OPEN: Final = frozenset({Status.RUNNING, Status.QUEUED, Status.PARKED, Status.PA
 MENDABLE: Final = frozenset({Status.PARKED, Status.PAUSED, Status.FAILED})
 ENDED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TERMINATED})
 
-Order = Callable[[WorkflowInfo], Coroutine[Any, Any, str | None]]
-"""Gives an order to one run; returns the id of its fork, where it has one."""
+Order = Callable[[str], Coroutine[Any, Any, str | None]]
+"""Gives an order to the run of an id; returns the id of its fork, where it has one."""
 
 
 class Operator:
@@ -259,7 +259,7 @@ class Operator:
         async def give(info: WorkflowInfo) -> BulkResult:
             async with room:
                 try:
-                    fork_id = await order(info)
+                    fork_id = await order(info.workflow_id)
                 except RefoldError as error:
                     why = f"{type(error).__name__}: {error}"
                     return BulkResult(info.workflow_id, done=False, error=why)

@@ -24,7 +24,7 @@ from refold.engine.state import PartitionState, Status
 from refold.log.commands import ReportStep
 from refold.log.events import StepCompleted, StepFailed, StreamWritten, TimerFired, TimerStarted
 
-Tell = Callable[[Active, StepCompleted | StepFailed | TimerFired, int], None]
+Tell = Callable[[Active, StepCompleted | StepFailed | TimerFired, int], object]
 """Records an outcome and tells the run."""
 
 

@@ -36,7 +36,7 @@ from refold.log.keys import KEY_TAG
 
 E = TypeVar("E", bound=EventBase)
 
-_ROLES: Final[dict[type[EventBase], Role]] = {
+ROLES: Final[dict[type[EventBase], Role]] = {
     AskAnswered: "answer",
     AskReceived: "ask",
     ChildCompleted: "result",
@@ -56,6 +56,7 @@ _ROLES: Final[dict[type[EventBase], Role]] = {
     WorkflowReopened: "input",
     WorkflowStarted: "input",
 }
+"""Events whose payload is a value of the user's, or a note on a run, and what it is."""
 _OWN_WORDS: Final = frozenset({"attempts_used_up", "erased", "history_full", "payload", "stuck"})
 """Reasons for parking that refold states in its own words; what they quote of an error is an envelope."""
 
@@ -72,7 +73,7 @@ def protected(event: E, state: PartitionState, privacy: Privacy) -> E:
         KeyMissing: The key store has no such key.
         KeysUnavailable: The key store can't be reached now.
     """
-    role = _ROLES.get(event.__class__)
+    role = ROLES.get(event.__class__)
     if role is None:
         return event
     workflow_id = event.workflow_id or ""

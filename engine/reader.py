@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from refold.engine.answers import refused_reply
 from refold.engine.copied import read_copied
 from refold.engine.effects import Lookup
 from refold.engine.fold import evolve
 from refold.engine.recovery import checkpoint_at, find_run, recover
+from refold.engine.scope import datetime_of
 from refold.engine.state import Closed, Ended, PartitionState, Status, WorkflowState
 from refold.engine.watchers import ended_reply, no_value_reply, reason_of, value_reply, why_parked
 from refold.log.accepted import Accepted
@@ -27,8 +28,6 @@ from refold.log.events import (
 )
 from refold.log.protocol import Channel, Log, Record
 from refold.log.trimmed import ARCHIVE_ADVICE, trimmed
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,15 +422,15 @@ def _open_info(workflow_id: str, run: WorkflowState) -> WorkflowInfo:
         workflow_id,
         started.workflow if started is not None else "?",
         run.status,
-        utc(run.first_started_at),
-        utc(run.updated_at),
+        datetime_of(run.first_started_at),
+        datetime_of(run.updated_at),
         run.position,
         reason,
         version=started.version if started is not None else 1,
         code_version=started.code_version if started is not None else None,
         attributes=decode_attributes(run.attributes),
         parent_id=started.parent_id if started is not None else None,
-        deadline=utc(due_at) if due_at is not None else None,
+        deadline=datetime_of(due_at) if due_at is not None else None,
         patches=frozenset(run.exchange.patches),
         queue=started.queue if started is not None else None,
     )
@@ -442,16 +441,11 @@ def _closed_info(workflow_id: str, closed: Closed) -> WorkflowInfo:
         workflow_id,
         closed.workflow,
         closed.status,
-        utc(closed.started_at),
-        utc(closed.ended_at),
+        datetime_of(closed.started_at),
+        datetime_of(closed.ended_at),
         closed.position,
         version=closed.version,
         attributes=decode_attributes(closed.attributes or {}),
         parent_id=closed.parent_id,
         queue=closed.queue,
     )
-
-
-def utc(microseconds: int) -> datetime:
-    """Microseconds since 1970-01-01 UTC as a datetime."""
-    return EPOCH + timedelta(microseconds=microseconds)

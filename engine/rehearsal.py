@@ -14,7 +14,7 @@ from typing import Final
 from refold.engine.active import Runs, facts_of
 from refold.engine.blobs import IN_RECORDS, Blobs
 from refold.engine.callsite import stack_source
-from refold.engine.failures import capture
+from refold.engine.failures import capture, raised
 from refold.engine.operations import (
     Blocked,
     Cancelled,
@@ -29,7 +29,7 @@ from refold.engine.operations import (
 )
 from refold.engine.payload import check_size
 from refold.engine.requests import disagreement
-from refold.engine.state import Ended, Status, WorkflowState
+from refold.engine.state import ENDED_AS, Ended, Status, WorkflowState
 from refold.log.errors import (
     PayloadErased,
     PayloadError,
@@ -173,21 +173,13 @@ def judged(
         history.workflow_id,
         "?" if started is None else started.workflow,
         1 if started is None else started.version,
-        state.status if history.ended is None else _STATUSES[history.ended.kind],
+        state.status if history.ended is None else ENDED_AS[history.ended.kind],
         len(state.outcomes),
         verdict,
         message,
         source,
         divergence,
     )
-
-
-_STATUSES: Final = {
-    WorkflowCompleted.kind: Status.COMPLETED,
-    WorkflowFailed.kind: Status.FAILED,
-    WorkflowCancelled.kind: Status.CANCELLED,
-    WorkflowTerminated.kind: Status.TERMINATED,
-}
 
 
 def verdict_on(history: History, run: Run, blobs: Blobs = IN_RECORDS) -> Finding:
@@ -257,8 +249,7 @@ def _as_recorded(
     try:
         check_size(ending.payload, max_payload_bytes, f"result of workflow {workflow_id!r}")
     except PayloadTooLarge as error:
-        failure = capture(error)
-        return Raised(failure.error_type, failure.error_message, failure.error_stack or "", None)
+        return raised(error)
     return ending
 
 

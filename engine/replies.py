@@ -2,7 +2,7 @@
 
 from typing import Final, NoReturn
 
-from refold.engine.failures import Failure, rebuild
+from refold.engine.failures import Failure, rebuild, type_name
 from refold.log.commands import Reply
 from refold.log.errors import (
     AskRefused,
@@ -21,12 +21,6 @@ from refold.log.errors import (
     WorkflowParked,
     WorkflowTerminated,
 )
-
-
-def type_name(kind: type[Exception]) -> str:
-    """How an error's class is named in the log."""
-    return f"{kind.__module__}:{kind.__qualname__}"
-
 
 _REFUSALS: Final[dict[str, type[RefoldError]]] = {
     type_name(error): error

@@ -8,7 +8,7 @@ own.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from refold.engine.active import Items
@@ -448,26 +448,27 @@ class Session:
         )
 
     def _step_done(self, launch: Launch, result: StepResult) -> None:
-        owner = self._owner
         if self._leftover is not None:
             self._leftover.reporter.done(launch, result)
-        elif owner is not None:
-            try:
-                owner.step_done(launch, result, self._worker.clock())
-            except Exception as error:  # noqa: BLE001 - told by `_pump`
-                self._fail(error)
-            self._wake_up()
+        else:
+            self._tell(lambda owner, now: owner.step_done(launch, result, now))
 
     def _wrote(self, launch: Launch, items: Items) -> None:
-        owner = self._owner
         if self._leftover is not None:
             self._leftover.reporter.wrote(launch, items)
-        elif owner is not None:
-            try:
-                owner.wrote(launch, items, self._worker.clock())
-            except Exception as error:  # noqa: BLE001 - told by `_pump`
-                self._fail(error)
-            self._wake_up()
+        else:
+            self._tell(lambda owner, now: owner.wrote(launch, items, now))
+
+    def _tell(self, news: Callable[[Owner, int], None]) -> None:
+        """Tell the owner something, if there is one."""
+        owner = self._owner
+        if owner is None:
+            return
+        try:
+            news(owner, self._worker.clock())
+        except Exception as error:  # noqa: BLE001 - told by `_pump`
+            self._fail(error)
+        self._wake_up()
 
     def _not_begun(self, launch: Launch) -> None:
         if self._leftover is not None:

@@ -64,6 +64,15 @@ class Status(StrEnum):
     TERMINATED = "terminated"
 
 
+ENDED_AS = {
+    WorkflowCompleted.kind: Status.COMPLETED,
+    WorkflowFailed.kind: Status.FAILED,
+    WorkflowCancelled.kind: Status.CANCELLED,
+    WorkflowTerminated.kind: Status.TERMINATED,
+}
+"""How a run stands after its end, by the kind of that event."""
+
+
 @dataclass(slots=True)
 class Attempts:
     """Failed attempts of a step that has no outcome yet.

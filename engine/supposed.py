@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypedDict, cast
+from typing import Any, Final, NamedTuple, cast
 
 from refold.engine.active import facts_of
 from refold.engine.async_run import AsyncRun
 from refold.engine.base_run import BaseRun
 from refold.engine.failures import capture
+from refold.engine.ledger import unwritten
 from refold.engine.matching import kind_of_outcome, kind_of_request
 from refold.engine.operations import (
     Answered,
@@ -138,16 +139,6 @@ class RecordedRuns(CodeRuns):
 def kind_of(request: Request) -> Kind:
     """What a request is matched by."""
     return Kind(kind_of_request(request), request.name)
-
-
-class _Header(TypedDict):
-    workflow_id: str
-    position: int | None
-    recorded_at: int
-    claim: int
-    command: int
-    posted: int
-    worker: str
 
 
 class SupposedRun:
@@ -274,7 +265,7 @@ class SupposedRun:
                     return True
             elif not isinstance(request, TimerRequest | EmitRequest):
                 self.settled[request.step] = Settled(Came.ASSUMED)
-                header = self._header(self._run.now_us)
+                header = unwritten(self._history.workflow_id, self._run.now_us)
                 self._tell(DeliveryConfirmed(**header, step=request.step, name=request.name))
                 return True
         children = [
@@ -308,7 +299,7 @@ class SupposedRun:
             return False
         first = min(timers, key=lambda timer: (timer.due_at, timer.step))
         self.settled[first.step] = Settled(Came.ASSUMED)
-        header = self._header(max(first.due_at, self._run.now_us))
+        header = unwritten(self._history.workflow_id, max(first.due_at, self._run.now_us))
         self._tell(TimerFired(**header, step=first.step, name=first.name))
         return True
 
@@ -321,7 +312,7 @@ class SupposedRun:
             PayloadError: It does not fit what the step returns.
         """
         step, call = request.step, request.call
-        header = self._header(now)
+        header = unwritten(self._history.workflow_id, now)
         if callable(stands_for) and not isinstance(stands_for, type):
             stands_for = _called(stands_for, call)
         outcome: StepCompleted | StepFailed
@@ -350,7 +341,7 @@ class SupposedRun:
         self, step: int, name: str, stands_for: object, came: Came
     ) -> ChildCompleted | ChildFailed:
         """The end of a child that is supposed. Whether its result fits is seen when the code takes it."""
-        header = self._header(self._run.now_us)
+        header = unwritten(self._history.workflow_id, self._run.now_us)
         end: ChildCompleted | ChildFailed
         if isinstance(stands_for, Exception):
             failure = capture(stands_for)
@@ -370,18 +361,6 @@ class SupposedRun:
             end = ChildCompleted(**header, step=step, name=name, payload=text)
         self.settled[step] = _settled(came, end)
         return end
-
-    def _header(self, now: int) -> _Header:
-        """The fields of an event that nobody writes."""
-        return {
-            "workflow_id": self._history.workflow_id,
-            "position": None,
-            "recorded_at": now,
-            "claim": -1,
-            "command": -1,
-            "posted": 0,
-            "worker": "",
-        }
 
 
 def _in_order(recorded: Sequence[Request]) -> dict[Kind, list[int]]:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from refold.log.errors import RefoldError
 
 DEFAULT_MAX_THREADS: Final = 256
-"""A waiting thread costs some 30 kB of memory; a run without one costs a replay when it is next told something."""
+"""A waiting thread costs 30 to 50 kB of memory; a run without one costs a replay when it is next told something."""
 
 
 class Evictable(Protocol):
@@ -36,7 +36,6 @@ class ThreadSlots:
         self._idle: deque[_Thread] = deque()  # threads add themselves: a deque's append is atomic
         self._count = 0
         self._waiting: OrderedDict[Evictable, None] = OrderedDict()  # longest without a word first
-        self._closed = False
 
     @property
     def count(self) -> int:

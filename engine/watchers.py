@@ -5,9 +5,10 @@ from collections.abc import Container
 from dataclasses import replace
 
 from refold.engine.effects import Answer, Effect, Lookup
+from refold.engine.failures import type_name
 from refold.engine.state import Closed, Ended, WorkflowState
+from refold.log import errors
 from refold.log.commands import Reply, ReplyStatus
-from refold.log.errors import WorkflowEnded
 from refold.log.events import (
     AskAnswered,
     ValuePublished,
@@ -138,7 +139,7 @@ def _never(workflow_id: str, command_id: str, what: str) -> Reply:
         command_id=command_id,
         workflow_id=workflow_id,
         status="refused",
-        error_type=f"{WorkflowEnded.__module__}:{WorkflowEnded.__qualname__}",
+        error_type=type_name(errors.WorkflowEnded),
         error_message=f"workflow {workflow_id!r} has ended, or begun anew, {what}",
     )
 
@@ -206,7 +207,7 @@ def parked_reply(workflow_id: str, state: WorkflowState, command_id: str = "") -
         command_id=command_id,
         workflow_id=workflow_id,
         status="parked",
-        error_type="refold.log.errors:WorkflowParked",
+        error_type=type_name(errors.WorkflowParked),
         error_message=why_parked(workflow_id, reason_of(state.parked), state.broken),
     )
 

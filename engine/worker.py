@@ -156,7 +156,6 @@ class Worker:
         self._background: set[asyncio.Task[None]] = set()
         self._watching: list[asyncio.Task[None]] = []
         self.lookout: Lookout | None = None
-        self._recovered = asyncio.Event()
 
     @property
     def membership(self) -> Membership:

@@ -182,23 +182,6 @@ async def verify(log: Log, store: BlobStore, told: Told = nobody) -> Verified:
     return Verified(len(named), sum(reference.size for reference in named), damages)
 
 
-async def copy_blobs(log: Log, source: BlobStore, target: BlobStore, told: Told = nobody) -> int:
-    """Put every blob that a log names into another store, for a namespace that is to be copied; returns how many.
-
-    Raises:
-        BlobMissing, BlobCorrupt: One can't be had.
-        LogError: The log can't be read, or a store can't be reached.
-    """
-    named: dict[Reference, None] = {}
-    async for channel, _, record in _records(log, told):
-        named.update(dict.fromkeys(_payloads_of(channel, record)))
-    for done, reference in enumerate(named, 1):
-        data = await asyncio.to_thread(fetch, source, reference, "payload that is to be copied")
-        await asyncio.to_thread(target.put, reference.digest, data)
-        told("copying", done, len(named))
-    return len(named)
-
-
 async def _require_whole(log: Log) -> None:
     for partition in range(log.partitions):
         start = (await log.bounds(Channel.EVENTS, partition)).start

@@ -122,11 +122,6 @@ class SchemaIds:
                 f"give three different numbers from 0 to {MAX_ID}"
             )
 
-    @classmethod
-    def from_base(cls, base: int) -> "SchemaIds":
-        """Numbers from `base` on, for where the default ones are taken by somebody else's schemas."""
-        return cls(event=base, command=base + 1, reply=base + 2)
-
     def readable(self) -> Mapping[int, str]:
         """Number -> name of the published schema, for every number that may be met in the log."""
         default = {one.id: one.shape for one in published()}

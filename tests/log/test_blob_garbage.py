@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from refold.log.blob_garbage import Collected, Verified, collect, copy_blobs, verify
+from refold.log.blob_garbage import Collected, Verified, collect, verify
 from refold.log.blobs import BlobStore, MemoryBlobs, reference_to
 from refold.log.codec import GENESIS, encode_command, encode_event
 from refold.log.commands import SendMessage, StartWorkflow
-from refold.log.errors import BlobMissing, UsageError
+from refold.log.errors import UsageError
 from refold.log.events import (
     CheckpointPart,
     Event,
@@ -271,22 +271,3 @@ class TestVerifying:
             HistoryCopied(**HEADER, payload=history, name="last"),
         ]
         assert verified(MemoryBlobs(), events) == Verified(0, 0, [])
-
-
-class TestCopying:
-    def test_every_blob_that_is_named_is_copied(self) -> None:
-        """Given two stores, the other has what the log names, and nothing else."""
-        store, other = MemoryBlobs(), MemoryBlobs()
-        payload = put(store, "abc")
-        put(store, "nobody's")
-        count = with_records(lambda log: copy_blobs(log, store, other), [step_completed(payload)])
-        assert count == 1
-        assert [blob.digest for blob in other.stored()] == [payload.split(":")[2]]
-
-    def test_a_missing_one_stops_it(self) -> None:
-        """Given a blob that is gone, copying says so."""
-        payload = reference_to(b"never put").text
-        with pytest.raises(BlobMissing):
-            with_records(
-                lambda log: copy_blobs(log, MemoryBlobs(), MemoryBlobs()), [step_completed(payload)]
-            )

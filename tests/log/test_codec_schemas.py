@@ -107,11 +107,6 @@ def test_a_codec_with_other_numbers_writes_them_and_still_reads_the_default_ones
     assert own.decode_reply(record_of(own.encode_reply(REPLY, "client-1"))) == REPLY
 
 
-def test_numbers_follow_each_other_from_a_base() -> None:
-    """Given a base, the three schemas have it and the two numbers after it."""
-    assert SchemaIds.from_base(500) == SchemaIds(event=500, command=501, reply=502)
-
-
 @pytest.mark.parametrize("ids", [(1, 1, 2), (-1, 2, 3), (1, 2, MAX_ID + 1)])
 def test_numbers_that_are_not_three_of_int32_are_refused(ids: tuple[int, int, int]) -> None:
     """Given numbers that clash or do not fit four bytes, the error shows them."""
