@@ -45,6 +45,29 @@ class FileLock:
             self._descriptor = None
 
 
+class UseLock:
+    """A lock on a file, made where it is missing: many hold it to use something, and one alone to change it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def try_alone(self) -> bool:
+        """Whether nobody else holds it now, and nobody can until `use` or `close`. What was held before is let go."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def use(self) -> None:
+        """Hold it with others. Blocks while somebody has it alone."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Let it go; once."""
+        os.close(self._descriptor)
+
+
 def wait_for(lock: FileLock, timeout_s: float) -> None:
     """Take a lock that is only ever held for a moment. Blocks.
 

@@ -52,12 +52,20 @@ class ParquetTarget:
         source: The log.
         columns: The table's columns.
         disk: Where the files go.
+        merges: Whether a write merges what there is too much of; else `merge` does.
     """
 
     def __init__(
-        self, directory: Path, source: Identity, columns: Columns, disk: Disk | None = None
+        self,
+        directory: Path,
+        source: Identity,
+        columns: Columns,
+        disk: Disk | None = None,
+        *,
+        merges: bool = True,
     ) -> None:
         self._directory = directory
+        self._merges = merges
         self._columns = columns
         self._schema = schema_of(columns.kinds)
         self._disk = disk or Disk()
@@ -78,10 +86,12 @@ class ParquetTarget:
         """The group of those that share the partitions for this directory; known once it is open."""
         return self._saved.group
 
-    @property
     def files(self) -> Sequence[Path]:
-        """Those that have its rows, by what was saved last."""
-        return [self._directory / file.path for file in self._saved.manifest.files]
+        """Those that have its rows, by what was saved last, by whomever. Raises as `compact`."""
+        with self._saved.locked() as interrupted:
+            if interrupted:
+                self._settle()
+            return [self._directory / file.path for file in self._saved.manifest.files]
 
     def open(self) -> None:
         """See `Target`; ends what a process that died had begun."""
@@ -119,8 +129,13 @@ class ParquetTarget:
             self._save(
                 replace(moved, files=(*moved.files, *files), next=moved.next + len(files)), files
             )
-            for day in tables:
-                self._merge(day, lambda files: files[: MERGE if len(files) >= MERGE else 0])
+            if self._merges:
+                self._merge_classes(tables)
+
+    def merge(self) -> None:
+        """Merge what there is too much of. Raises as `compact`."""
+        with self._saved.locked():
+            self._merge_classes(sorted({_day(file) for file in self._saved.manifest.files}))
 
     def compact(self) -> None:
         """Merge the files of every day as far as they go.
@@ -134,6 +149,10 @@ class ParquetTarget:
 
     def close(self) -> None:
         """See `Target`."""
+
+    def _merge_classes(self, days: Iterable[str]) -> None:
+        for day in days:
+            self._merge(day, lambda files: files[: MERGE if len(files) >= MERGE else 0])
 
     def _merge(
         self,

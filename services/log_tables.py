@@ -14,6 +14,7 @@ Needs duckdb and pyarrow: the extra `sql`.
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ from refold.engine.reader import WorkflowInfo, read_all
 from refold.log.attributes import encode_attributes
 from refold.log.errors import UsageError
 from refold.log.event_columns import Kind
+from refold.log.file_lock import UseLock
 from refold.log.protocol import Log
 from refold.projections.places import store_for
 from refold.projections.runner import Runner, RunnerSettings
@@ -97,6 +99,7 @@ class LogTables:
         self._keep = keep
         self._scratch = TemporaryDirectory(prefix="refold-sql-")
         self._db = _connected()
+        self._held = ExitStack()
 
     async def load(self, log: Log, query: str) -> None:
         """Load what `query` names of an open log; with bars on a terminal.
@@ -118,11 +121,18 @@ class LogTables:
     async def _events(self, log: Log) -> Sequence[Path]:
         """The files with all events; of other columns there are others."""
         named = sha256(repr(sorted(self._columns.kinds.items())).encode()).hexdigest()[:12]
-        root = self._keep or Path(self._scratch.name)
-        target = ParquetTarget(root / f"events-{named}", Identity.of(log), self._columns)
+        root = (self._keep or Path(self._scratch.name)) / f"events-{named}"
+        target = ParquetTarget(root, Identity.of(log), self._columns, merges=self._keep is None)
         settings = RunnerSettings(batch_events=_BATCH_EVENTS, from_trimmed=self._keep is None)
         await catch_up(Runner(log, target, settings))
-        return target.files
+        if self._keep is not None:
+            # Merging removes files, and another query may be reading them: whoever is alone merges.
+            lock = UseLock(root.with_name(f"{root.name}.lock"))
+            self._held.callback(lock.close)
+            if lock.try_alone():
+                target.merge()
+            lock.use()
+        return target.files()
 
     def query(self, query: str, *, with_files: bool) -> tuple[Sequence[str], Iterator[Row]]:
         """The names of a query's columns, and its rows.
@@ -156,6 +166,7 @@ class LogTables:
     def close(self) -> None:
         """Let go of the tables, and of files that are not to be kept."""
         self._db.close()
+        self._held.close()
         self._scratch.cleanup()
 
     def _refused(self, error: duckdb.Error | str) -> UsageError:
