@@ -29,6 +29,7 @@ from refold.projections.workflows_counts import RunGroup
 from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_order import RunOrder
 from refold.projections.workflows_runs import RunRow, StepRow
+from refold.services.api_page import with_page
 from refold.services.cli_values import read_attributes
 from refold.services.http_server import (
     FastAPI,
@@ -155,6 +156,8 @@ class RunsApi:
         app = FastAPI(
             title="refold",
             description="Runs, as the workflows read model has them; to be read only.",
+            docs_url=None,
+            redoc_url=None,
         )
         get: dict[str, Callable[..., object]] = {
             "/runs": self._runs,
@@ -169,7 +172,7 @@ class RunsApi:
             app.add_api_route(path, endpoint, methods=["GET"], summary=endpoint.__doc__)
         app.add_exception_handler(RefoldError, _told)
         app.middleware("http")(self._counted)
-        return app
+        return with_page(app)
 
     def _runs(self, which: Annotated[Listed, Query()]) -> Page:
         """A page of runs."""

@@ -194,3 +194,19 @@ def test_a_reader_that_stays_open_sees_tables_that_were_rebuilt(tmp_path: Path) 
         assert rebuilt.exit_code == ExitCode.OK, rebuilt.output
         build(log, first=RUNS)
         assert runs.count() == 2 * RUNS
+
+
+def test_the_page_for_people_needs_no_other_host(served: Served) -> None:
+    """Given /docs, it tells each path and parameter, and neither holds a script nor names another host."""
+    with urllib.request.urlopen(served.url + "/docs") as answer:
+        page = answer.read().decode()
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "<script" not in page
+    assert "//" not in page
+    _, described = asked(served, "/openapi.json")
+    for path, operations in described["paths"].items():
+        assert f"{path}<" in page
+        for parameter in operations["get"].get("parameters", []):
+            assert f"<td>{parameter['name']}</td>" in page
+    assert "<td>error_type</td><td>string or null</td>" in page
+    assert asked(served, "/redoc")[0] == 404
