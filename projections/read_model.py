@@ -28,6 +28,7 @@ from refold.projections.workflows_counts import RunGroup
 from refold.projections.workflows_filter import ALL, RunFilter
 from refold.projections.workflows_order import RunOrder
 from refold.projections.workflows_runs import QueueRow, RunPage, RunRow, StepRow
+from refold.projections.workflows_schedules import ScheduleRow
 from refold.projections.workflows_view import WorkflowsView, open_view
 
 R = TypeVar("R")
@@ -127,6 +128,10 @@ class ReadModel:
         """Every queue, by name: how many of its runs run at once, do, and wait."""
         return self._ask(lambda view: view.queues())
 
+    def schedules(self) -> Sequence[ScheduleRow]:
+        """Every schedule, by name: what it starts and when, and what it has started. Its input is in the log alone."""
+        return self._ask(lambda view: view.schedules())
+
     async def get_async(self, id: str) -> RunRow | None:
         """See `get`."""
         return await asyncio.to_thread(self.get, id)
@@ -138,6 +143,10 @@ class ReadModel:
     async def queues_async(self) -> Sequence[QueueRow]:
         """See `queues`."""
         return await asyncio.to_thread(self.queues)
+
+    async def schedules_async(self) -> Sequence[ScheduleRow]:
+        """See `schedules`."""
+        return await asyncio.to_thread(self.schedules)
 
     async def list_async(
         self,

@@ -38,6 +38,7 @@ from refold.projections.workflows_runs import (
     row_of,
     step_of,
 )
+from refold.projections.workflows_schedules import SCHEDULE_COLUMNS, ScheduleRow, schedule_of
 from refold.projections.workflows_scout import Scout
 from refold.projections.workflows_tallies import Query
 
@@ -98,6 +99,12 @@ class WorkflowsView:
             (),
         )
         return queues_of(queues, counts)
+
+    def schedules(self) -> Sequence[ScheduleRow]:
+        """Every schedule that is one still, by name."""
+        query = f"SELECT {SCHEDULE_COLUMNS} FROM schedules ORDER BY name"  # noqa: S608 - as above
+        rows = map(schedule_of, self._query(query, ()))
+        return [row for row in rows if not row.is_over]
 
     def runs(
         self,

@@ -53,6 +53,8 @@ Views = Annotated[
     ),
 ]
 
+FromLog = Annotated[bool, typer.Option("--from-log", help="Read the log, not the read model.")]
+
 Json = Annotated[bool, typer.Option("--json", help="JSON instead, for programs.")]
 
 
@@ -98,9 +100,7 @@ def list_runs(  # noqa: PLR0913 - each an option of the command
     ] = None,
     at: AtMoment = None,
     views: Views = None,
-    from_log: Annotated[
-        bool, typer.Option("--from-log", help="Read the log, not the read model.")
-    ] = False,
+    from_log: FromLog = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     archive: Archive = None,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import islice
@@ -22,18 +23,21 @@ from refold.engine.schedule_times import (
     ScheduleSpec,
     due_times,
 )
+from refold.engine.showing import ENCRYPTED
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.attributes import encode_attributes
 from refold.log.errors import UsageError
 from refold.log.schedules import PREFIX
 from refold.log.urls import with_archive
+from refold.projections.workflows_schedules import ScheduleRow
 from refold.services.arguments import bind, plain_object, read_input
 from refold.services.cli_bulk import By, Reason
-from refold.services.cli_list import MAX_CELL_CHARS, Json
+from refold.services.cli_list import MAX_CELL_CHARS, FromLog, Json, Views
 from refold.services.cli_run import Input, Words
 from refold.services.cli_values import read_attributes, read_span, read_time
 from refold.services.exits import reported
+from refold.services.listing import view_of
 from refold.services.loading import load_workflow
 from refold.services.opening import (
     ANSWER_TIMEOUT_S,
@@ -242,12 +246,27 @@ def _give(
 
 
 def list_schedules(
-    *, json: Json = False, url: Url = DEFAULT_URL, archive: Archive = None, debug: Debug = False
+    *,
+    views: Views = None,
+    from_log: FromLog = False,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    archive: Archive = None,
+    debug: Debug = False,
 ) -> None:
-    """List the schedules, with what they start, when they are due next, and what they have started."""
+    """List the schedules, with what they start, when they are due next, and what they have started.
 
-    async def read() -> list[ScheduleInfo]:
+    As `refold list` it asks the read model where one is kept that has all that is in the log. --json has the inputs as
+    well, which stand in the log alone: it reads that.
+    """
+
+    async def read() -> Sequence[ScheduleInfo]:
         async with opened(shared_log_at(with_archive(url, archive), may_make=False)) as log:
+            with ExitStack() as stack:
+                only_log = from_log or json
+                view = None if only_log else await view_of(stack, log, views)
+                if view is not None:
+                    return [_info_of(row) for row in view.schedules()]
             return await read_schedules(log, Blobs.of(log))
 
     with reported(debug):
@@ -284,6 +303,28 @@ def show_schedule(
             print_json(_json(info))
         else:
             _print_one(to_reader(), info, wall_clock())
+
+
+def _info_of(row: ScheduleRow) -> ScheduleInfo:
+    """What the read model has of a schedule, as far as a line of the list needs it."""
+    spec = ScheduleSpec(
+        ENCRYPTED if row.workflow is None else row.workflow,
+        "",
+        cron=row.cron,
+        every=row.every,
+        timezone=row.timezone or "UTC",
+    )
+    return ScheduleInfo(
+        row.name,
+        spec,
+        paused=row.paused,
+        next_due=row.next_due,
+        last_started_at=row.last_started_at,
+        started=row.started,
+        skipped=row.skipped,
+        problem=row.problem,
+        status=Status(row.status),
+    )
 
 
 def _print_all(console: Console, infos: Sequence[ScheduleInfo], now: int) -> None:

@@ -132,14 +132,22 @@ async def listing(log: Log, views: str | None, *, from_log: bool) -> AsyncGenera
         views: Where its read model is; beside its file where not given.
         from_log: Fold the log, whatever there is.
     """
-    place = None if from_log else views_of(log, views)
     with ExitStack() as stack:
-        view = None if place is None else await _current(stack, place, log)
+        view = None if from_log else await view_of(stack, log, views)
         yield FoldListing(await read_all(log)) if view is None else ViewListing(view)
 
 
-async def _current(stack: ExitStack, place: str, log: Log) -> WorkflowsView | None:
-    """The read model, if it is this log's and has all that is in it."""
+async def view_of(stack: ExitStack, log: Log, views: str | None) -> WorkflowsView | None:
+    """The read model of an open log, if there is one that has all that is in it; what it is instead is told.
+
+    Args:
+        stack: Closes it.
+        log: The log.
+        views: Where it is; beside the log's file where not given.
+    """
+    place = views_of(log, views)
+    if place is None:
+        return None
     try:
         view = stack.enter_context(open_view(place, namespace=log.namespace))
         if not is_of(view, log):

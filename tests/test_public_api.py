@@ -20,7 +20,7 @@ stream tail tail_sync uuid4 what_if what_if_async workflow workflow_info
 Erased KeysUnavailable PayloadErased PayloadKeys Personal personal_fields
 Projected Projection ProjectionFailed Transaction
 ReadModel RunFilter RunPage RunRow StepRow TargetError TargetMismatch TargetUnavailable
-Schedule ScheduleInfo ScheduleSpec
+Schedule ScheduleInfo ScheduleRow ScheduleSpec
 QueueInfo QueueRow UnknownQueue
 """.split()  # noqa: SIM905 - a list of eighty strings is harder to read
 

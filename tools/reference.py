@@ -32,7 +32,7 @@ RunInfo continue_as_new patched Suspended"""
 OUTSIDE = """Engine Handle Status WorkflowInfo Runs BulkResult CheckpointSettings Schedule ScheduleInfo ScheduleSpec
 QueueInfo PayloadKeys Erased Projected"""
 READING = """tail tail_sync Tail SyncTail Cursor Logged read_metrics Metric MetricContext ReadModel RunFilter RunPage
-RunRow StepRow QueueRow Transaction what_if what_if_async WhatIf"""
+RunRow StepRow QueueRow ScheduleRow Transaction what_if what_if_async WhatIf"""
 LISTED = f"{DECLARE} {INSIDE} {OUTSIDE} {READING}".split()
 
 

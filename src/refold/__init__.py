@@ -111,6 +111,7 @@ from refold.projections.tail import SyncTail, Tail, tail, tail_sync
 from refold.projections.target import TargetError, TargetMismatch, TargetUnavailable
 from refold.projections.workflows_filter import RunFilter
 from refold.projections.workflows_runs import QueueRow, RunPage, RunRow, StepRow
+from refold.projections.workflows_schedules import ScheduleRow
 
 __all__ = [
     "AppendUnknown",
@@ -161,6 +162,7 @@ __all__ = [
     "Runs",
     "Schedule",
     "ScheduleInfo",
+    "ScheduleRow",
     "ScheduleSpec",
     "SideEffectError",
     "Status",
