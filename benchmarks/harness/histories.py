@@ -89,7 +89,7 @@ Script = Callable[[list[str], int, int], Iterator[Event]]
 
 async def build(job: Job) -> None:
     """Write a log in which every run has all its steps but the last recorded."""
-    await write_log(job, _events)
+    await write_log(job, held_events)
 
 
 async def write_log(job: Job, script: Script) -> None:
@@ -98,13 +98,14 @@ async def write_log(job: Job, script: Script) -> None:
     await log.open()
     began = perf_counter()
     for partition in range(log.partitions):
-        await _write_partition(log, partition, job, script)
+        await write_partition(log, partition, job, script)
     elapsed_s = perf_counter() - began
     await log.close()
     tell({"build_events_per_s": job.workflows * (job.steps + 1) / elapsed_s})
 
 
-async def _write_partition(log: Log, partition: int, job: Job, script: Script) -> None:
+async def write_partition(log: Log, partition: int, job: Job, script: Script) -> None:
+    """Write a partition of an open log by a script."""
     state = (await claim(log, partition, BUILDER, _now_us)).state
     ids = [f"run-{number}" for number in range(job.workflows)]
     ours = [id_ for id_ in ids if partition_of(id_, log.partitions) == partition]
@@ -118,7 +119,7 @@ async def _write_partition(log: Log, partition: int, job: Job, script: Script) -
     await log.append(Channel.EVENTS, partition, batch)
 
 
-def _events(ids: list[str], steps: int, claim_offset: int) -> Iterator[Event]:
+def held_events(ids: list[str], steps: int, claim_offset: int) -> Iterator[Event]:
     """What an engine would write for `held`: all starts, then the runs in turn."""
     payload = held_at(Gate(0)).bind(steps).payload
     for id_ in ids:

@@ -293,6 +293,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
                 more_is_better=True,
             ),
             Figure(
+                "sqlite_tagged_events_per_s",
+                "... of runs with two attributes each",
+                "/s",
+                more_is_better=True,
+            ),
+            Figure(
                 "postgresql_events_per_s",
                 "into PostgreSQL, events",
                 "/s",

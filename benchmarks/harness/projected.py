@@ -3,8 +3,9 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -14,7 +15,11 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
+from histories import held_events, write_partition
 from job import Job, tell
+from refold.log.attributes import encode_attributes
+from refold.log.events import Event, WorkflowStarted
+from refold.log.memory import MemoryLog
 from refold.log.protocol import Channel, Log
 from refold.log.urls import open_log
 from refold.projections.places import store_for
@@ -31,12 +36,33 @@ async def projection(job: Job) -> None:
     directory = tempfile.mkdtemp(prefix="refold-bench-views-")
     try:
         figures = {"sqlite_events_per_s": await _rate(log, directory)}
+        figures["sqlite_tagged_events_per_s"] = await _tagged_rate(job, directory)
         with postgres() as url:
             figures["postgresql_events_per_s"] = await _rate(log, url)
     finally:
         shutil.rmtree(directory)
         await log.close()
     tell(figures)
+
+
+async def _tagged_rate(job: Job, directory: str) -> float:
+    """The rate for such a log whose runs have two attributes each: one of few values, and one of its own."""
+    log = MemoryLog("tagged", 1)
+    await log.open()
+    await write_partition(log, 0, job, _tagged_events)
+    try:
+        return await _rate(log, directory + "/tagged")
+    finally:
+        await log.close()
+
+
+def _tagged_events(ids: list[str], steps: int, claim_offset: int) -> Iterator[Event]:
+    for number, event in enumerate(held_events(ids, steps, claim_offset)):
+        if isinstance(event, WorkflowStarted):
+            tags = {"region": ("eu", "us")[number % 2], "number": number}
+            yield replace(event, attributes=encode_attributes(tags))
+        else:
+            yield event
 
 
 @contextmanager
