@@ -114,7 +114,7 @@ def log(  # noqa: PLR0913 - each an option
             for one in found:
                 print_json({**one._asdict(), "at": iso(one.at)})
             return
-        _print_actions(found)
+        _print_actions(found, given=wanted != Wanted())
 
 
 async def _actions(url: str, wanted: Wanted) -> list[Action]:
@@ -123,9 +123,12 @@ async def _actions(url: str, wanted: Wanted) -> list[Action]:
     return sorted(found, key=lambda action: action.at)
 
 
-def _print_actions(found: Sequence[Action]) -> None:
+def _print_actions(found: Sequence[Action], *, given: bool) -> None:
     if not found:
-        to_reader().print(Text("nobody ordered anything like that", style="dim"))
+        nothing = (
+            "nobody ordered anything like that" if given else "nobody has ordered anything yet"
+        )
+        to_reader().print(Text(nothing, style="dim"))
         return
     to_reader().print(action_table(found))
 
