@@ -128,16 +128,16 @@ class Counts:
     def _looked_at(self, name: str, where: RunFilter, limit: int | None) -> Mapping[str, int]:
         """Groups by an attribute, from the rows of all runs that have it."""
         most = _NO_LIMIT if limit is None else limit
-        asked = source(where, self._scout.dialect)
-        tables = f"{asked.tables} CROSS JOIN attributes AS tag"
-        clauses = ["tag.workflow_id = runs.workflow_id", "tag.name = ?", *asked.clauses]
+        asked = source(where, self._scout.dialect, self._scout.found(where).tag)
+        tables = f"{asked.tables} CROSS JOIN attributes AS grouped"
+        clauses = ["grouped.workflow_id = runs.workflow_id", "grouped.name = ?", *asked.clauses]
         values = [name, *asked.parameters]
         counts = dict(self._values("value_start", tables, clauses, values, most))
         if any(map(_is_cut, counts)):  # several values may count as one: the greatest may be others
             counts = dict(self._values("value_start", tables, clauses, values, _NO_LIMIT))
         for start in list(filter(_is_cut, counts)):
             del counts[start]
-            same = [*clauses, "tag.value_start = ?"]
+            same = [*clauses, "grouped.value_start = ?"]
             counts |= dict(self._values("value", tables, same, [*values, start], most))
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return dict(ordered[:limit])
@@ -155,7 +155,7 @@ class Counts:
         most: int,
     ) -> Sequence[tuple[Any, ...]]:
         return self._query(
-            f"SELECT tag.{column}, count(*) FROM {tables}{and_(clauses)} {_GREATEST}",  # noqa: S608 - as above
+            f"SELECT grouped.{column}, count(*) FROM {tables}{and_(clauses)} {_GREATEST}",  # noqa: S608 - as above
             [*parameters, most],
         )
 
