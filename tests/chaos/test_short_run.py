@@ -15,8 +15,8 @@ from chaos_report import NUMBERS, PAGE
 from chaos_run import DEFAULT_DIRECTORY, Settings, prepare, run
 from kafka_broker import BrokerUnavailableError
 
-SEEDS = (8, 11, 15, 20, 26)
-"""Each plans nine kinds of fault or more within the time."""
+SEED = 8
+"""It plans nine kinds of fault within the time; long runs draw their own."""
 SECONDS = 22.0
 """Enough for some twenty faults. Long runs are `make chaos`."""
 
@@ -38,9 +38,9 @@ def test_nothing_is_lost_repeated_or_made_up_while_three_brokers_and_three_worke
 ) -> None:
     """Given three brokers, three workers and three clients, while all that breaks is broken, every rule holds.
 
-    `REFOLD_CHAOS_SEED` chooses another seed than the process does.
+    `REFOLD_CHAOS_SEED` chooses another seed.
     """
-    seed = int(os.environ.get("REFOLD_CHAOS_SEED", SEEDS[os.getpid() % len(SEEDS)]))
+    seed = int(os.environ.get("REFOLD_CHAOS_SEED", SEED))
     settings = Settings(seed, SECONDS, clients=2, fault_pause_s=1.2)
     print(f"REFOLD_CHAOS_SEED={seed} breaks the same things again; at length: {settings.again}")
     prepare(settings, directory)
