@@ -184,9 +184,14 @@ class _Requests:
     """One connection that is kept, and made again when it is lost."""
 
     def __init__(self, url: str, settings: HttpSettings, pause: Callable[[float], None]) -> None:
-        parts = urlsplit(url)
+        no_address = UsageError(f"{url!r} is no http:// or https:// address to send events to")
+        try:
+            parts = urlsplit(url)
+            self._port = parts.port
+        except ValueError as error:  # of a port, or an IPv6 address, that is none
+            raise no_address from error
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UsageError(f"{url!r} is no http:// or https:// address to send events to")
+            raise no_address
         if parts.username or parts.password:
             raise UsageError(
                 "a login does not belong into the address: set REFOLD_SINK_AUTHORIZATION to what the header "
@@ -252,7 +257,7 @@ class _Requests:
         )
 
     def _connected(self) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
+        host, port = self._parts.hostname or "", self._port
         timeout_s = self._settings.timeout_s
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=timeout_s)

@@ -124,8 +124,8 @@ class SqliteStore(Store):
             try:
                 self._fill_in(_SqliteTransaction(connection))
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                    raise  # the disk's fault, or the file's
+                if not _is_its_own(error):
+                    raise
                 raise self._not_made(error) from error
             connection.execute("COMMIT")
         draft.rename(path)
@@ -137,8 +137,10 @@ class SqliteStore(Store):
             connection.execute("BEGIN IMMEDIATE")
         try:
             yield _SqliteTransaction(connection)
-        except BaseException:
+        except BaseException as error:
             connection.rollback()
+            if isinstance(error, sqlite3.OperationalError) and not _is_its_own(error):
+                raise self._unavailable(error) from error
             raise
         with self._translated():
             connection.commit()
@@ -154,10 +156,18 @@ class SqliteStore(Store):
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
-            raise TargetUnavailable(
-                f"the projection {self.name!r} can't be kept in {self._files.directory}: {error}. Check that this user "
-                "may write there and that the disk has room"
-            ) from error
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> TargetUnavailable:
+        return TargetUnavailable(
+            f"the projection {self.name!r} can't be kept in {self._files.directory}: {error}. Check that this user "
+            "may write there and that the disk has room"
+        )
+
+
+def _is_its_own(error: sqlite3.OperationalError) -> bool:
+    """Whether an error is the statement's, and neither the disk's nor the file's."""
+    return error.sqlite_errorcode == sqlite3.SQLITE_ERROR
 
 
 class ViewFiles:

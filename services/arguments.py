@@ -5,6 +5,7 @@ import json
 import sys
 import typing
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,8 +23,8 @@ def bind(workflow: Workflow[..., Any], input_json: str | None, words: Sequence[s
     Args:
         workflow: The workflow.
         input_json: JSON object with a member for each argument, or its only argument's own JSON.
-        words: Instead of that, its positional arguments: as they are where the parameter is a `str`, else read as
-            JSON, else as they are.
+        words: Instead of that, its positional arguments: as they are where the parameter is a `str` or a `Decimal`,
+            else read as JSON, else as they are.
 
     Raises:
         UsageError: Both were given, or there are too many words.
@@ -103,11 +104,11 @@ def _hints(workflow: Workflow[..., Any]) -> dict[str, object]:
 
 
 def _read(word: str, hint: object) -> object:
-    if hint is str:
+    if hint in {str, Decimal}:  # of a Decimal, JSON's number would keep 17 digits
         return word
     try:
         value: object = json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
         return word
     return value
 
@@ -115,7 +116,7 @@ def _read(word: str, hint: object) -> object:
 def _parsed(text: str) -> object:
     try:
         value: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"--input is no JSON: {error}. Quote it for the shell: --input '...'"
         ) from error

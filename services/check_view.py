@@ -11,7 +11,7 @@ from rich.text import Text
 
 from refold.engine.rehearsal import Finding, Verdict
 from refold.engine.state import Status
-from refold.services.terminal import one_line, printable
+from refold.services.terminal import counted, one_line, printable
 
 MAX_IDS = 5
 """Runs that are named in a group; `--json` has all."""
@@ -152,11 +152,11 @@ def show(console: Console, report: Report) -> None:
     parked = sum(finding.status is Status.PARKED for finding in report.findings)
     still = sum(len(group.ids) for group in report.groups if group.parked)
     if parked:
-        line = f"{_runs(parked)} parked: with this code {parked - still:,} would go on when resumed"
+        line = f"{counted(parked, 'run')} parked: with this code {parked - still:,} would go on when resumed"
         console.print(Text(line, style="dim"))
     fine = not report.broken
     verdict = Text("✓ " if fine else "✗ ", style="bold green" if fine else "bold red")
-    checked = _runs(len(report.findings) - report.closed, "open ")
+    checked = counted(len(report.findings) - report.closed, "open run")
     verdict.append(f"{checked} checked", "not bold default")
     if report.closed:
         verdict.append(f", and {report.closed:,} that ended (seed {report.seed})")
@@ -175,7 +175,7 @@ def show_group(console: Console, group: Found, *, fatal: bool) -> None:
     if group.parked:
         what = what.replace("would be parked", "would be parked again")
     sign, style = ("✗", "bold red") if fatal else ("!", "yellow")
-    head = Text(f"{sign} {_runs(len(group.ids))} {what}", style=style)
+    head = Text(f"{sign} {counted(len(group.ids), 'run')} {what}", style=style)
     version = "" if example.version == 1 else f" version {example.version}"
     head.append(f"  {printable(example.workflow)}{version}", "bold default")
     console.print(head)
@@ -216,10 +216,6 @@ def _near(path: str) -> str:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
         return path
-
-
-def _runs(count: int, kind: str = "") -> str:
-    return f"1 {kind}run" if count == 1 else f"{count:,} {kind}runs"
 
 
 def report_json(report: Report) -> dict[str, object]:

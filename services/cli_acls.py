@@ -17,7 +17,7 @@ from refold.log.protocol import check_group
 from refold.log.urls import kafka_address
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
-from refold.services.terminal import printable, to_reader
+from refold.services.terminal import plain_table, printable, to_reader
 
 
 class Form(StrEnum):
@@ -111,9 +111,7 @@ def _print(
 
 
 def _table(namespace: str, principals: Mapping[Role, Sequence[str]], shared: _Shared) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for heading in ("ROLE", "RESOURCE", "NAME", "OPERATION", "WHAT FOR"):
-        table.add_column(heading, overflow="fold")
+    table = plain_table("ROLE", "RESOURCE", "NAME", "OPERATION", "WHAT FOR")
     for role in principals or Role:
         names = ", ".join(principal(name) for name in principals.get(role, ()))
         title = f"{role} {names}" if names else str(role)
@@ -124,8 +122,8 @@ def _table(namespace: str, principals: Mapping[Role, Sequence[str]], shared: _Sh
             rows = list(group)
             table.add_row(
                 Text(printable(title), style="bold"),
-                kind,
-                name,
+                Text(kind),
+                Text(name),
                 " ".join(dict.fromkeys(one.operation for one in rows)),
                 Text("; ".join(dict.fromkeys(one.purpose for one in rows)), style="dim"),
             )

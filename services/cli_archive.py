@@ -7,15 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.progress import TaskID
 from rich.text import Text
 
 from refold.engine.worker import wall_clock
@@ -26,7 +18,7 @@ from refold.services.cli_values import read_span
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument, opened, shared_log_at
 from refold.services.spans import MICROSECONDS
-from refold.services.terminal import note, printable, to_person, to_reader
+from refold.services.terminal import note, plain_table, printable, progress_bars, to_reader
 
 
 class Format(StrEnum):
@@ -94,12 +86,10 @@ async def _archive(url: str, order: Order, told: Told) -> Sequence[Archived]:
 
 
 def _say(done: Sequence[Archived], order: Order) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("PARTITION", justify="right")
-    table.add_column("ARCHIVED", no_wrap=True)
+    ranges = ("ARCHIVED", "TRIMMED EVENTS", "TRIMMED COMMANDS")
+    headings = ("PARTITION", *(ranges if order.trim else ranges[:1]))
+    table = plain_table(*headings, right={"PARTITION"}, whole=ranges)
     if order.trim:
-        table.add_column("TRIMMED EVENTS", no_wrap=True)
-        table.add_column("TRIMMED COMMANDS", no_wrap=True)
         table.add_column("WHY NOT MORE", overflow="fold", style="dim")
     for one in done:
         cells = [str(one.partition), _range(one.archived)]
@@ -125,16 +115,7 @@ def _range(bounds: Bounds) -> str:
 @contextmanager
 def _progress() -> Generator[Told, None, None]:
     """A bar for each partition on standard error, for as long as it takes."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = to_person()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with progress_bars() as bars:
         tasks: dict[tuple[str, int], TaskID] = {}
 
         def told(what: str, partition: int, done: int, of: int) -> None:

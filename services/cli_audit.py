@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -39,8 +38,10 @@ from refold.services.spans import clock, iso, microseconds
 from refold.services.terminal import (
     note,
     one_line,
+    plain_table,
     print_json,
     printable,
+    progress_bars,
     to_person,
     to_reader,
     warn,
@@ -135,18 +136,13 @@ def _print_actions(found: Sequence[Action], *, given: bool) -> None:
 
 def action_table(found: Sequence[Action]) -> Table:
     """Orders as a table: when, what, to which run, by whom and why."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("WHEN (UTC)", no_wrap=True)
-    table.add_column("ORDER", no_wrap=True)
-    table.add_column("RUN", overflow="fold", style="bold")
-    table.add_column("BY", overflow="fold")
-    table.add_column("WHY", overflow="fold")
+    table = plain_table("WHEN (UTC)", "ORDER", "RUN", "BY", "WHY", whole={"WHEN (UTC)", "ORDER"})
     for one in found:
         order = f"{one.name} {one.detail}" if one.detail else one.name
         table.add_row(
             clock(one.at).removesuffix(" UTC"),
             Text(printable(order)),
-            Text(printable(one.workflow_id or f"partition {one.partition}")),
+            Text(printable(one.workflow_id or f"partition {one.partition}"), style="bold"),
             Text(one_line(one.by or "not said", 60), style="" if one.by else "dim"),
             Text(one_line(one.why or "not said", 400), style="" if one.why else "dim"),
         )
@@ -156,16 +152,7 @@ def action_table(found: Sequence[Action]) -> Table:
 @contextmanager
 def progress(events: int) -> Generator[Callable[[int], None], None, None]:
     """A bar on standard error for as long as events are verified; told how many more were."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = to_person()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bars() as bar:
         task = bar.add_task("verifying", total=events)
         yield lambda more: bar.advance(task, more)
 
@@ -226,15 +213,8 @@ async def _verify(url: str, seals: Sequence[Seal]) -> list[PartitionReport]:
 def _print_verified(found: Sequence[PartitionReport], seals: Sequence[Seal], took_s: float) -> None:
     events = sum(one.standing.events for one in found)
     bad = [one for one in found if one.findings]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("PARTITION", justify="right")
-    table.add_column("FROM", justify="right")
-    table.add_column("TO", justify="right")
-    table.add_column("EVENTS", justify="right")
-    table.add_column("OTHERS", justify="right", style="dim")
-    if seals:
-        table.add_column("SEALED TO", justify="right")
-    table.add_column("")
+    numbers = ("PARTITION", "FROM", "TO", "EVENTS", "OTHERS", *(("SEALED TO",) if seals else ()))
+    table = plain_table(*numbers, "", right=numbers)
     for one in found:
         stands = one.standing
         cells = [

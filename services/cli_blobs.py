@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from refold.log.blob_garbage import Collected, Told, Verified, collect, verify
@@ -27,7 +26,7 @@ from refold.services.opening import (
     opened,
     shared_log_at,
 )
-from refold.services.terminal import note, printable, to_person, to_reader
+from refold.services.terminal import note, printable, progress_bars, to_reader
 
 blobs = typer.Typer(
     help="The store of large payloads.", no_args_is_help=True, rich_markup_mode="rich"
@@ -99,7 +98,10 @@ async def _collect(
     urls: list[str], span: timedelta, *, dry_run: bool, all_: bool, told: Told
 ) -> Collected:
     async with AsyncExitStack() as stack:
-        logs = [await stack.enter_async_context(_opened(url)) for url in urls]
+        logs = [
+            await stack.enter_async_context(opened(shared_log_at(url, may_make=False)))
+            for url in urls
+        ]
         return await collect(
             logs,
             _store_of(logs[0]),
@@ -112,14 +114,8 @@ async def _collect(
 
 
 async def _verify(url: str, told: Told) -> Verified:
-    async with _opened(url) as log:
-        return await verify(log, _store_of(log), told)
-
-
-@asynccontextmanager
-async def _opened(url: str) -> AsyncGenerator[Log, None]:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        yield log
+        return await verify(log, _store_of(log), told)
 
 
 def _store_of(log: Log) -> BlobStore:
@@ -163,16 +159,7 @@ def _size(count: int) -> str:
 @contextmanager
 def _progress() -> Generator[Told, None, None]:
     """A bar on standard error for as long as it takes."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = to_person()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with progress_bars() as bars:
         tasks = {what: bars.add_task(what, visible=False) for what in ("reading", "verifying")}
 
         def told(what: str, done: int, of: int) -> None:

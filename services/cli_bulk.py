@@ -12,8 +12,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.engine import Engine
@@ -37,7 +35,16 @@ from refold.services.opening import (
     opened,
     shared_log_at,
 )
-from refold.services.terminal import note, one_line, printable, to_person, to_reader
+from refold.services.terminal import (
+    counted,
+    note,
+    one_line,
+    plain_table,
+    printable,
+    progress_bars,
+    to_person,
+    to_reader,
+)
 
 Reason = Annotated[
     str | None,
@@ -224,7 +231,9 @@ def _client(selected: Selected) -> Engine:
 
 def _show_only(order: Order, infos: Sequence[WorkflowInfo]) -> ExitCode:
     print_runs(to_reader(), infos, wall_clock())
-    note(f"dry run: refold {order.verb} would touch {_runs(len(infos))}, and has done nothing")
+    note(
+        f"dry run: refold {order.verb} would touch {counted(len(infos), 'run')}, and has done nothing"
+    )
     return ExitCode.OK
 
 
@@ -233,15 +242,15 @@ def _confirmed(order: Order, selected: Selected, infos: Sequence[WorkflowInfo]) 
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
-            f"refold {order.verb} would touch {_runs(len(infos))}, and nobody is here to ask: look at them with "
-            "--dry-run, then give --yes. Nothing was done"
+            f"refold {order.verb} would touch {counted(len(infos), 'run')}, and nobody is here to ask: look at them "
+            "with --dry-run, then give --yes. Nothing was done"
         )
     person = to_person()
     print_runs(person, infos[:MAX_SHOWN], wall_clock())
     if len(infos) > MAX_SHOWN:
         person.print(Text(f"and {len(infos) - MAX_SHOWN:,} more: --dry-run lists all", style="dim"))
     try:
-        return typer.confirm(f"{order.verb} {_runs(len(infos))}?", err=True)
+        return typer.confirm(f"{order.verb} {counted(len(infos), 'run')}?", err=True)
     except typer.Abort:
         return False
 
@@ -260,16 +269,7 @@ async def _carry_out_all(
     order: Order, selected: Selected, ids: Sequence[str], tally: _Tally
 ) -> None:
     remaining = iter(ids)
-    console = to_person()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bars() as bar:
         task = bar.add_task(order.verb, total=len(ids))
         async with _client(selected) as engine, asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(ids))):
@@ -305,17 +305,17 @@ def _sum_up(order: Order, asked: int, tally: _Tally) -> None:
         typer.echo(f"{printable(id_)}\t{printable(result)}")
     left = asked - tally.done - len(tally.failed)
     if tally.in_vain:
-        rest = f". {_runs(left)} more not tried: then give the order again" if left else ""
+        rest = f". {counted(left, 'run')} more not tried: then give the order again" if left else ""
         print_error(
-            f"no worker answered within {ANSWER_TIMEOUT_S:g} s. The order for {_runs(len(tally.failed))} is in the log "
-            f"and will be carried out: start a worker{rest}"
+            f"no worker answered within {ANSWER_TIMEOUT_S:g} s. The order for {counted(len(tally.failed), 'run')} is "
+            f"in the log and will be carried out: start a worker{rest}"
         )
         return
     if tally.failed:
         _print_failures(to_person(), tally.failed)
     if not tally.done and not tally.failed:
         return  # the log could not even be opened, or Ctrl-C came before the first
-    parts = [f"{_runs(tally.done)} {order.done}"]
+    parts = [f"{counted(tally.done, 'run')} {order.done}"]
     if tally.failed:
         parts.append(f"{len(tally.failed):,} failed")
     if left:
@@ -324,11 +324,9 @@ def _sum_up(order: Order, asked: int, tally: _Tally) -> None:
 
 
 def _print_failures(console: Console, failed: dict[str, RefoldError]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("NOT DONE", overflow="fold", style="bold")
-    table.add_column("WHY", overflow="fold", style="red")
+    table = plain_table("NOT DONE", "WHY")
     for id_, error in list(failed.items())[:MAX_FAILURES]:
-        table.add_row(Text(printable(id_)), Text(one_line(str(error), 400)))
+        table.add_row(Text(printable(id_), "bold"), Text(one_line(str(error), 400), "red"))
     console.print(table)
     if len(failed) > MAX_FAILURES:
         console.print(Text(f"and {len(failed) - MAX_FAILURES:,} more", style="dim"))
@@ -338,7 +336,3 @@ def _tell(order: Order, id_: str, result: str | None) -> None:
     if result is not None:
         typer.echo(result)
     typer.echo(f"{printable(id_)} {order.done}", err=True)
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count:,} runs"

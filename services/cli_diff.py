@@ -31,7 +31,7 @@ from refold.services.cli_read import print_events
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import iso
-from refold.services.terminal import one_line, print_json, printable, to_reader
+from refold.services.terminal import one_line, plain_table, print_json, printable, to_reader
 from refold.services.timeline_json import event_json
 from refold.services.timeline_view import STATUS_STYLES
 
@@ -178,18 +178,8 @@ def _titled(console: Console, table: Table, rows: int, limit: int, title: str) -
         console.print(Text(f"{rows - limit:,} more: --limit 0 shows all", style="dim"))
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        if column in right:
-            table.add_column(column, justify="right", no_wrap=True)
-        else:
-            table.add_column(column, overflow="fold")
-    return table
-
-
 def _counts(before: Counter[str], after: Counter[str]) -> Table:
-    table = _table("RUNS", "BEFORE", "AFTER", "CHANGE", right=("BEFORE", "AFTER", "CHANGE"))
+    table = plain_table("RUNS", "BEFORE", "AFTER", "CHANGE", right=("BEFORE", "AFTER", "CHANGE"))
     for status in Status:
         was, is_ = before[status.value], after[status.value]
         if was or is_:
@@ -204,7 +194,7 @@ def _changed(run: RunChange) -> bool:
 
 
 def _run_table(runs: list[RunChange]) -> Table:
-    table = _table("ID", "WORKFLOW", "WAS", "IS", "EVENTS", "REASON", right=("EVENTS",))
+    table = plain_table("ID", "WORKFLOW", "WAS", "IS", "EVENTS", "REASON", right=("EVENTS",))
     for before, after in runs:
         was = "" if before is None else before.status.value
         table.add_row(
@@ -220,7 +210,7 @@ def _run_table(runs: list[RunChange]) -> Table:
 
 def _step_table(changes: Changes, limit: int) -> Table:
     numbers = ("COMPLETED", "FAILED", "ATTEMPTS FAILED")
-    table = _table("WORKFLOW", "VERSION", "STEP", *numbers, right=("VERSION", *numbers))
+    table = plain_table("WORKFLOW", "VERSION", "STEP", *numbers, right=("VERSION", *numbers))
     for step, counts in sorted(changes.steps.items())[: limit or None]:
         done, failed, attempts = (counts[kind] for kind in _OUTCOMES)
         table.add_row(

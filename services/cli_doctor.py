@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import asdict
 
 import typer
 from rich.table import Table
@@ -11,10 +11,11 @@ from rich.text import Text
 
 from refold.log.findings import Finding, Level
 from refold.log.urls import open_log
+from refold.services.cli_list import Json
 from refold.services.doctor import diagnose
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Debug, Url, UrlArgument
-from refold.services.terminal import print_json, printable, to_reader
+from refold.services.terminal import plain_table, print_json, printable, to_reader
 
 CODES = {Level.OK: 0, Level.WARN: 1, Level.FAIL: 2}
 """The exit code is that of the worst finding, so that a script can tell a warning from a failure."""
@@ -25,9 +26,7 @@ _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 def doctor(
     address: UrlArgument = None,
     *,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object instead, for programs.")
-    ] = False,
+    json: Json = False,
     url: Url = DEFAULT_URL,
     debug: Debug = False,
 ) -> None:
@@ -42,31 +41,29 @@ def doctor(
     with reported(debug):
         log = open_log(address or url)
         findings = asyncio.run(diagnose(log))
-    worst = max((finding.level for finding in findings), key=CODES.__getitem__)
-    if json:
-        print_json(
-            {
-                "log": log.namespace,
-                "level": worst,
-                "findings": [
-                    {"check": f.check, "level": f.level, "told": f.told, "advice": f.advice or None}
-                    for f in findings
-                ],
-            }
-        )
-    else:
-        console = to_reader()
-        console.print(page(findings))
-        console.print(summary(findings))
-    raise typer.Exit(CODES[worst])
+        worst = max((finding.level for finding in findings), key=CODES.__getitem__)
+        if json:
+            print_json(
+                {
+                    "log": log.namespace,
+                    "level": worst,
+                    "findings": [
+                        {**asdict(finding), "advice": finding.advice or None}
+                        for finding in findings
+                    ],
+                }
+            )
+        else:
+            console = to_reader()
+            console.print(page(findings))
+            console.print(summary(findings))
+        raise typer.Exit(CODES[worst])
 
 
 def page(findings: Sequence[Finding]) -> Table:
     """The findings in the order in which they were looked at, each with what to do below it."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = plain_table("LEVEL", "CHECK", "FINDING", whole={"LEVEL", "CHECK"})
+    table.show_header = False
     before = ""
     for finding in findings:
         told = Text(printable(finding.told))

@@ -27,7 +27,7 @@ from refold.services.opening import (
     opened,
     shared_log_at,
 )
-from refold.services.terminal import note, printable, to_person, to_reader, warn
+from refold.services.terminal import counted, note, printable, to_person, to_reader, warn
 
 keys = typer.Typer(
     help="The keys of encrypted payloads.", no_args_is_help=True, rich_markup_mode="rich"
@@ -124,8 +124,8 @@ def _confirmed() -> bool:
 def _say(found: Survey) -> None:
     fresh = len(found.keys) - len(found.erased)
     line = Text.assemble(
-        (_counted(len(found.runs), "run"), "bold"),
-        f" encrypted with {_counted(len(found.keys), 'key')}",
+        (counted(len(found.runs), "run"), "bold"),
+        f" encrypted with {counted(len(found.keys), 'key')}",
     )
     if found.erased:
         line.append(f", of which {len(found.erased):,} are destroyed already")
@@ -144,7 +144,7 @@ def _say(found: Survey) -> None:
 def _conclude(done: Erased) -> None:
     line = Text.assemble(
         ("erased", "bold"),
-        f": {_counted(len(done.keys), 'key')} destroyed, {_counted(done.runs, 'run')} can't be read any more",
+        f": {counted(len(done.keys), 'key')} destroyed, {counted(done.runs, 'run')} can't be read any more",
     )
     if done.parked:
         line.append(f", {len(done.parked):,} of them parked")
@@ -158,10 +158,6 @@ def _listed(runs: set[str]) -> str:
     first = ", ".join(sorted(runs)[:SHOWN])
     more = f" and {len(runs) - SHOWN:,} more" if len(runs) > SHOWN else ""
     return printable(first + more)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 # Keys -----------------------------------------------------------------------------------------------------

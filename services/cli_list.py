@@ -10,7 +10,6 @@ from typing import Annotated, NamedTuple, get_args
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.blobs import Blobs
@@ -30,7 +29,14 @@ from refold.services.listing import By, FoldListing, Listing, Page, Sort, Wanted
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.service_options import without_password
 from refold.services.spans import ago, iso, microseconds, span
-from refold.services.terminal import one_line, print_json, printable, to_reader
+from refold.services.terminal import (
+    counted,
+    one_line,
+    plain_table,
+    print_json,
+    printable,
+    to_reader,
+)
 from refold.services.timeline_view import STATUS_STYLES
 
 DEFAULT_LIMIT = 50
@@ -225,9 +231,8 @@ def _print_counts(counts: Mapping[str, int], by: By | None, limit: int, *, json:
     if by is None:
         to_reader().print(Text(f"{counts['']:,}"))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(printable(by.title).upper().replace("_", " "), overflow="fold")
-    table.add_column("RUNS", no_wrap=True, justify="right")
+    title = by.title.upper().replace("_", " ")
+    table = plain_table(title, "RUNS", right={"RUNS"})
     for key, count in shown.items():
         style = STATUS_STYLES.get(key, "") if by.kind == "status" else ""
         table.add_row(Text(printable(key), style=style), Text(f"{count:,}"))
@@ -239,8 +244,7 @@ def _print_counts(counts: Mapping[str, int], by: By | None, limit: int, *, json:
 def counts_line(counts: Mapping[str, int]) -> str:
     """How many runs there are, in all and by status: `7 runs: 5 completed, 2 failed`."""
     said = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-    in_all = sum(counts.values())
-    return f"{in_all:,} {'run' if in_all == 1 else 'runs'}: {said}"
+    return f"{counted(sum(counts.values()), 'run')}: {said}"
 
 
 def print_runs(console: Console, infos: Sequence[WorkflowInfo], now: int) -> None:
@@ -251,16 +255,9 @@ def print_runs(console: Console, infos: Sequence[WorkflowInfo], now: int) -> Non
         infos: The runs, at least one.
         now: Time to count from, microseconds since 1970-01-01 UTC.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("ID", overflow="fold")
-    table.add_column("WORKFLOW", overflow="fold")
-    table.add_column("STATUS", no_wrap=True)
-    table.add_column("STARTED", no_wrap=True, justify="right")
-    table.add_column("TOOK", no_wrap=True, justify="right")
-    table.add_column("EVENTS", no_wrap=True, justify="right")
     extras = _extras(infos)
-    if "VERSION" in extras:
-        table.add_column("VERSION", no_wrap=True, justify="right")
+    numbers = ("STARTED", "TOOK", "EVENTS", *(("VERSION",) if "VERSION" in extras else ()))
+    table = plain_table("ID", "WORKFLOW", "STATUS", *numbers, right=numbers, whole={"STATUS"})
     for name in ("QUEUE", "PARENT", "ATTRIBUTES", "REASON"):
         if name in extras:
             table.add_column(name, overflow="fold", max_width=48)

@@ -19,6 +19,7 @@ from refold.log.memory import MemoryLog
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
 from refold.log.urls import holds_secret, kafka_address, open_log, redacted, with_archive
+from refold.services.cli_list import Json
 from refold.services.exits import reported
 from refold.services.opening import Archive, Debug, opened, shared_log_at
 from refold.services.terminal import note, print_json, printable, to_person, to_reader, warn
@@ -84,9 +85,7 @@ def migrate(  # noqa: PLR0913 - options
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Give an unfinished migration up: open SOURCE again.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object instead, for programs.")
-    ] = False,
+    json: Json = False,
     archive: Archive = None,
     debug: Debug = False,
 ) -> None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from refold.log.protocol import Log
@@ -28,7 +27,7 @@ from refold.services.service_options import (
     MetricsPort,
     without_password,
 )
-from refold.services.terminal import to_person, to_reader
+from refold.services.terminal import progress_bars, to_reader
 
 LOOK_EVERY_S = 0.2
 
@@ -119,16 +118,7 @@ def project(  # noqa: PLR0913 - each an option of the command
 
 async def _with_progress(service: ProjectService, log: Log, wanted: Sequence[Projection]) -> None:
     """Catch up, with a bar for each projection on a terminal, and a line for each in the end."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = to_person()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with progress_bars() as bar:
         tasks = {one.name: bar.add_task(one.name, total=None) for one in wanted}
         working = asyncio.create_task(service.catch_up())
         while not working.done():

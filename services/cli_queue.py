@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.client import Client
@@ -33,7 +32,7 @@ from refold.services.opening import (
     opened,
     shared_log_at,
 )
-from refold.services.terminal import note, print_json, printable, to_reader
+from refold.services.terminal import note, plain_table, print_json, printable, to_reader
 
 MAX_SHOWN = 20
 """Runs that are listed with their queue; `refold list --queue NAME` has them all."""
@@ -128,10 +127,8 @@ async def _set(url: str, name: str, concurrency: int, reason: str | None, by: st
 
 
 def _print(queues: Sequence[QueueInfo]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("QUEUE", overflow="fold")
-    for name in ("AT ONCE", "RUNNING", "WAITING"):
-        table.add_column(name, no_wrap=True, justify="right")
+    numbers = ("AT ONCE", "RUNNING", "WAITING")
+    table = plain_table("QUEUE", *numbers, right=numbers)
     for info in queues:
         limit = (
             Text("not set", style="bold yellow")

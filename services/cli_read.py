@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.blobs import Blobs
@@ -25,7 +24,7 @@ from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.spans import microseconds, moment
-from refold.services.terminal import one_line, print_json, printable, to_reader
+from refold.services.terminal import one_line, plain_table, print_json, printable, to_reader
 from refold.services.timeline import timeline_of
 from refold.services.timeline_json import event_json, timeline_json
 from refold.services.timeline_view import View, draw
@@ -114,7 +113,7 @@ async def _read_history(url: str, id_: str, *, as_recorded: bool) -> list[Event 
 
 def print_events(console: Console, events: Sequence[Event | Unreadable]) -> None:
     """A table of one run's events, at least one."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    table = plain_table(expand=True)
     table.add_column(
         "#", justify="right", style="dim", no_wrap=True, min_width=len(str(len(events)))
     )

@@ -189,7 +189,7 @@ def _conclude(ending: Ended, run_id: str, display: ProgressDisplay, *, quiet: bo
     if isinstance(ending, WorkflowCompleted):
         if not quiet:
             took = span(max(0, ending.recorded_at - display.started_at))
-            note(f"completed: {display.done:,} steps, {took} since its start")
+            note(f"completed: {display.steps}, {took} since its start")
         print_json(json_value(ending.payload), pretty=True)
         return ExitCode.OK
     if isinstance(ending, WorkflowFailed):

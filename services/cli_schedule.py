@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.blobs import Blobs
@@ -49,7 +48,15 @@ from refold.services.opening import (
     shared_log_at,
 )
 from refold.services.spans import ago, microseconds
-from refold.services.terminal import note, one_line, print_json, printable, to_reader
+from refold.services.terminal import (
+    facts_table,
+    note,
+    one_line,
+    plain_table,
+    print_json,
+    printable,
+    to_reader,
+)
 from refold.services.timeline_view import STATUS_STYLES
 
 UPCOMING: Final = 5
@@ -328,14 +335,8 @@ def _info_of(row: ScheduleRow) -> ScheduleInfo:
 
 
 def _print_all(console: Console, infos: Sequence[ScheduleInfo], now: int) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("NAME", overflow="fold")
-    table.add_column("WORKFLOW", overflow="fold")
-    table.add_column("WHEN", overflow="fold")
-    table.add_column("NEXT", no_wrap=True)
-    table.add_column("LAST", no_wrap=True, justify="right")
-    table.add_column("STARTED", no_wrap=True, justify="right")
-    table.add_column("SKIPPED", no_wrap=True, justify="right")
+    numbers = ("LAST", "STARTED", "SKIPPED")
+    table = plain_table("NAME", "WORKFLOW", "WHEN", "NEXT", *numbers, right=numbers, whole={"NEXT"})
     with_problems = any(info.problem for info in infos)
     if with_problems:
         table.add_column("PROBLEM", overflow="fold", max_width=48)
@@ -369,13 +370,8 @@ def _print_one(console: Console, info: ScheduleInfo, now: int) -> None:
         rows.append(("last", Text(said)))
     if info.problem is not None:
         rows.append(("problem", Text(printable(info.problem), style="yellow")))
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value in rows:
-        table.add_row(label, value)
     console.print(Text(printable(info.name), style="bold"))
-    console.print(table)
+    console.print(facts_table(rows))
     if info.next_due is not None:
         after = info.next_due - timedelta(microseconds=1)
         upcoming = [_clock(at, spec) for at in islice(due_times(spec, after), UPCOMING)]
@@ -405,7 +401,7 @@ def _span(length: timedelta) -> str:
     parts = zip((length.days, minutes // 60, minutes % 60), "dhm", strict=True)
     text = "".join(f"{count}{unit}" for count, unit in parts if count)
     seconds_us = seconds * 1_000_000 + length.microseconds
-    return f"{text}{seconds_us / 1_000_000:g}s" if seconds_us else text
+    return f"{text}{seconds_us / 1_000_000:g}s" if seconds_us or not text else text
 
 
 def _ago(at: datetime, now: int) -> str:

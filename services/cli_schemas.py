@@ -1,25 +1,26 @@
 """`refold schemas`: what refold's records are written by, for programs that know nothing of refold."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from refold.log.errors import UsageError
 from refold.log.protocol import Log
 from refold.log.schema_ids import Published, current, published
 from refold.log.urls import open_log, redacted
+from refold.services.cli_list import Json
 from refold.services.exits import reported
 from refold.services.logs import set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, opened
 from refold.services.service_options import LogJson
-from refold.services.terminal import note, print_json, to_reader
+from refold.services.terminal import note, plain_table, print_json, printable, to_reader
 
 if TYPE_CHECKING:
     from refold.log.kafka import KafkaLog
@@ -36,7 +37,7 @@ schemas = typer.Typer(
 
 def list_schemas(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: Json = False,
     url: Url = DEFAULT_URL,
     debug: Debug = False,
 ) -> None:
@@ -47,7 +48,7 @@ def list_schemas(
     """
     with reported(debug):
         namespace = open_log(url).namespace
-        _print_numbers(namespace, {one.id: one for one in published()}, as_json=as_json)
+        _print_numbers(namespace, {one.id: one for one in published()}, as_json=json)
 
 
 def show_schema(
@@ -82,7 +83,7 @@ def export_schemas(
 
 def register_schemas(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: Json = False,
     url: Url = DEFAULT_URL,
     debug: Debug = False,
 ) -> None:
@@ -92,7 +93,7 @@ def register_schemas(
     does this by itself when it starts, unless it may not write to the registry. Safe to repeat.
     """
     with reported(debug):
-        asyncio.run(_register(url, as_json=as_json))
+        asyncio.run(_register(url, as_json=json))
 
 
 def serve_schemas(
@@ -160,13 +161,12 @@ def _print_numbers(namespace: str, numbers: Mapping[int, Published], *, as_json:
     if as_json:
         for id_, one in numbers.items():
             row = {"id": id_, "subject": one.subject(namespace), "version": one.version}
-            print_json({**row, "schema": json.loads(one.text)})
+            print_json({**row, "schema": loads(one.text)})
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for title in ("number", "schema", "version", "subject"):
-        table.add_column(title)
+    table = plain_table("NUMBER", "SCHEMA", "VERSION", "SUBJECT", whole={"NUMBER", "SCHEMA"})
     for id_, one in numbers.items():
-        table.add_row(str(id_), one.name, str(one.version), one.subject(namespace))
+        subject = Text(printable(one.subject(namespace)))
+        table.add_row(str(id_), one.name, str(one.version), subject)
     to_reader().print(table)
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from refold.log.errors import UsageError
@@ -22,7 +21,15 @@ from refold.services.cli_sink import Types
 from refold.services.exits import reported
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
 from refold.services.payload_columns import payload_columns
-from refold.services.terminal import note, one_line, print_json, printable, to_reader
+from refold.services.terminal import (
+    facts_table,
+    note,
+    one_line,
+    plain_table,
+    print_json,
+    printable,
+    to_reader,
+)
 
 if TYPE_CHECKING:
     from refold.services.log_tables import LogTables
@@ -113,21 +120,19 @@ def _print(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         max(len(_cell(value, MAX_CELL_CHARS).plain) for value in (name, *column))
         for name, *column in zip(names, *shown, strict=True)
     ]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     if sum(widths) + 2 * len(widths) <= console.width:
+        table = plain_table()
         for name, *column in zip(names, *shown, strict=True):
             numeric = all(isinstance(value, int | float | None) for value in column)
-            table.add_column(printable(name), justify="right" if numeric else "left")
+            table.add_column(Text(printable(name)), justify="right" if numeric else "left")
         for row in shown:
             table.add_row(*(_cell(value, MAX_CELL_CHARS) for value in row))
     else:
-        table.show_header = False
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
+        table = facts_table()
         for number, row in enumerate(shown, 1):
             table.add_row(Text(f"row {number}", "bold"), "")
             for name, value in zip(names, row, strict=True):
-                table.add_row(printable(name), _cell(value, MAX_VALUE_CHARS))
+                table.add_row(Text(printable(name)), _cell(value, MAX_VALUE_CHARS))
     console.print(table)
     if left_out:
         note(f"{left_out:,} more rows: LIMIT them, or take all with --csv or --json")

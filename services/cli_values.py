@@ -161,7 +161,7 @@ def read_json(text: str, what: str) -> object:
     """
     try:
         value: object = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         quoted = json.dumps(text, ensure_ascii=False)
         raise UsageError(
             f"{what} is no JSON: {error}. Quote it for the shell; text is '{quoted}', with both quotes"

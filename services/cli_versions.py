@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.definitions import Catalogue
@@ -19,7 +18,7 @@ from refold.services.exits import ExitCode, reported
 from refold.services.loading import load_workflows
 from refold.services.opening import DEFAULT_URL, Debug, Url
 from refold.services.spans import ago, iso, microseconds
-from refold.services.terminal import print_json, printable, to_person, to_reader
+from refold.services.terminal import plain_table, print_json, printable, to_person, to_reader
 from refold.services.version_rows import Code, VersionRow, rows_of, unused
 
 MAX_IDS = 5
@@ -81,9 +80,7 @@ def _print(console: Console, rows: Sequence[VersionRow], now: int, *, compared: 
     if not rows:
         console.print(Text("no run is open: no version of any code is needed", style="dim"))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("WORKFLOW", overflow="fold")
-    table.add_column("VERSION", no_wrap=True, justify="right")
+    table = plain_table("WORKFLOW", "VERSION", right={"VERSION"})
     table.add_column("CODE", no_wrap=True, style="dim")
     if compared:
         table.add_column("HERE", no_wrap=True)

@@ -1,5 +1,6 @@
 """Exit codes, and the border where errors become one red line and a code."""
 
+import errno
 import os
 import signal
 import sys
@@ -57,6 +58,8 @@ _MEANINGS = (
     (ExitCode.REFUSED, "refused: unknown id, workflow or version, a conflict, or no yes"),
     (ExitCode.TIMEOUT, "no answer in time; what was asked for goes on"),
     (ExitCode.INTERRUPTED, "interrupted (Ctrl-C)"),
+    (ExitCode.BROKEN_PIPE, "whoever read the output has gone, as in `refold list | head`"),
+    (ExitCode.TERMINATED, "ended by SIGTERM, before it was done"),
 )
 
 EXIT_CODES = "\n".join(
@@ -100,10 +103,11 @@ def reported(debug: bool) -> Generator[None, None, None]:
         debug: Show the traceback as well.
 
     Raises:
-        typer.Exit: In place of every `RefoldError`, of Ctrl-C, and where whoever read our output has gone.
+        typer.Exit: In place of every `RefoldError`, of Ctrl-C, and where our output can't be written any more.
     """
     try:
-        yield
+        with _written():
+            yield
     except RefoldError as error:
         if debug:
             traceback.print_exc(file=sys.stderr)
@@ -112,10 +116,31 @@ def reported(debug: bool) -> Generator[None, None, None]:
     except KeyboardInterrupt as error:
         print_error("interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
-    except BrokenPipeError as error:
-        # As in `refold list | head`. Nothing more may be written, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError as error:  # as in `refold list | head`
+        _write_no_more()
         raise typer.Exit(ExitCode.BROKEN_PIPE) from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _write_no_more()
+        print_error(f"what was to be written does not fit: {error}")
+        raise typer.Exit(ExitCode.LOG) from error
+
+
+@contextmanager
+def _written() -> Generator[None, None, None]:
+    """See that what the block prints is out at its end, and not at the interpreter's, which hides what went wrong."""
+    try:
+        yield
+    except typer.Exit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _write_no_more() -> None:
+    """Let what is yet to be flushed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(message: str) -> None:

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from refold.projections.runner import Runner
-from refold.services.terminal import to_person
+from refold.services.terminal import progress_bars
 
 LOOK_EVERY_S: Final = 0.2
 """Between two looks at how far it has come: for a person's eye."""
@@ -22,16 +22,7 @@ async def catch_up(runner: Runner, told: str = "events") -> None:
     Raises:
         RefoldError: As `Runner.catch_up`.
     """
-    console = to_person()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bars:
+    with progress_bars() as bars:
         watching = asyncio.create_task(_watch(runner, bars, told))
         try:
             await runner.catch_up()

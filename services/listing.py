@@ -23,7 +23,7 @@ from refold.projections.workflows_order import NO_DURATION, NO_END, Key, place_a
 from refold.projections.workflows_view import WorkflowsView, open_view
 from refold.services.read_model import info_of, is_of, records_behind, views_of
 from refold.services.spans import microseconds
-from refold.services.terminal import note
+from refold.services.terminal import counted, note
 
 ALL_AT_ONCE = 10_000
 """Runs in one question, where all are wanted."""
@@ -158,9 +158,9 @@ async def view_of(stack: ExitStack, log: Log, views: str | None) -> WorkflowsVie
         note(f"reading the log instead of the read model: {error}")
         return None
     if behind:
-        records = "1 record" if behind == 1 else f"{behind:,} records"
         note(
-            f"the read model is {records} behind (is `refold project` running?): reading the log instead"
+            f"the read model is {counted(behind, 'record')} behind (is `refold project` running?): reading the log "
+            "instead"
         )
         return None
     return view

@@ -251,6 +251,11 @@ def _import(name: str, target: str) -> ModuleType:
         raise UsageError(
             f"module {name!r} can't be imported, it needs {missing!r}: install that, then try again"
         ) from error
+    except SystemExit as error:
+        raise UsageError(
+            f"module {name!r} ends the process when it is imported (sys.exit): put what is to be done when it is run "
+            "as a script below `if __name__ == '__main__':`"
+        ) from error
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.projections.histogram import Cell
 from refold.projections.metric_fold import Cells
 from refold.projections.metrics import Metric
 from refold.services.spans import MICROSECONDS, iso, moment, span
-from refold.services.terminal import one_line, printable
+from refold.services.terminal import one_line, plain_table, printable
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 MAX_BARS: Final = 30
@@ -123,13 +122,14 @@ def print_metric(console: Console, one: Metric, series: Sequence[Series], period
     if not series:
         console.print(Text("  nothing was measured", style="dim"))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = plain_table()
     for label in one.by:
-        table.add_column(label.upper(), overflow="fold", max_width=MAX_LABEL_CHARS)
+        heading = Text(printable(label.upper()))
+        table.add_column(heading, overflow="fold", max_width=MAX_LABEL_CHARS)
     shown = [name for name in figures_of(series[0].whole, one) if name != "mean"]
     for name in shown:
         unit = f" ({one.unit})" if name == "sum" and one.unit not in {"", "s"} else ""
-        table.add_column(f"{name.upper()}{unit}", justify="right", no_wrap=True)
+        table.add_column(Text(f"{name.upper()}{unit}"), justify="right", no_wrap=True)
     drawn = _DRAWN[one.aggregate]
     table.add_column(f"{drawn.upper()} OVER TIME", no_wrap=True)
     for each in series:

@@ -34,7 +34,7 @@ from refold.log.events import (
     WorkflowWarned,
 )
 from refold.services.spans import MICROSECONDS, span
-from refold.services.terminal import one_line, printable
+from refold.services.terminal import counted, one_line, printable
 from refold.services.timeline_milestones import error_line, told
 
 MAX_LINES_A_SECOND = 20
@@ -104,13 +104,13 @@ class ProgressDisplay:
         return self._started_at
 
     @property
-    def done(self) -> int:
-        """Steps that have their outcome."""
-        return self._done
+    def steps(self) -> str:
+        """How many steps have their outcome, in words."""
+        return counted(self._done, "step")
 
     def _tell_of_before(self) -> None:
         if self._recorded_before and not self._told_of_before:
-            steps = "1 step" if self._recorded_before == 1 else f"{self._recorded_before:,} steps"
+            steps = counted(self._recorded_before, "step")
             self._line("⇄", "magenta", f"going on after {steps} recorded before: not run again", "")
         self._told_of_before = True
 
@@ -181,8 +181,7 @@ class ProgressDisplay:
 
     def _update_bar(self) -> None:
         if self._bar is not None and self._bar.task_ids:
-            steps = "1 step" if self._done == 1 else f"{self._done:,} steps"
-            self._bar.update(self._bar.task_ids[0], description=f"{self._title} · {steps}")
+            self._bar.update(self._bar.task_ids[0], description=f"{self._title} · {self.steps}")
 
     def _failed_attempt(self, event: StepAttemptFailed | StepFailed) -> None:
         error = error_line(event.error_type, event.error_message)

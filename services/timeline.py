@@ -36,6 +36,7 @@ from refold.log.events import (
     WorkflowRewound,
     WorkflowTerminated,
 )
+from refold.services.terminal import counted
 from refold.services.timeline_milestones import error_line, follow, told
 from refold.services.timeline_rows import (
     Attempt,
@@ -261,10 +262,9 @@ class _Teller:
             self._copied = Milestone("copied", position, event.recorded_at, "")
             self._milestones.append(self._copied)
         self._timeline.copied += _outcomes(event.payload)
-        outcomes = self._timeline.copied
         coming = "" if event.name == "last" else ", more is coming"
-        noun = "outcome" if outcomes == 1 else "outcomes"
-        self._copied.text = f"{outcomes:,} {noun} of the history{coming}"
+        outcomes = counted(self._timeline.copied, "outcome")
+        self._copied.text = f"{outcomes} of the history{coming}"
         if event.name == "last":
             self._copied = None
 

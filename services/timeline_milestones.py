@@ -27,6 +27,7 @@ from refold.log.events import (
     WorkflowTerminated,
     WorkflowWarned,
 )
+from refold.services.terminal import counted
 from refold.services.timeline_rows import Milestone, Timeline
 
 
@@ -131,7 +132,7 @@ def _continued(event: WorkflowContinued) -> str:
     except ValueError:
         kept = []
     number = len(cast("list[object]", kept)) if isinstance(kept, list) else 0
-    messages = f", {number} {'message' if number == 1 else 'messages'} kept" if number else ""
+    messages = f", {counted(number, 'message')} kept" if number else ""
     return f"from #{event.next_step}{messages}, with"
 
 

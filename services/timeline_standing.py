@@ -4,7 +4,6 @@ import shlex
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from refold.log.events import (
@@ -14,7 +13,7 @@ from refold.log.events import (
     WorkflowTerminated,
 )
 from refold.services.spans import ago
-from refold.services.terminal import printable
+from refold.services.terminal import counted, facts_table, printable
 from refold.services.timeline_milestones import error_line, json_object, who_and_why
 from refold.services.timeline_rows import Timeline
 
@@ -80,19 +79,14 @@ def _diverged(parked: WorkflowParked) -> list[RenderableType]:
     detail = json_object(parked.payload)
     position = detail.get("position")
     event = "" if position is None else f" (event {position})"
-    facts = (
+    facts: tuple[tuple[str, object, str], ...] = (
         ("operation", f"#{detail.get('step', '?')}{event}", ""),
         ("recorded", detail.get("expected"), "green"),
         ("code asks", detail.get("found"), "red"),
         ("where", detail.get("source"), ""),
         ("likely", detail.get("cause"), ""),
     )
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, value, style in facts:
-        if value:
-            table.add_row(label, Text(printable(str(value)), style=style))
+    table = facts_table((name, Text(printable(str(v)), style)) for name, v, style in facts if v)
     return [Text("the code no longer matches the history", style="yellow"), "", table]
 
 
@@ -141,7 +135,7 @@ def _running(timeline: Timeline, now: int) -> Text:
     waits = [operation for operation in timeline.operations if operation.is_open]
     if waits:
         dues = [operation.due_at for operation in waits if operation.due_at is not None]
-        what = f"waits for {len(waits):,} operation{'' if len(waits) == 1 else 's'}"
+        what = f"waits for {counted(len(waits), 'operation')}"
         what += f", the next is due {ago(min(dues), now)}" if dues and min(dues) > now else ""
     else:
         what = "a step is under way, or it waits for a message or a worker"

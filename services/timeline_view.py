@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refold.services.spans import ago, clock, span
-from refold.services.terminal import one_line, printable
+from refold.services.terminal import counted, one_line, printable
 from refold.services.timeline_bars import LINES, Scale
 from refold.services.timeline_milestones import attributes_line
 from refold.services.timeline_rows import (
@@ -151,19 +151,15 @@ def _facts(timeline: Timeline, status: str, view: View) -> list[str]:
     facts = [
         f"started {clock(timeline.started_at)} ({ago(timeline.started_at, view.now)})",
         f"{'took' if ended == timeline.updated_at else 'open for'} {span(ended - timeline.started_at)}",
-        _count(sorts.count(Sort.STEP), "step", "steps"),
+        counted(sorts.count(Sort.STEP), "step"),
     ]
     for sort, plural in ((Sort.TIMER, "timers"), (Sort.CHILD, "children")):
         if sort in sorts:
-            facts.append(_count(sorts.count(sort), sort.value, plural))
-    facts.append(_count(timeline.events, "event", "events"))
+            facts.append(counted(sorts.count(sort), sort.value, plural))
+    facts.append(counted(timeline.events, "event"))
     if timeline.deadline is not None and status not in _ENDED:
         facts.append(f"deadline {ago(timeline.deadline, view.now)}")
     return facts
-
-
-def _count(number: int, noun: str, plural: str) -> str:
-    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _labelled(label: str, payload: str, view: View) -> Text:
@@ -219,7 +215,7 @@ def _add_row(
             _add_operation(table, row, scale, view)
         case Stream():
             what = Text.assemble(("stream ", "magenta"), printable(row.name))
-            what.append(f"  {_count(row.items, 'item', 'items')}", "dim")
+            what.append(f"  {counted(row.items, 'item', 'items')}", "dim")
             took = span(row.ended_at - row.started_at) if row.ended_at > row.started_at else ""
             sign = Text("≋", style="magenta")
             table.add_row(scale.time(row.started_at), sign, what, took, scale.bar(row))

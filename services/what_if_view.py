@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from refold.engine.supposed import Came
 from refold.engine.what_if import Course, Operation, WhatIf, pairs
-from refold.services.terminal import one_line, printable
+from refold.services.terminal import one_line, plain_table
 
 MAX_CHARS = 200
 """Of a call or a value; `--json` has all."""
@@ -25,7 +24,7 @@ _WAYS = {
 
 def show(console: Console, found: WhatIf, *, all_rows: bool) -> None:
     """Print both courses."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    table = plain_table(expand=True)
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("OPERATION", overflow="fold", ratio=3)
     table.add_column("RECORDED", overflow="fold", ratio=3)
@@ -103,4 +102,4 @@ def _outcome(operation: Operation | None) -> Text:
 
 def _end(course: Course) -> Text:
     style = "bold red" if course.error is not None else "bold green" if course.result else "bold"
-    return Text(printable(one_line(course.ending, MAX_CHARS)), style=style)
+    return Text(one_line(course.ending, MAX_CHARS), style=style)

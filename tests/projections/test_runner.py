@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.projections.conftest import Database
+from tests.projections.conftest import Database, SqliteDatabase
 
 from log_backend import PATIENCE_S
 from projection_samples import Stumbling, Tale, fill
@@ -13,11 +14,11 @@ from refold.log.chain_walk import beginning
 from refold.log.errors import LogTrimmed, RefoldError
 from refold.log.memory import MemoryLog, MemoryStore
 from refold.log.protocol import Channel, Log
-from refold.projections.feed import Position, read_batches
-from refold.projections.projection import Dialect, Projection, ProjectionFailed
+from refold.projections.feed import Logged, Position, read_batches
+from refold.projections.projection import Dialect, Projection, ProjectionFailed, Transaction
 from refold.projections.runner import Runner, RunnerSettings
 from refold.projections.store import Store
-from refold.projections.target import PositionMoved, Step, TargetMismatch
+from refold.projections.target import PositionMoved, Step, TargetMismatch, TargetUnavailable
 
 TOLD = "SELECT event_id, stands_at FROM told ORDER BY event_id"
 KINDS = "SELECT kind, total FROM kinds ORDER BY kind"
@@ -185,6 +186,33 @@ def test_tables_of_another_log_are_refused(database: Database) -> None:
         await catch_up(log, database.store(Tale(), log))
         with pytest.raises(TargetMismatch, match="of another log"):
             await catch_up(other, database.store(Tale(), other))
+
+    run(scenario())
+
+
+class Cramped(Tale):
+    """Kept on a disk that has no more pages than these."""
+
+    pages = 1
+
+    def apply(self, transaction: Transaction, logged: Logged) -> None:
+        """Take an event."""
+        transaction.query(f"PRAGMA max_page_count = {self.pages}")
+        super().apply(transaction, logged)
+
+
+def test_a_full_disk_is_no_fault_of_the_projection_and_is_waited_for(tmp_path: Path) -> None:
+    """Given a disk without room, when events are taken in, then the target is away, and goes on once there is room."""
+
+    async def scenario() -> None:
+        log, database, cramped = await opened(), SqliteDatabase(tmp_path), Cramped()
+        await fill(log, 100)
+        with pytest.raises(TargetUnavailable, match="full"):
+            await catch_up(log, database.store(cramped, log))
+        assert database.rows("tale", TOLD) == []
+        cramped.pages = 1_000_000
+        await catch_up(log, database.store(cramped, log))
+        assert len(database.rows("tale", TOLD)) == await ends(log)
 
     run(scenario())
 

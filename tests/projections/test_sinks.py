@@ -18,6 +18,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from refold.log.archive_disk import Disk
+from refold.log.errors import UsageError
 from refold.log.event_columns import EVENT_COLUMNS, Kind
 from refold.log.events import StepCompleted
 from refold.log.memory import MemoryLog, MemoryStore
@@ -275,6 +276,7 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
         Kind.INTEGER: ("7", 7),
         Kind.TEXT: ('"tea"', "tea"),
         Kind.BOOLEAN: ("true", True),
+        Kind.REAL: ("1.5", 1.5),
         Kind.TIME: ('"2026-11-28T12:00:00Z"', datetime(2026, 11, 28, 12, tzinfo=UTC)),
         Kind.DECIMAL: ('"9007199254740993.05"', Decimal("9007199254740993.05")),
         Kind.INTEGERS: ("[1,null,3]", [1, None, 3]),
@@ -293,6 +295,7 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
         sink = target(kind, where, log, Columns(columns))
         sink.open()
         payloads = [text for text, _ in plain.values()] + ['{"a":1}', '"1e99"', "[1,[]]"]
+        payloads.append("1" + "0" * 400)  # an integer that no column can hold
         events = [
             StepCompleted(
                 workflow_id="w",
@@ -328,7 +331,8 @@ def test_payloads_that_are_plain_values_have_columns_of_their_types(
     assert [*filter(lambda name: name.startswith("payload_"), rows[len(plain) + 1])] == [
         "payload_as_text"
     ]
-    assert not any(name.startswith("payload_") for name in rows[len(plain) + 2])
+    for row in rows[len(plain) + 2 :]:
+        assert not any(name.startswith("payload_") for name in row)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -466,6 +470,15 @@ def test_a_database_that_is_not_there_is_told() -> None:
             target("postgres", "postgresql://nobody@127.0.0.1:1/none#refold", log).open()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "address", ["http://host:port/", "http://[::1/", "http://h:99999/", "ftp://h/"]
+)
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    """Given a port or a host that can't be, when a receiver is named by it, then the address is refused."""
+    with pytest.raises(UsageError, match="is no http:// or https:// address"):
+        HttpTarget(address, tmp_path / "state", Identity("n", "", 1), Columns())
 
 
 def test_a_receiver_that_is_away_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -29,6 +30,11 @@ def only(order: Order) -> None:
 
 
 @workflow
+def priced(price: Decimal) -> None:
+    """A parameter that no float can hold."""
+
+
+@workflow
 def many(first: str, *rest: int) -> None:
     """Any number of parameters."""
 
@@ -37,6 +43,12 @@ def test_a_str_parameter_takes_the_word_as_it_is() -> None:
     """Given digits for a str and for an int, each becomes what the parameter says."""
     payload = json.loads(bind(mixed, None, ["42", "42", "2026-11-22"]).payload)
     assert payload == {"name": "42", "count": 42, "day": "2026-11-22"}
+
+
+def test_a_decimal_keeps_its_digits() -> None:
+    """Given more digits than a float has, when they are typed for a Decimal, then all of them are recorded."""
+    payload = json.loads(bind(priced, None, ["12345678901234567890.125"]).payload)
+    assert payload == {"price": "12345678901234567890.125"}
 
 
 def test_defaults_are_filled_in() -> None:

@@ -37,6 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "barren.py").write_text("def plain(order: int) -> str: ...\n")
     (tmp_path / "broken.py").write_text("rates = {}\nprice = rates['standard']\n")
     (tmp_path / "needy.py").write_text("import no_such_package\n")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("REFOLD_URL", raising=False)
@@ -62,7 +63,7 @@ def flat(text: str) -> str:
     [
         (("run", "tilt:checkout"), "there is no module 'tilt' (for 'tilt:checkout')"),
         (("run", "tilt:checkout"), "Did you mean till?"),
-        (("run", "nowhere"), "Python files here: barren, broken, needy, till."),
+        (("run", "nowhere"), "Python files here: barren, broken, needy, script, till."),
         (("run", "till:chekout"), "Did you mean till:checkout? Workflows in 'till': checkout, refund."),
         (("run", "till"), "till has 2 workflows, name one of them:\n  till:checkout\n  till:refund"),
         (("run", "till:charge", "1"), "till:charge is a step, not a workflow"),
@@ -70,12 +71,15 @@ def flat(text: str) -> str:
         (("run", "barren"), "Module 'barren' has no workflows, but has plain"),
         (("run", "broken"), "KeyError at"),
         (("run", "needy"), "it needs 'no_such_package': install that"),
+        (("worker", "script"), "module 'script' ends the process when it is imported (sys.exit)"),
         (("run", "missing.py:checkout"), "there is no file missing.py"),
         (("run", ":checkout"), "names no module"),
         (("run", "till:checkout"), "missing a required argument: 'order'"),
         (("run", "till:checkout", "x"), "Nothing was written"),
         (("run", "till:checkout", "1", "2", "3"), "takes ORDER HOW, and 3 were given"),
         (("run", "till:checkout", "--input", "{"), "--input is no JSON"),
+        (("run", "till:checkout", "--input", "[" * 100_000), "--input is no JSON"),
+        (("send", "x", "topic", "[" * 100_000), "VALUE is no JSON"),
         (("run", "till:checkout", "--input", "@none.json"), "the file can't be read"),
         (("run", "till:checkout", "--input", '{"ordr": 1}'), "it has no argument 'ordr'"),
         (("run", "till:checkout", "1", "--input", "{}"), "not both"),

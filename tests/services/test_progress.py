@@ -40,7 +40,7 @@ def step(number: int, at: int) -> StepCompleted:
     )
 
 
-def told(steps: Sequence[Event], since: int) -> tuple[list[str], int]:
+def told(steps: Sequence[Event], since: int) -> tuple[list[str], str]:
     """The lines that are said about a run, and how many steps it is said to have."""
     console = Console(width=100, force_terminal=False)
     display = ProgressDisplay(console, quiet=False, since=since)
@@ -52,7 +52,7 @@ def told(steps: Sequence[Event], since: int) -> tuple[list[str], int]:
         display.tell(started)
         for event in steps:
             display.tell(event)
-    return capture.get().splitlines(), display.done
+    return capture.get().splitlines(), display.steps
 
 
 def test_what_was_recorded_before_is_counted_and_not_told_again() -> None:
@@ -62,7 +62,7 @@ def test_what_was_recorded_before_is_counted_and_not_told_again() -> None:
         "⇄ going on after 2 steps recorded before: not run again",
         "✓ tick #2  1 ms",
     ]
-    assert done == 3
+    assert done == "3 steps"
 
 
 def test_thousands_of_steps_are_not_thousands_of_lines() -> None:
@@ -71,7 +71,7 @@ def test_thousands_of_steps_are_not_thousands_of_lines() -> None:
     assert len(lines) == MAX_LINES_A_SECOND + 2
     assert lines[-2].strip() == f"… and {1_000 - MAX_LINES_A_SECOND} more"
     assert "tick #1000" in lines[-1]
-    assert done == 1_001
+    assert done == "1,001 steps"
 
 
 class Header(TypedDict):
@@ -125,4 +125,4 @@ def test_what_comes_from_others_is_told() -> None:
         "‖ continued as new from #3, 1 message kept, with [7]",
         "‖ cancel requested by ada (late)",
     ]
-    assert done == 0
+    assert done == "0 steps"
