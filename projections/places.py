@@ -3,7 +3,6 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from refold.log.archive import identity_of
 from refold.log.archived import unarchived
 from refold.log.errors import UsageError
 from refold.log.protocol import Log
@@ -35,7 +34,7 @@ def store_for(
     Raises:
         UsageError: It is no such place, or none is given and the log is not in a file.
     """
-    identity = Identity(log.namespace, identity_of(log), log.partitions)
+    identity = Identity.of(log)
     place = place_of(projection.name, log, place)
     if place.startswith(POSTGRESQL):
         # Imported when asked for: it needs a package that others can do without.

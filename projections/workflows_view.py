@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from refold.projections.feed import Position
-from refold.projections.places import sqlite_directory
+from refold.projections.places import POSTGRESQL, sqlite_directory
 from refold.projections.projection import Dialect, Value
 from refold.projections.sqlite_store import ViewFiles, open_for_reading
 from refold.projections.store import written
@@ -181,7 +181,7 @@ def open_view(
         TargetMismatch: It is of a version that this release can't read.
         UsageError: It is no such place, or neither namespace nor schema are named.
     """
-    if isinstance(place, str) and place.startswith(("postgresql://", "postgres://")):
+    if isinstance(place, str) and place.startswith(POSTGRESQL):
         # Imported when asked for: it needs a package that others can do without.
         from refold.projections.postgres_reading import reading  # noqa: PLC0415
 

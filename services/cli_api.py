@@ -1,27 +1,22 @@
 """`refold api`: the workflows read model over HTTP."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from typing import Annotated
 
 import typer
 
 from refold.projections.read_model import ReadModel
 from refold.services.cli_list import Views
 from refold.services.exits import reported
-from refold.services.logs import say, set_up_logging
+from refold.services.logs import set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url
-from refold.services.project_service import logger
 from refold.services.service_options import (
     DEFAULT_METRICS_ADDRESS,
     LogJson,
     MetricsAddress,
     MetricsPort,
 )
-
-if TYPE_CHECKING:
-    from refold.services.runs_api import RunsApi
 
 DEFAULT_PORT = 8088
 
@@ -58,20 +53,10 @@ def api(  # noqa: PLR0913 - each an option of the command
         set_up_logging(as_json=log_json)
         with ReadModel(url, to=views, schema=schema) as model:
             runs = RunsApi(model)
-            with _metrics(runs, metrics_address, metrics_port):
+            with ExitStack() as stack:
+                if metrics_port is not None:
+                    from refold.services.metrics import ApiCollector, serving  # noqa: PLC0415
+
+                    numbers = ApiCollector(lambda: (runs.answers.copy(), runs.seconds))
+                    stack.enter_context(serving(numbers, metrics_address, metrics_port))
                 asyncio.run(serve(runs.app(), "api", address, port))
-
-
-@contextmanager
-def _metrics(runs: "RunsApi", address: str, port: int | None) -> Generator[None, None, None]:
-    """Metrics, served inside the block where a port was given."""
-    if port is None:
-        yield
-        return
-    # Imported when asked for: it needs a package that others can do without.
-    from refold.services.metrics import ApiCollector, serving  # noqa: PLC0415
-
-    collector = ApiCollector(lambda: (runs.answers.copy(), runs.seconds))
-    with serving(collector, address, port) as bound:
-        say(logger, "metrics", {"url": f"http://{address}:{bound}/metrics"})
-        yield

@@ -5,7 +5,6 @@ does nothing without a yes, from a person at a terminal or from `--yes`.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -32,16 +31,19 @@ from refold.services.opening import (
     Debug,
     Url,
     awaiting_worker,
+    client_at,
     opened,
     shared_log_at,
 )
 from refold.services.terminal import (
+    confirmed,
     counted,
     note,
     one_line,
     plain_table,
     printable,
     progress_bars,
+    someone_is_here,
     to_person,
     to_reader,
 )
@@ -215,18 +217,8 @@ async def _read_each(url: str, ids: Sequence[str]) -> list[WorkflowInfo]:
 
 
 async def _carry_out_one(order: Order, selected: Selected, id_: str) -> str | None:
-    async with _client(selected) as engine, awaiting_worker():
+    async with client_at(selected.log_url, selected.by) as engine, awaiting_worker():
         return await order.carry_out(engine, id_)
-
-
-def _client(selected: Selected) -> Engine:
-    return Engine(
-        shared_log_at(selected.log_url, may_make=False),
-        workflows=(),
-        worker=False,
-        start_timeout_s=ANSWER_TIMEOUT_S,
-        requested_by=selected.by,
-    )
 
 
 def _show_only(order: Order, infos: Sequence[WorkflowInfo]) -> ExitCode:
@@ -240,19 +232,17 @@ def _show_only(order: Order, infos: Sequence[WorkflowInfo]) -> ExitCode:
 def _confirmed(order: Order, selected: Selected, infos: Sequence[WorkflowInfo]) -> bool:
     if selected.yes:
         return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            f"refold {order.verb} would touch {counted(len(infos), 'run')}, and nobody is here to ask: look at them "
-            "with --dry-run, then give --yes. Nothing was done"
-        )
-    person = to_person()
-    print_runs(person, infos[:MAX_SHOWN], wall_clock())
-    if len(infos) > MAX_SHOWN:
-        person.print(Text(f"and {len(infos) - MAX_SHOWN:,} more: --dry-run lists all", style="dim"))
-    try:
-        return typer.confirm(f"{order.verb} {counted(len(infos), 'run')}?", err=True)
-    except typer.Abort:
-        return False
+    runs = counted(len(infos), "run")
+    if someone_is_here():
+        person = to_person()
+        print_runs(person, infos[:MAX_SHOWN], wall_clock())
+        if len(infos) > MAX_SHOWN:
+            note(f"and {len(infos) - MAX_SHOWN:,} more: --dry-run lists all")
+    return confirmed(
+        f"{order.verb} {runs}?",
+        f"refold {order.verb} would touch {runs}, and nobody is here to ask: look at them with --dry-run, then give "
+        "--yes. Nothing was done",
+    )
 
 
 def _to_many(order: Order, selected: Selected, ids: Sequence[str]) -> ExitCode:
@@ -271,7 +261,7 @@ async def _carry_out_all(
     remaining = iter(ids)
     with progress_bars() as bar:
         task = bar.add_task(order.verb, total=len(ids))
-        async with _client(selected) as engine, asyncio.TaskGroup() as group:
+        async with client_at(selected.log_url, selected.by) as engine, asyncio.TaskGroup() as group:
             for _ in range(min(AT_ONCE, len(ids))):
                 group.create_task(
                     _carry_out_next(order, engine, remaining, tally, lambda: bar.advance(task))

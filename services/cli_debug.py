@@ -59,7 +59,7 @@ def debug_run(
         check_id(id)
         place = None if at is None else read_place(at)
         catalogue = Catalogue.of(load_workflows(app))
-        history, blobs = asyncio.run(_read(with_archive(url, archive), id))
+        history, blobs = recorded(with_archive(url, archive), id)
         debugger = Debugger(history, place, blobs)
         ending = debug(catalogue, history, debugger)
         if debugger.has_left:
@@ -75,6 +75,16 @@ def debug_run(
         to_person().print(Text(one_line(says, 400), style="dim"))
 
 
-async def _read(url: str, id_: str) -> tuple[History, Blobs]:
-    async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_run(log, id_), Blobs.of(log)
+def recorded(url: str, id_: str) -> tuple[History, Blobs]:
+    """A run's history, to be replayed, and where its large payloads are.
+
+    Raises:
+        WorkflowNotFound: There is no such run.
+        LogError: The log can't be read.
+    """
+
+    async def read() -> tuple[History, Blobs]:
+        async with opened(shared_log_at(url, may_make=False)) as log:
+            return await read_run(log, id_), Blobs.of(log)
+
+    return asyncio.run(read())

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,8 +14,7 @@ from refold.engine.blobs import Blobs
 from refold.engine.changes import Changes, RunChange, read_changes
 from refold.engine.moments import AtPosition, Moment, stop_at, stops_at
 from refold.engine.names import check_id
-from refold.engine.reader import WorkflowInfo
-from refold.engine.showing import shown, shown_note
+from refold.engine.showing import shown
 from refold.engine.state import Status
 from refold.engine.worker import wall_clock
 from refold.log.errors import UsageError
@@ -25,7 +23,7 @@ from refold.log.urls import with_archive
 from refold.projections.audit_actions import Action, Wanted, action_of
 from refold.projections.feed import position_at, read_batches
 from refold.services.cli_audit import action_table
-from refold.services.cli_list import Json, run_json
+from refold.services.cli_list import Json, readable, run_json
 from refold.services.cli_moments import read_at, read_moment_at
 from refold.services.cli_read import print_events
 from refold.services.exits import reported
@@ -84,12 +82,8 @@ def diff(  # noqa: PLR0913 - each an option of the command
             return
         blobs = Blobs.of(shared_log_at(whole, may_make=False))
         changes.history = [shown(event, blobs) for event in changes.history]
-        changes.runs = [run._replace(after=_shown(run.after, blobs)) for run in changes.runs]
+        changes.runs = [run._replace(after=readable(run.after, blobs)) for run in changes.runs]
         _print(to_reader(), changes, actions, limit)
-
-
-def _shown(info: WorkflowInfo, blobs: Blobs) -> WorkflowInfo:
-    return info if info.reason is None else replace(info, reason=shown_note(info.reason, blobs))
 
 
 async def _read(

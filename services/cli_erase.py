@@ -1,7 +1,6 @@
 """`refold erase`, and `refold keys`: the keys with which payloads are encrypted, and their end."""
 
 import asyncio
-import sys
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from refold.log.key_master import new_key
 from refold.log.key_urls import VARIABLE, keys_from
 from refold.log.keys import KeyProvider, subject_name, workflow_name
 from refold.log.urls import with_archive
+from refold.services.cli_bulk import By, Reason
 from refold.services.exits import ExitCode, reported
 from refold.services.opening import (
     ANSWER_TIMEOUT_S,
@@ -27,7 +27,7 @@ from refold.services.opening import (
     opened,
     shared_log_at,
 )
-from refold.services.terminal import counted, note, printable, to_person, to_reader, warn
+from refold.services.terminal import confirmed, counted, note, printable, to_person, to_reader, warn
 
 keys = typer.Typer(
     help="The keys of encrypted payloads.", no_args_is_help=True, rich_markup_mode="rich"
@@ -48,10 +48,8 @@ def erase_subject(  # noqa: PLR0913 - each an option of the command
             "--run", metavar="ID", help="In place of a subject: a run that has keys of its own."
         ),
     ] = None,
-    why: Annotated[
-        str | None,
-        typer.Option("--why", metavar="TEXT", help="Why, for the audit. It is kept."),
-    ] = None,
+    reason: Reason = None,
+    by: By = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also where runs are open: they are parked for good.")
     ] = False,
@@ -69,7 +67,7 @@ def erase_subject(  # noqa: PLR0913 - each an option of the command
     so do the chains. Who asked for it and why is recorded in the log.
     """
     with reported(debug):
-        if why is None and not dry_run:
+        if reason is None and not dry_run:
             raise UsageError("say why, with --why: it is recorded, for whoever asks later")
         target = with_archive(url, archive)
         found = asyncio.run(_survey(target, subject, workflow))
@@ -81,10 +79,13 @@ def erase_subject(  # noqa: PLR0913 - each an option of the command
                 f"{len(found.open)} runs are open: cancel or terminate them first, or say --force, and they are "
                 "parked for good. Nothing was erased"
             )
-        if not yes and not _confirmed():
+        if not yes and not confirmed(
+            "Destroy the keys for ever?",
+            "nobody is there to be asked, and this can't be undone: say --yes",
+        ):
             note("nothing was erased")
             raise typer.Exit(ExitCode.REFUSED)
-        done = asyncio.run(_erase(target, subject, workflow, why or "", force=force))
+        done = asyncio.run(_erase(target, subject, workflow, reason or "", by, force=force))
         _conclude(done)
 
 
@@ -102,10 +103,10 @@ async def _survey(url: str, subject: str | None, workflow: str | None) -> Survey
 
 
 async def _erase(
-    url: str, subject: str | None, workflow: str | None, why: str, *, force: bool
+    url: str, subject: str | None, workflow: str | None, why: str, by: str | None, *, force: bool
 ) -> Erased:
     async with opened(shared_log_at(url, may_make=False)) as log:
-        client = Client(log, wall_clock, blobs=Blobs.of(log))
+        client = Client(log, wall_clock, blobs=Blobs.of(log), requested_by=by)
         await client.open()
         try:
             return await erase(
@@ -113,12 +114,6 @@ async def _erase(
             )
         finally:
             client.close()
-
-
-def _confirmed() -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked, and this can't be undone: say --yes")
-    return typer.confirm("Destroy the keys for ever?", err=True)
 
 
 def _say(found: Survey) -> None:
@@ -178,7 +173,7 @@ def rotate(
     """Give a subject a new data key for new payloads; what is encrypted already stays readable."""
     with reported(debug):
         ring = _directory().rotate(subject_name(subject))
-        to_reader().print(Text(f"{subject}: key {ring.id}.{len(ring.keys)} from now on"))
+        to_reader().print(Text(f"{printable(subject)}: key {ring.id}.{len(ring.keys)} from now on"))
 
 
 def rewrap(*, debug: Debug = False) -> None:

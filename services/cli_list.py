@@ -150,12 +150,13 @@ def find_runs(url: str, where: Runs) -> list[WorkflowInfo]:
     async def find() -> list[WorkflowInfo]:
         async with opened(shared_log_at(url, may_make=False)) as log:
             blobs = Blobs.of(log)
-            return [_shown(info, blobs) for info in where.among(await read_all(log))]
+            return [readable(info, blobs) for info in where.among(await read_all(log))]
 
     return asyncio.run(find())
 
 
-def _shown(info: WorkflowInfo, blobs: Blobs) -> WorkflowInfo:
+def readable(info: WorkflowInfo, blobs: Blobs) -> WorkflowInfo:
+    """A run whose reason can be read, where it is encrypted or in a blob store."""
     return info if info.reason is None else replace(info, reason=shown_note(info.reason, blobs))
 
 
@@ -204,7 +205,7 @@ def _ask(source: Listing, asked: _Asked, blobs: Blobs) -> _Answer:
     if asked.only_count:
         return _Answer(None, {"": source.count(asked.wanted)})
     page = source.page(asked.wanted, asked.limit, asked.after)
-    return _Answer(replace(page, infos=[_shown(info, blobs) for info in page.infos]), {})
+    return _Answer(replace(page, infos=[readable(info, blobs) for info in page.infos]), {})
 
 
 def _print_page(answer: _Answer, now: int, limit: int, *, given: bool) -> None:

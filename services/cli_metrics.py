@@ -13,7 +13,6 @@ import typer
 from rich.text import Text
 
 from refold.engine.worker import wall_clock
-from refold.log.archive import identity_of
 from refold.log.errors import LogUnavailable, UsageError
 from refold.log.protocol import Log
 from refold.log.urls import with_archive
@@ -22,7 +21,7 @@ from refold.projections.metric_tables import MemoryMetrics, MetricTables, cells_
 from refold.projections.metrics import Metric
 from refold.projections.metrics_ready import READY
 from refold.projections.runner import Runner
-from refold.projections.sqlite_store import SqliteStore, ViewFiles
+from refold.projections.sqlite_store import SqliteStore, ViewFiles, open_for_reading
 from refold.projections.store import Identity
 from refold.projections.target import Target
 from refold.services.cli_list import Json
@@ -43,7 +42,6 @@ from refold.services.spans import microseconds
 from refold.services.terminal import note, print_json, to_reader
 
 DEFAULT_ADDRESS = "127.0.0.1"
-_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,10 @@ def metrics(  # noqa: PLR0913 - each an option of the command
         ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Before then.", show_default=False)
+        str | None,
+        typer.Option(
+            "--until", "--before", metavar="TIME", help="Before then.", show_default=False
+        ),
     ] = None,
     every: Annotated[
         str, typer.Option("--every", metavar="SPAN", help="Length of a window: 1h, 1d, 1w.")
@@ -190,8 +191,7 @@ def _kept(log: Log, fold: MetricFold, keep: Path | None) -> _Kept:
         memory = MemoryMetrics(fold)
         return _Kept(memory, memory.cells)
     tables = MetricTables(fold)
-    identity = Identity(log.namespace, identity_of(log), log.partitions)
-    store = SqliteStore(tables, identity, keep)
+    store = SqliteStore(tables, Identity.of(log), keep)
     return _Kept(store, lambda: _read_cells(ViewFiles(keep, tables.name).link))
 
 
@@ -199,9 +199,7 @@ def _read_cells(path: Path) -> Cells:
     if not path.exists():  # the server may be asked before the tables are there
         return {}
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        ) as connection:
+        with closing(open_for_reading(path)) as connection:
             return cells_of(connection.execute("SELECT metric, at, labels, cell FROM metric_cells"))
     except sqlite3.Error as error:
         raise LogUnavailable(

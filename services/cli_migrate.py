@@ -18,21 +18,13 @@ from refold.log.layout import Layout, in_words, read_pools
 from refold.log.memory import MemoryLog
 from refold.log.protocol import Log
 from refold.log.sqlite import SqliteLog
-from refold.log.urls import holds_secret, kafka_address, open_log, redacted, with_archive
+from refold.log.urls import kafka_address, open_log, redacted, with_archive
 from refold.services.cli_list import Json
 from refold.services.exits import reported
-from refold.services.opening import Archive, Debug, opened, shared_log_at
+from refold.services.opening import Archive, Debug, no_secret_by, opened, shared_log_at
 from refold.services.terminal import note, print_json, printable, to_person, to_reader, warn
 
-
-def _without_secret(url: str) -> str:
-    if holds_secret(url):
-        raise typer.BadParameter(
-            "a password or token in it could be read by every user of this machine: give it by a file"
-            " (sasl_password_file=...) or by REFOLD_KAFKA_SASL_PASSWORD"
-        )
-    return url
-
+_without_secret = no_secret_by("a file (sasl_password_file=...) or by REFOLD_KAFKA_SASL_PASSWORD")
 
 Source = Annotated[
     str,

@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -17,9 +17,9 @@ from refold.projections.projection import Projection
 from refold.projections.workflows import Workflows
 from refold.services.exits import ExitCode, reported
 from refold.services.loading import load_projections
-from refold.services.logs import say, set_up_logging
+from refold.services.logs import set_up_logging
 from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
-from refold.services.project_service import ProjectService, logger
+from refold.services.project_service import ProjectService
 from refold.services.service_options import (
     DEFAULT_METRICS_ADDRESS,
     LogJson,
@@ -107,7 +107,16 @@ def project(  # noqa: PLR0913 - each an option of the command
             async with opened(log):
                 stores = [store_for(one, log, to, schema=schema, rebuild=rebuild) for one in wanted]
                 service = ProjectService(log, stores, member, group)
-                with _metrics(service, metrics_address, metrics_port):
+                with ExitStack() as stack:
+                    if metrics_port is not None:
+                        # Imported when asked for: it needs a package that others can do without.
+                        from refold.services.metrics import (  # noqa: PLC0415
+                            ProjectionCollector,
+                            serving,
+                        )
+
+                        numbers = ProjectionCollector(service.reports_from_thread)
+                        stack.enter_context(serving(numbers, metrics_address, metrics_port))
                     if not once:
                         return await service.follow()
                     await _with_progress(service, log, wanted)
@@ -131,19 +140,3 @@ async def _with_progress(service: ProjectService, log: Log, wanted: Sequence[Pro
     await working
     for name, report in (await service.reports()).items():
         to_reader().print(Text(f"{name}: {report.events:,} events taken in, caught up"))
-
-
-@contextmanager
-def _metrics(
-    service: ProjectService, address: str, port: int | None
-) -> Generator[None, None, None]:
-    """Metrics, served inside the block where a port was given."""
-    if port is None:
-        yield
-        return
-    # Imported when asked for: it needs a package that others can do without.
-    from refold.services.metrics import ProjectionCollector, serving  # noqa: PLC0415
-
-    with serving(ProjectionCollector(service.reports_from_thread), address, port) as bound:
-        say(logger, "metrics", {"url": f"http://{address}:{bound}/metrics"})
-        yield

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,12 +12,11 @@ from refold.engine.blobs import Blobs
 from refold.engine.moments import AtTime, Moment, stop_at
 from refold.engine.names import check_id
 from refold.engine.reader import WorkflowInfo, read_history, read_run
-from refold.engine.showing import shown, shown_note
+from refold.engine.showing import shown
 from refold.engine.worker import wall_clock
 from refold.log.events import Event, Unreadable
-from refold.log.protocol import Log
 from refold.log.urls import with_archive
-from refold.services.cli_list import Json
+from refold.services.cli_list import Json, readable
 from refold.services.cli_moments import At, read_at
 from refold.services.event_words import kind_style, what_of
 from refold.services.exits import reported
@@ -74,15 +72,8 @@ async def _read_one(
     async with opened(shared_log_at(url, may_make=False)) as log:
         stop = None if moment_ is None else await stop_at(log, id_, moment_)
         info, events = await read_run(log, id_, stop)
-        return _shown(log, info, events)
-
-
-def _shown(
-    log: Log, info: WorkflowInfo, events: Sequence[Event | Unreadable]
-) -> tuple[WorkflowInfo, list[Event | Unreadable]]:
-    blobs = Blobs.of(log)
-    reason = None if info.reason is None else shown_note(info.reason, blobs)
-    return replace(info, reason=reason), [shown(event, blobs) for event in events]
+        blobs = Blobs.of(log)
+        return readable(info, blobs), [shown(event, blobs) for event in events]
 
 
 def history(

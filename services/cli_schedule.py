@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from refold.engine.blobs import Blobs
-from refold.engine.engine import Engine
 from refold.engine.schedule import Schedule, check_schedule_name, read_schedule, read_schedules
 from refold.engine.schedule_run import ScheduleInfo
 from refold.engine.schedule_times import (
@@ -39,11 +38,12 @@ from refold.services.exits import reported
 from refold.services.listing import view_of
 from refold.services.loading import load_workflow
 from refold.services.opening import (
-    ANSWER_TIMEOUT_S,
     DEFAULT_URL,
     Archive,
     Debug,
     Url,
+    awaiting_worker,
+    client_at,
     opened,
     shared_log_at,
 )
@@ -236,14 +236,7 @@ def _give(
     url: str, name: str, by: str | None, order: Callable[[Schedule], Awaitable[object]]
 ) -> None:
     async def give() -> None:
-        log = shared_log_at(url, may_make=False)
-        async with Engine(
-            log,
-            workflows=(),
-            worker=False,
-            start_timeout_s=ANSWER_TIMEOUT_S,
-            requested_by=by,
-        ) as engine:
+        async with client_at(url, by) as engine, awaiting_worker():
             await order(engine.get_schedule(name))
 
     asyncio.run(give())

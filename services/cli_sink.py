@@ -8,29 +8,28 @@ from typing import Annotated
 
 import typer
 
-from refold.log.urls import holds_secret, redacted, with_archive
+from refold.log.urls import redacted, with_archive
 from refold.projections.sink_rows import Columns
 from refold.services.exits import reported
 from refold.services.logs import say, set_up_logging
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.opening import (
+    DEFAULT_URL,
+    Archive,
+    Debug,
+    Url,
+    no_secret_by,
+    opened,
+    shared_log_at,
+)
 from refold.services.payload_columns import payload_columns
 from refold.services.service_options import LogJson
-from refold.services.sinks import SinkKind, SinkOrder, runner_of, stopping
+from refold.services.sinks import SinkKind, SinkOrder, runner_of
+from refold.services.stopping import stopping
 
 DEFAULT_EVERY_S = 1.0
 """Between two writes of a sink that has caught up: news soon enough for a person, and not a file for each event."""
 
 logger = logging.getLogger("refold.sink")
-
-
-def _without_password(where: str) -> str:
-    """Refuse a password on the command line, which every user of the machine can read."""
-    if holds_secret(where):
-        raise typer.BadParameter(
-            "a password in it could be read by every user of this machine: leave it out, and give it by PGPASSWORD or "
-            "PGPASSFILE, or by REFOLD_SINK_AUTHORIZATION"
-        )
-    return where
 
 
 Kind = Annotated[
@@ -44,7 +43,7 @@ Where = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
-        callback=_without_password,
+        callback=no_secret_by("PGPASSWORD or PGPASSFILE, or by REFOLD_SINK_AUTHORIZATION"),
         help="A directory (parquet), a file (duckdb, jsonl), postgresql://user@host/database, or http(s)://...",
     ),
 ]
@@ -117,10 +116,5 @@ async def _sink(url: str, order: SinkOrder, every_s: float, group: str | None) -
         runner = runner_of(order, log, every_s, lambda: say(logger, "caught up"), group)
         told = {"log": redacted(url), "to": f"{order.kind} {redacted(order.where)}"}
         say(logger, "starting", {**told, "pid": os.getpid()})
-        stop = stopping(
-            lambda number: say(
-                logger, "told to stop; once more to leave at once", {"signal": number.name}
-            )
-        )
-        await runner.follow(stop)
+        await runner.follow(stopping(logger))
         say(logger, "stopped", {"events": runner.events})

@@ -1,29 +1,20 @@
 """`refold send`, `ask`, `value` and `stream`: what a run hears from outside, and what it shows."""
 
 import asyncio
-import json as json_text
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from refold.engine.engine import Engine
 from refold.engine.handle import Handle
 from refold.engine.names import check_id
 from refold.log.errors import UsageError
 from refold.services.cli_values import read_json
 from refold.services.exits import reported
-from refold.services.opening import (
-    ANSWER_TIMEOUT_S,
-    DEFAULT_URL,
-    Debug,
-    Url,
-    awaiting_worker,
-    shared_log_at,
-)
-from refold.services.terminal import note, print_json, printable
+from refold.services.opening import DEFAULT_URL, Debug, Url, awaiting_worker, client_at
+from refold.services.terminal import json_text, note, print_json, printable
 
 T = TypeVar("T")
 
@@ -150,8 +141,8 @@ async def _print_stream(
     url: str, id_: str, name: str, start: int, form: Callable[[object], str]
 ) -> None:
     async with (
-        _opened_handle(url, id_) as handle,
-        aclosing(handle.stream_async(name, Any, start=start)) as items,
+        client_at(url) as engine,
+        aclosing(engine.handle(id_).stream_async(name, Any, start=start)) as items,
     ):
         async for item in items:
             sys.stdout.write(form(item))
@@ -164,30 +155,19 @@ def _line(item: object) -> str:
 
 def _raw(item: object) -> str:
     if not isinstance(item, str):
-        return _json(item)
+        return json_text(item)
     return printable(item) if sys.stdout.isatty() else item  # recorded data can't steer a terminal
 
 
 def _json_line(item: object) -> str:
-    return f"{_json(item)}\n"
-
-
-def _json(item: object) -> str:
-    return json_text.dumps(item, ensure_ascii=False)
-
-
-@asynccontextmanager
-async def _opened_handle(url: str, id_: str) -> AsyncGenerator[Handle[Any], None]:
-    log = shared_log_at(url, may_make=False)
-    async with Engine(log, workflows=(), worker=False, start_timeout_s=ANSWER_TIMEOUT_S) as engine:
-        yield engine.handle(id_)
+    return f"{json_text(item)}\n"
 
 
 def _with_handle(url: str, id_: str, call: Callable[[Handle[Any]], Awaitable[T]]) -> T:
     """What `call` gives for the run's handle, in an engine that runs nothing itself."""
 
     async def talk() -> T:
-        async with _opened_handle(url, id_) as handle:
-            return await call(handle)
+        async with client_at(url) as engine:
+            return await call(engine.handle(id_))
 
     return asyncio.run(talk())

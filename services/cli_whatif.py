@@ -1,6 +1,5 @@
 """`refold whatif`: what a run would have done, had a step come to something else."""
 
-import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -8,22 +7,19 @@ from typing import Annotated
 
 import typer
 
-from refold.engine.blobs import Blobs
 from refold.engine.definitions import Catalogue
-from refold.engine.histories import read_run
 from refold.engine.names import check_id
-from refold.engine.rehearsal import History
 from refold.engine.supposed import Json as JsonValue
 from refold.engine.what_if import suppose
 from refold.log.errors import UsageError
 from refold.log.urls import with_archive
-from refold.services.cli_debug import App
+from refold.services.cli_debug import App, recorded
 from refold.services.cli_list import Json
 from refold.services.cli_read import RunId
 from refold.services.cli_values import read_json
 from refold.services.exits import reported
 from refold.services.loading import load_attribute, load_error, load_workflows
-from refold.services.opening import DEFAULT_URL, Archive, Debug, Url, opened, shared_log_at
+from refold.services.opening import DEFAULT_URL, Archive, Debug, Url
 from refold.services.terminal import print_json, to_reader
 from refold.services.what_if_view import show
 
@@ -89,17 +85,12 @@ def whatif(  # noqa: PLR0913 - each an option of the command
             _once(place, outcomes, "--fail")
             outcomes[place] = _error(text, modules)
         stubs = dict(map(_stub, stub or ()))
-        history, blobs = asyncio.run(_read(with_archive(url, archive), id))
+        history, blobs = recorded(with_archive(url, archive), id)
         found = suppose(catalogue, history, outcomes, stubs, blobs)
         if json:
             print_json(asdict(found), pretty=True)
         else:
             show(to_reader(), found, all_rows=all_rows)
-
-
-async def _read(url: str, id_: str) -> tuple[History, Blobs]:
-    async with opened(shared_log_at(url, may_make=False)) as log:
-        return await read_run(log, id_), Blobs.of(log)
 
 
 def _split(word: str, option: str, example: str) -> tuple[str, str]:

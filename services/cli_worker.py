@@ -1,9 +1,7 @@
 """`refold worker`: a process that runs workflows until it is told to stop."""
 
 import asyncio
-import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -24,7 +22,7 @@ from refold.services.loading import (
     load_projections,
     load_workflows,
 )
-from refold.services.logs import say, set_up_logging
+from refold.services.logs import set_up_logging
 from refold.services.opening import DEFAULT_URL, Debug, Url, shared_log_at
 from refold.services.service_options import (
     DEFAULT_METRICS_ADDRESS,
@@ -41,10 +39,6 @@ DEFAULT_RUNS = 20_000
 DEFAULT_DEDUP_DAYS = 7.0
 DAY_S = 24 * 3600.0
 MEGABYTE = 1_000_000
-"""Numbers tell what a business does: other machines see them only where somebody wants that."""
-
-
-logger = logging.getLogger("refold.service")
 
 
 def worker(  # noqa: PLR0913 - each an option of the command
@@ -166,7 +160,13 @@ def worker(  # noqa: PLR0913 - each an option of the command
         )
         settle_garbage_collector()
         service = WorkerService(engine, log, duty)
-        with _metrics(engine, metrics_address, metrics_port):
+        with ExitStack() as stack:
+            if metrics_port is not None:
+                # Imported when asked for: it needs a package that others can do without.
+                from refold.services.metrics import StatsCollector, serving  # noqa: PLC0415
+
+                numbers = StatsCollector(engine.stats)
+                stack.enter_context(serving(numbers, metrics_address, metrics_port))
             code = asyncio.run(service.run())
         leave_steps_behind(code)
         raise typer.Exit(code)
@@ -174,17 +174,3 @@ def worker(  # noqa: PLR0913 - each an option of the command
 
 def _with_version(workflow: AnyWorkflow) -> str:
     return workflow.name if workflow.version == 1 else f"{workflow.name}@{workflow.version}"
-
-
-@contextmanager
-def _metrics(engine: Engine, address: str, port: int | None) -> Generator[None, None, None]:
-    """Metrics, served inside the block where a port was given."""
-    if port is None:
-        yield
-        return
-    # Imported when asked for: it needs a package that others can do without.
-    from refold.services.metrics import served  # noqa: PLC0415
-
-    with served(engine.stats, address, port) as bound:
-        say(logger, "metrics", {"url": f"http://{address}:{bound}/metrics"})
-        yield

@@ -27,6 +27,7 @@ from refold.projections.places import default_place
 from refold.projections.sqlite_store import names_in, positions_in
 from refold.projections.target import TargetError
 from refold.services.opening import opened
+from refold.services.spans import MICROSECONDS, clock
 
 WINDOW = 1_000
 """Events of a partition that are read to find its claim: every event says under which claim it was written."""
@@ -38,7 +39,6 @@ AHEAD_S = 5.0
 """A record that is newer than this machine's time by more says that one of the clocks is wrong."""
 BEHIND_MAX = 1_000
 """Records that a projection may be behind: it takes in ten times as many in a second, where somebody keeps it."""
-MICROSECONDS = 1_000_000
 
 _EXTRAS = {
     "crc32c": "checksums in C; without it Python computes them, at a fraction of the speed",
@@ -182,7 +182,7 @@ def claim_findings(
         ].append(partition)
     for (worker, standing), partitions in sorted(by_worker.items()):
         since = max((c.at for p in partitions if (c := claims[p]) is not None), default=0)
-        who = f"{_listed(partitions)} by {worker!r}, since {_when(since)}"
+        who = f"{_listed(partitions)} by {worker!r}, since {clock(since)}"
         if (moved := why_moved(worker)) is not None:
             told, _, advice = moved.partition(": ")
             yield warn("claims", f"{_listed(partitions)}: each {told}", advice)
@@ -349,7 +349,3 @@ def _listed(partitions: Sequence[int]) -> str:
             runs.append([partition])
     said = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
     return f"partition {said}" if len(partitions) == 1 else f"partitions {said}"
-
-
-def _when(microseconds: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(microseconds / MICROSECONDS))

@@ -25,11 +25,12 @@ refold_api_seconds_total          counter  time that they took
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from refold.engine.stats import Stats
 from refold.log.errors import EngineClosed, UsageError
-from refold.services.project_service import Report
+from refold.services.logs import say
+from refold.services.project_service import Report, logger
 
 try:
     from prometheus_client import CollectorRegistry, ProcessCollector
@@ -181,11 +182,6 @@ class ApiCollector(Collector):
         ]
 
 
-def served(stats: Callable[[], Stats], address: str, port: int) -> AbstractContextManager[int]:
-    """Serve a worker's numbers: `serving` of a `StatsCollector`."""
-    return serving(StatsCollector(stats), address, port)
-
-
 @contextmanager
 def serving(collector: Collector, address: str, port: int) -> Generator[int, None, None]:
     """Serve numbers at `http://address:port/metrics` inside the block.
@@ -205,5 +201,6 @@ def serving(collector: Collector, address: str, port: int) -> Generator[int, Non
     ProcessCollector(registry=registry)
     # Not asked when it is registered: the worker is not open yet, and would be asked from its own thread.
     registry.register(collector)
-    with exposed(registry, address, port, "--metrics-") as port_taken:
-        yield port_taken
+    with exposed(registry, address, port, "--metrics-") as bound:
+        say(logger, "metrics", {"url": f"http://{address}:{bound}/metrics"})
+        yield bound

@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
 
+from refold.engine.engine import Engine
 from refold.log.archive_log import ArchiveLog
 from refold.log.archived import unarchived
 from refold.log.errors import UsageError
@@ -25,25 +26,40 @@ TOLD_AFTER_S = 3.0
 """A worker that runs answers in milliseconds."""
 
 
-def _not_seen_by_others(
-    context: typer.Context, parameter: typer.CallbackParam, url: str | None
-) -> str | None:
-    """Refuse a password on the command line, which every user of the machine can read."""
-    source = context.get_parameter_source(parameter.name or "")
-    typed = source is not None and source.name == "COMMANDLINE"
-    if typed and url is not None and holds_secret(url):
-        raise typer.BadParameter(
-            "a password or token in it could be read by every user of this machine: leave it out, and give it by a file"
-            " (sasl_password_file=...), by REFOLD_KAFKA_SASL_PASSWORD, or by REFOLD_URL"
-        )
-    return url
+Checked = Callable[[typer.Context, typer.CallbackParam, str | None], str | None]
 
+
+def no_secret_by(advice: str) -> Checked:
+    """Refuses a password or token on the command line, which every user of the machine can read.
+
+    Args:
+        advice: By what else it can be given.
+    """
+
+    def check(
+        context: typer.Context, parameter: typer.CallbackParam, url: str | None
+    ) -> str | None:
+        source = context.get_parameter_source(parameter.name or "")
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed and url is not None and holds_secret(url):
+            raise typer.BadParameter(
+                f"a password or token in it could be read by every user of this machine: leave it out, and give it by "
+                f"{advice}"
+            )
+        return url
+
+    return check
+
+
+_of_log = no_secret_by(
+    "a file (sasl_password_file=...), by REFOLD_KAFKA_SASL_PASSWORD, or by REFOLD_URL"
+)
 
 Url = Annotated[
     str,
     typer.Option(
         "--url",
-        callback=_not_seen_by_others,
+        callback=_of_log,
         envvar="REFOLD_URL",
         metavar="URL",
         help="The log: sqlite:///FILE or kafka://HOST:PORT/NAMESPACE.",
@@ -56,7 +72,7 @@ UrlArgument = Annotated[
         metavar="URL",
         help="The same as --url.",
         show_default=False,
-        callback=_not_seen_by_others,
+        callback=_of_log,
     ),
 ]
 
@@ -121,6 +137,22 @@ async def awaiting_worker() -> AsyncGenerator[None, None]:
     finally:
         if timer is not None:
             timer.cancel()
+
+
+def client_at(url: str, requested_by: str | None = None) -> Engine:
+    """An engine that runs nothing itself, for questions and orders to runs; not open yet. Raises as `shared_log_at`.
+
+    Args:
+        url: The log, which must be there.
+        requested_by: Who gives the orders; this user at this machine if not given.
+    """
+    return Engine(
+        shared_log_at(url, may_make=False),
+        workflows=(),
+        worker=False,
+        start_timeout_s=ANSWER_TIMEOUT_S,
+        requested_by=requested_by,
+    )
 
 
 @asynccontextmanager

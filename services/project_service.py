@@ -1,15 +1,12 @@
 """Projections as a process: they take in what is there, and follow, until it is told to stop.
 
-    SIGTERM, SIGINT   what has been read is still written, the group is left; exit 0
-    the same again    exit at once; nothing is lost by it
-
+Told so (`stopping.py`), it still writes what has been read, and leaves the group.
 One that can't go on stops alone, and says so; the others go on, and the exit code tells of it in the end.
 """
 
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +17,8 @@ from refold.projections.runner import Runner, RunnerSettings, Standing
 from refold.projections.store import Store
 from refold.services.exits import ExitCode
 from refold.services.logs import say
+from refold.services.stopping import stopping
 
-SAME_SIGNAL_S = 0.3
-"""A signal so soon after the first is the same one: `timeout` sends it to the process and to its group."""
 SAY_EVERY_S = 30.0
 
 logger = logging.getLogger("refold.service")
@@ -76,8 +72,6 @@ class ProjectService:
             for store in stores
         }
         self._errors: dict[str, Exception] = {}
-        self._stop = asyncio.Event()
-        self._told_at = 0.0
         self._loop = asyncio.get_running_loop()
 
     async def catch_up(self) -> None:
@@ -98,15 +92,11 @@ class ProjectService:
         Returns:
             OK, or FAILED where one has stopped.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._signalled, number)
+        stop = stopping(logger)
         say(logger, "projections", {"names": ",".join(self._runners), "pid": os.getpid()})
         watch = asyncio.create_task(self._watch())
         await asyncio.gather(
-            *(
-                self._guarded(name, runner.follow(self._stop))
-                for name, runner in self._runners.items()
-            )
+            *(self._guarded(name, runner.follow(stop)) for name, runner in self._runners.items())
         )
         watch.cancel()
         say(logger, "stopped")
@@ -146,17 +136,6 @@ class ProjectService:
     def _caught_up(self, store: Store) -> None:
         store.switch()
         say(logger, "caught up", {"projection": store.name, "version": store.projection.version})
-
-    def _signalled(self, number: signal.Signals) -> None:
-        now = self._loop.time()
-        if not self._stop.is_set():
-            say(logger, "told to stop; once more to leave at once", {"signal": number.name})
-            self._told_at = now
-            self._stop.set()
-        elif now - self._told_at > SAME_SIGNAL_S:
-            say(logger, "leaving at once", {"signal": number.name}, logging.WARNING)
-            logging.shutdown()
-            os._exit(128 + number)
 
 
 def _group(store: Store) -> str:

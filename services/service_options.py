@@ -4,9 +4,10 @@ from typing import Annotated, Final
 
 import typer
 
-from refold.log.urls import holds_secret
+from refold.services.opening import no_secret_by
 
 DEFAULT_METRICS_ADDRESS: Final = "127.0.0.1"
+"""Numbers tell what a business does: other machines see them only where somebody wants that."""
 
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log lines as JSON objects.")]
 
@@ -27,16 +28,4 @@ MetricsAddress = Annotated[
     ),
 ]
 
-
-def without_password(
-    context: typer.Context, parameter: typer.CallbackParam, place: str | None
-) -> str | None:
-    """Refuse a database's password on the command line, which every user of the machine can read."""
-    source = context.get_parameter_source(parameter.name or "")
-    typed = source is not None and source.name == "COMMANDLINE"
-    if typed and place is not None and holds_secret(place):
-        raise typer.BadParameter(
-            "a password in it could be read by every user of this machine: leave it out, and give it by PGPASSWORD or "
-            "PGPASSFILE, or the whole by REFOLD_VIEWS"
-        )
-    return place
+without_password: Final = no_secret_by("PGPASSWORD or PGPASSFILE, or the whole by REFOLD_VIEWS")

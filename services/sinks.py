@@ -1,8 +1,6 @@
 """Where events can go, by the words of the command line, and how they get there."""
 
-import asyncio
 import os
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -168,23 +166,3 @@ def compact(order: SinkOrder, log: Log) -> None:
         target.compact()
     finally:
         target.close()
-
-
-def stopping(told: Callable[[signal.Signals], None]) -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the second one ends the process at once.
-
-    Args:
-        told: Called with the first signal.
-    """
-    stop = asyncio.Event()
-
-    def signalled(number: signal.Signals) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        told(number)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signalled, number)
-    return stop

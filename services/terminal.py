@@ -4,10 +4,13 @@ import json
 import sys
 from collections.abc import Collection, Iterable
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from refold.log.errors import UsageError
 
 MAX_PIPED_COLUMNS = 120
 """Columns of a table that goes to a file or pipe, where there is no terminal to ask."""
@@ -90,6 +93,29 @@ def print_json(value: object, *, pretty: bool = False) -> None:
     """One JSON value on standard output, on one line unless `pretty`."""
     sys.stdout.write(f"{json_text(value, pretty=pretty)}\n")
     sys.stdout.flush()
+
+
+def someone_is_here() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str, otherwise: str) -> bool:
+    """Whether a person says yes; Ctrl-C is a no.
+
+    Args:
+        question: What they are asked.
+        otherwise: What is said where nobody is there.
+
+    Raises:
+        UsageError: Nobody is there.
+    """
+    if not someone_is_here():
+        raise UsageError(otherwise)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
 
 
 def note(message: str) -> None:

@@ -1,17 +1,14 @@
 """The worker as a process: opens an engine, says what it owns, and hands over when it is told to stop.
 
 The engine runs on a thread of its own. Here only signals are waited for and changes reported, so that a step that
-blocks the engine's loop can't make the process deaf to SIGTERM.
-
-    SIGTERM, SIGINT   drain: take nothing new, let steps under way finish, record them, leave the group; exit 0
-    the same again    exit at once; what was under way runs again elsewhere
+blocks the engine's loop can't make the process deaf to SIGTERM (`stopping.py`): then it takes nothing new, lets steps
+under way finish, records them and leaves the group.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,12 +17,10 @@ from refold.log.errors import LogError
 from refold.log.protocol import Log
 from refold.services.exits import ExitCode
 from refold.services.logs import say
+from refold.services.stopping import stopping
 
 LOOK_EVERY_S = 0.1
 """Between two looks at what the worker owns: a claim is a matter of milliseconds, a person's eye of tenths."""
-
-SAME_SIGNAL_S = 0.3
-"""A signal so soon after the first is the same one: `timeout` sends it to the process and to its group."""
 
 logger = logging.getLogger("refold.service")
 
@@ -60,8 +55,6 @@ class WorkerService:
         self._engine = engine
         self._log = log
         self._duty = duty
-        self._stopping = asyncio.Event()
-        self._told_at = 0.0
         self._owned: list[int] = []
         self._halted: dict[int, LogError] = {}
 
@@ -74,14 +67,12 @@ class WorkerService:
         Raises:
             RefoldError: The log could not be opened.
         """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        stop = stopping(logger)
         self._say_duty()
         await asyncio.to_thread(self._engine.__enter__)
         try:
             say(logger, "joined", {"partitions_in_all": self._log.partitions})
-            await self._watch()
+            await self._watch(stop)
             self._say_draining()
         finally:
             await asyncio.to_thread(self._engine.__exit__, None, None, None)
@@ -103,8 +94,8 @@ class WorkerService:
             what = "draining: nothing new is begun, steps under way may finish"
             say(logger, what, {"at_most_s": self._duty.drain_s, "hands_over": _listed(self._owned)})
 
-    async def _watch(self) -> None:
-        while not self._stopping.is_set():
+    async def _watch(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             self._report_owned()
             self._report_halted()
             if self._all_halted():
@@ -112,7 +103,7 @@ class WorkerService:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._stopping.wait()
+                    await stop.wait()
 
     def _report_owned(self) -> None:
         owned = list(self._engine.owned_partitions)
@@ -140,17 +131,6 @@ class WorkerService:
     def _all_halted(self) -> bool:
         shared = self._engine.shared_partitions
         return bool(shared) and len(self._halted) >= shared
-
-    def _signalled(self, number: signal.Signals) -> None:
-        now = asyncio.get_running_loop().time()
-        if not self._stopping.is_set():
-            say(logger, "told to stop; once more to leave at once", {"signal": number.name})
-            self._told_at = now
-            self._stopping.set()
-        elif now - self._told_at > SAME_SIGNAL_S:
-            say(logger, "leaving at once", {"signal": number.name}, logging.WARNING)
-            logging.shutdown()
-            os._exit(128 + number)
 
 
 def _listed(partitions: Iterable[int]) -> str:
