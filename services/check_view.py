@@ -156,11 +156,10 @@ def show(console: Console, report: Report) -> None:
         console.print(Text(line, style="dim"))
     fine = not report.broken
     verdict = Text("✓ " if fine else "✗ ", style="bold green" if fine else "bold red")
-    checked = counted(len(report.findings) - report.closed, "open run")
-    verdict.append(f"{checked} checked", "not bold default")
+    said = f"{counted(len(report.findings) - report.closed, 'open run')} checked"
     if report.closed:
-        verdict.append(f", and {report.closed:,} that ended (seed {report.seed})")
-    verdict.append(f" in {report.took_s:.1f} s: ")
+        said += f", and {report.closed:,} that ended (seed {report.seed})"
+    verdict.append(f"{said} in {report.took_s:.1f} s: ", "not bold default")
     if fine:
         verdict.append("this code breaks none of them", "bold green")
     else:

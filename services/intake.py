@@ -1,10 +1,12 @@
 """A runner that catches up, with a bar on a terminal: how far it has come, of what is there."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from rich.progress import Progress
 
+from refold.log.errors import LogError
 from refold.projections.runner import Runner
 from refold.services.terminal import progress_bars
 
@@ -35,9 +37,10 @@ async def _watch(runner: Runner, bars: Progress, told: str) -> None:
     task = bars.add_task(told, total=None)
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        standing = (await runner.standing()).values()
-        bars.update(
-            task,
-            completed=sum(one.offset for one in standing),
-            total=sum(one.end for one in standing) or None,
-        )
+        with suppress(LogError):  # the runner says so
+            standing = (await runner.standing()).values()
+            bars.update(
+                task,
+                completed=sum(one.offset for one in standing),
+                total=sum(one.end for one in standing) or None,
+            )

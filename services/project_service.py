@@ -8,10 +8,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from refold.log.errors import RefoldError
+from refold.log.errors import LogError, RefoldError
 from refold.log.protocol import Log
 from refold.projections.runner import Runner, RunnerSettings, Standing
 from refold.projections.store import Store
@@ -129,9 +130,10 @@ class ProjectService:
         """Say from time to time how far behind they are, if they are."""
         while True:
             await asyncio.sleep(SAY_EVERY_S)
-            for name, report in (await self.reports()).items():
-                if report.behind:
-                    say(logger, "behind", {"projection": name, "events": report.behind})
+            with suppress(LogError):  # the log is away for a moment: the runners say so
+                for name, report in (await self.reports()).items():
+                    if report.behind:
+                        say(logger, "behind", {"projection": name, "events": report.behind})
 
     def _caught_up(self, store: Store) -> None:
         store.switch()

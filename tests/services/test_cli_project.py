@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,17 @@ from typer.testing import CliRunner, Result
 
 from projection_samples import Stumbling, Tale, fill
 from refold import Engine, Projected, workflow
+from refold.log.errors import LogUnavailable
+from refold.log.memory import MemoryLog
 from refold.log.sqlite import SqliteLog
+from refold.projections.runner import Standing
 from refold.projections.workflows import Workflows
+from refold.services import project_service
 from refold.services.cli import app
 from refold.services.exits import ExitCode
 from refold.services.listing import Sort
 from refold.services.metrics import StatsCollector
+from refold.services.project_service import ProjectService, Report
 
 PROJECTIONS = """
 from projection_samples import Stumbling, Tale
@@ -166,6 +172,38 @@ def test_a_process_follows_until_sigterm_and_then_leaves_in_order() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert json.loads(said.readlines()[-1])["message"] == "stopped"
+
+
+def test_a_log_that_is_away_for_a_moment_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given a log that can't be read once, when it can be again, then it is said how far a projection is behind."""
+    monkeypatch.setattr(project_service, "SAY_EVERY_S", 0.0)
+    caplog.set_level("INFO", "refold.service")
+    told = asyncio.Event()
+
+    async def scenario() -> None:
+        service = ProjectService(MemoryLog(), [], "member")
+        answers = iter([LogUnavailable("gone"), Report(standing={0: Standing(3, 10)})])
+
+        async def reports() -> Mapping[str, Report]:
+            answer = next(answers, None)
+            if isinstance(answer, LogUnavailable):
+                raise answer
+            if answer is None:
+                told.set()
+                return {}
+            return {"mine": answer}
+
+        monkeypatch.setattr(service, "reports", reports)
+        watch = asyncio.create_task(service._watch())
+        done = asyncio.create_task(told.wait())
+        await asyncio.wait({watch, done}, return_when=asyncio.FIRST_COMPLETED)
+        watch.cancel()
+        done.cancel()
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == ["behind"]
 
 
 def test_the_doctor_tells_of_a_projection_that_nobody_keeps(
