@@ -58,7 +58,7 @@ _MEANINGS = (
     (ExitCode.REFUSED, "refused: unknown id, workflow or version, a conflict, or no yes"),
     (ExitCode.TIMEOUT, "no answer in time; what was asked for goes on"),
     (ExitCode.INTERRUPTED, "interrupted (Ctrl-C)"),
-    (ExitCode.BROKEN_PIPE, "whoever read the output has gone, as in `refold list | head`"),
+    (ExitCode.BROKEN_PIPE, "whoever read the output has gone, as in a pipe to `head`"),
     (ExitCode.TERMINATED, "ended by SIGTERM, before it was done"),
 )
 

@@ -184,16 +184,18 @@ def test_a_log_that_is_away_for_a_moment_does_not_end_the_watch(
 
     async def scenario() -> None:
         service = ProjectService(MemoryLog(), [], "member")
-        answers = iter([LogUnavailable("gone"), Report(standing={0: Standing(3, 10)})])
+        report = Report(standing={0: Standing(3, 10)})
+        answers = iter((LogUnavailable("gone"), report))
 
         async def reports() -> Mapping[str, Report]:
-            answer = next(answers, None)
-            if isinstance(answer, LogUnavailable):
-                raise answer
-            if answer is None:
-                told.set()
-                return {}
-            return {"mine": answer}
+            match next(answers, None):
+                case LogUnavailable() as error:
+                    raise error
+                case Report() as found:
+                    return {"mine": found}
+                case None:
+                    told.set()
+                    return {}
 
         monkeypatch.setattr(service, "reports", reports)
         watch = asyncio.create_task(service._watch())
