@@ -95,7 +95,7 @@ class ProjectService:
         """
         stop = stopping(logger)
         say(logger, "projections", {"names": ",".join(self._runners), "pid": os.getpid()})
-        watch = asyncio.create_task(self._watch())
+        watch = asyncio.create_task(self.watch())
         await asyncio.gather(
             *(self._guarded(name, runner.follow(stop)) for name, runner in self._runners.items())
         )
@@ -126,7 +126,7 @@ class ProjectService:
                 logging.CRITICAL,
             )
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
         """Say from time to time how far behind they are, if they are."""
         while True:
             await asyncio.sleep(SAY_EVERY_S)

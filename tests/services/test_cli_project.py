@@ -198,7 +198,7 @@ def test_a_log_that_is_away_for_a_moment_does_not_end_the_watch(
                     return {}
 
         monkeypatch.setattr(service, "reports", reports)
-        watch = asyncio.create_task(service._watch())
+        watch = asyncio.create_task(service.watch())
         done = asyncio.create_task(told.wait())
         await asyncio.wait({watch, done}, return_when=asyncio.FIRST_COMPLETED)
         watch.cancel()
