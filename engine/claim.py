@@ -25,7 +25,7 @@ class Patience(Protocol):
 
         Returns:
             Whether the owner, as it stands in the fold now, begins no step any more: it has handed the partition over,
-            or was silent for `OFFER_S`.
+            or was silent for `OFFER_S`, and not for less.
         """
         ...
 

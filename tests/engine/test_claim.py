@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from refold.engine.asking import LONG_GONE_S, Asking
+import pytest
+
+from refold.engine import asking
+from refold.engine.asking import LONG_GONE_S, Asking, patience_s
 from refold.engine.claim import claim
-from refold.engine.proof import MICROSECONDS, OFFER_S
+from refold.engine.proof import FRESH_S, MICROSECONDS, OFFER_S
 from refold.engine.recovery import Folded
 from refold.log.codec import decode_command, encode_event
 from refold.log.commands import AskForPartition
@@ -107,6 +110,27 @@ def test_an_owner_that_is_long_gone_is_not_waited_for() -> None:
         assert folded.state.offered_until == 0
         assert patience.waited_for_stale_proof
         assert (await log.bounds(Channel.COMMANDS, 0)).end == 0
+
+    run(scenario)
+
+
+def test_an_owner_that_is_overdue_is_asked_and_waited_for_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given an offer that has run out, as of an owner that was killed, it is asked for a moment, and no step begins
+    until every proof is stale: it may be the clocks that differ.
+    """
+
+    async def scenario(log: MemoryLog) -> None:
+        folded = await offered(log, NOW - 1)
+        assert patience_s(folded.state, NOW - 1) == OFFER_S
+        assert patience_s(folded.state, NOW) < OFFER_S - FRESH_S
+        monkeypatch.setattr(asking, "OVERDUE_S", 0.001)  # it would be waited for
+        patience = Noting(log)
+        folded = await claim(log, 0, "next", clock, patience=patience)
+        assert folded.state.owner == "next"
+        assert patience.waited_for_stale_proof
+        assert (await log.bounds(Channel.COMMANDS, 0)).end == 1
 
     run(scenario)
 

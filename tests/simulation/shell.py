@@ -13,6 +13,7 @@ from tests.simulation.turns import finish, pause
 from tests.simulation.watched import WatchedRuns
 
 from refold.engine.active import Items
+from refold.engine.asking import patience_s
 from refold.engine.blobs import Blobs
 from refold.engine.claim import ask, claim
 from refold.engine.definitions import Catalogue
@@ -502,13 +503,16 @@ class SimPatience:
         """See `Patience`."""
         world, partition, state = self._world, self._worker.partition, folded.state
         claimed = state.claim
-        until_us = world.now_us + round(OFFER_S * SECOND_US)
-        question = encode_command(ask(self._worker.name, self._worker.clock()))
+        now = self._worker.clock()
+        waited_s = patience_s(state, now)
+        until_us = world.now_us + round(waited_s * SECOND_US)
+        question = encode_command(ask(self._worker.name, now))
         await self._log.append(Channel.COMMANDS, partition, [question])
         while state.offered_until and state.claim == claimed and world.now_us < until_us:
             await pause(min(until_us, world.now_us + world.random.randrange(LOOK_US)))
             await folded.go_on(self._log, partition)
-        return state.claim == claimed
+        begins_none = not state.offered_until or waited_s >= OFFER_S
+        return begins_none and state.claim == claimed
 
     async def for_stale_proof(self) -> None:
         """See `Patience`."""
