@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from refold.log.protocol import Listener, Log, Membership
+from refold.log.protocol import Backlog, Listener, Log, Membership
 
 
 class Groups:
@@ -51,7 +51,7 @@ class Groups:
         """See `Membership`. True where that is so of one of the groups."""
         return any(await asyncio.gather(*(member.retire() for _, member in self._members)))
 
-    async def worked_through(self) -> Mapping[int, int]:
+    async def worked_through(self) -> Mapping[int, Backlog]:
         """See `Membership`."""
         groups = await asyncio.gather(*(member.worked_through() for _, member in self._members))
         return dict(item for group in groups for item in group.items())

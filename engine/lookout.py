@@ -15,7 +15,7 @@ from typing import Final
 
 from refold.engine.recovery import Folded, recover
 from refold.log.errors import LogError
-from refold.log.protocol import Channel, Log, Membership
+from refold.log.protocol import Log, Membership
 
 LOOK_EVERY_S: Final = 1.0
 """Owners tell how far they are at most so often."""
@@ -61,6 +61,10 @@ class Lookout:
                     await self.look()
                 except LogError as error:
                     logger.debug("not known how far other workers are: %s", error)
+                except Exception:
+                    logger.exception(
+                        "unexpected error while looking how far other workers are; looking again"
+                    )
         finally:
             for partition in list(self._ahead):
                 self._drop(partition)
@@ -71,14 +75,14 @@ class Lookout:
         Raises:
             LogError: It can't be told now how far others are.
         """
-        for partition, done in (await self._membership.worked_through()).items():
+        for partition, (done, end) in (await self._membership.worked_through()).items():
             owner = self._owners.setdefault(partition, _Owner(done))
             if self._is_ours(partition):
                 self._owners[partition] = _Owner(done)
             elif done != owner.done:
                 self._owners[partition] = _Owner(done)
                 self._drop(partition)
-            elif (await self._log.bounds(Channel.COMMANDS, partition)).end > done:
+            elif end > done:
                 owner.silent += 1
                 if owner.silent >= SILENT_LOOKS and partition not in self._ahead:
                     self._ahead[partition] = asyncio.create_task(self._fold(partition))
@@ -96,6 +100,9 @@ class Lookout:
                 await folded.go_on(self._log, partition)
         except LogError as error:  # whoever claims it meets it again, and says so
             logger.debug("partition %d could not be folded ahead: %s", partition, error)
+            return None
+        except Exception:
+            logger.exception("partition %d: unexpected error while it was folded ahead", partition)
             return None
         return folded
 

@@ -385,7 +385,7 @@ class _Parts:
     ) -> None:
         self._topics = topics
         self.frames = frames
-        self.readers = Readers(clients)
+        self.readers = Readers(clients, topics.all())
         self.tails = Tails(clients, self.readers, [topics.of(channel) for channel in Channel])
         self.appender = Appender(
             clients,
@@ -397,7 +397,7 @@ class _Parts:
         self.memberships: list[KafkaMembership | KafkaShare] = []
 
     async def open(self) -> None:
-        await asyncio.gather(self.appender.open(), self.readers.open(self._topics.all()))
+        await asyncio.gather(self.appender.open(), self.readers.open())
 
     async def close(self) -> None:
         await self.appender.close()

@@ -403,7 +403,7 @@ class Appender:
         self._fail(lane, told)
 
     def _make_producer(self) -> Producer:
-        producer = self._clients.producer(f"{self._settings.client_id}-producer")
+        producer = self._clients.producer(f"{self._settings.client_id}-producer", self._topics)
         try:
             self._clients.learn_partitions(producer, self._topics)
         except LogError:

@@ -39,6 +39,9 @@ Unauthorized = cast("type[Exception]", kafka_errors.AuthorizationError)
 ProducerClosed = cast("type[Exception]", kafka_errors.IllegalStateError)
 Undecodable = cast("type[Exception]", kafka_errors.UnsupportedCodecError)
 Fenced = cast("type[Exception]", kafka_errors.FencedInstanceIdError)
+# What stands for a time where an end is asked for.
+LATEST = -1
+EARLIEST = -2
 STABLE = cast("str", MemberState.STABLE)
 AlreadyExists = cast("type[Exception]", kafka_errors.TopicAlreadyExistsError)
 
@@ -160,6 +163,9 @@ class Admin(Protocol):
     def list_group_offsets(  # noqa: D102
         self, group_specs: Mapping[str, Sequence[TopicPartition]]
     ) -> dict[str, dict[TopicPartition, Any]]: ...
+    def list_partition_offsets(  # noqa: D102
+        self, topic_partition_specs: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, "TimedOffset"]: ...
     def get_broker_version_data(self, broker_id: int) -> Any: ...  # noqa: D102
     def create_topics(  # noqa: D102
         self, new_topics: Mapping[str, Mapping[str, object]], *, timeout_ms: int
@@ -247,12 +253,13 @@ class Clients:
         # None until the log has asked what its numbers of schemas mean.
         self.frames: Frames | None = None
 
-    def producer(self, client_id: str) -> Producer:
-        """A producer that acknowledges only what all in-sync replicas have, once each."""
+    def producer(self, client_id: str, topics: Collection[str]) -> Producer:
+        """A producer for `topics` that acknowledges only what all in-sync replicas have, once each."""
         settings = self.settings
         with self.errors("connecting a producer"):
             producer = self._make(
                 kafka.KafkaProducer,
+                topics,
                 **self._connection(client_id),
                 acks="all",
                 enable_idempotence=True,
@@ -288,39 +295,44 @@ class Clients:
 
         with (
             self.errors("asking for the topics' partitions"),
-            # All at once: each would wait 100 ms for the metadata request before it.
+            # All at once, for where they were not known at first: each would wait for the metadata request before it.
             ThreadPoolExecutor(len(topics)) as threads,
         ):
             list(threads.map(learn, topics))
 
-    def consumer(self, client_id: str) -> Consumer:
+    def consumer(self, client_id: str, topics: Collection[str]) -> Consumer:
         """A consumer that follows partitions: it is told them and the offsets, and never chooses one by itself."""
         with self.errors("connecting a consumer"):
             consumer = self._make(
                 kafka.KafkaConsumer,
+                topics,
                 **self._connection(client_id),
                 **self._fetching(_FOLLOW_BYTES, self.settings.fetch_wait_ms),
                 group_id=None,
             )
         return cast("Consumer", consumer)
 
-    def reader(self, client_id: str) -> Consumer:
-        """A consumer that reads history."""
+    def reader(self, client_id: str, topics: Collection[str]) -> Consumer:
+        """A consumer that reads the history of `topics`."""
         with self.errors("connecting a consumer"):
             consumer = self._make(
                 kafka.KafkaConsumer,
+                topics,
                 **self._connection(client_id),
                 **self._fetching(self.settings.scan_fetch_bytes, _SCAN_WAIT_MS),
                 group_id=None,
             )
         return cast("Consumer", consumer)
 
-    def member(self, client_id: str, group: str, partitions: Collection[int]) -> Consumer:
+    def member(
+        self, client_id: str, group: str, topic: str, partitions: Collection[int]
+    ) -> Consumer:
         """A consumer that is a member of `group`, which shares these partitions of a topic and no others."""
         settings = self.settings
         with self.errors(f"joining the group {group}"):
             consumer = self._make(
                 kafka.KafkaConsumer,
+                (topic,),
                 **self._connection(client_id),
                 **self._fetching(_FOLLOW_BYTES, settings.fetch_wait_ms),
                 group_id=group,
@@ -336,7 +348,7 @@ class Clients:
         """A client for topics and their settings."""
         connection = self._connection(f"{self.settings.client_id}-admin")
         with self.errors("connecting"):
-            return cast("Admin", self._make(_Admin, **connection))
+            return cast("Admin", self._make(_Admin, (), **connection))
 
     @contextmanager
     def session(self, doing: str) -> Generator[Admin, None, None]:
@@ -423,12 +435,17 @@ class Clients:
             return f"a connection failed before: {self._trouble}"
         return "check that a broker runs there and can be reached"
 
-    def _make(self, client_class: Callable[..., object], **config: object) -> object:
-        """One of kafka-python's clients, or nothing: a constructor that fails leaves a thread and sockets behind."""
+    def _make(
+        self, client_class: Callable[..., object], topics: Collection[str], **config: object
+    ) -> object:
+        """One of kafka-python's clients, or nothing: a constructor that fails leaves a thread and sockets behind.
+
+        It knows the topics' leaders from the start.
+        """
         networks: list[Network] = []
 
         def remembered(**network_config: object) -> object:
-            networks.append(Network(self._note_trouble, **network_config))
+            networks.append(Network(self._note_trouble, topics, **network_config))
             return networks[-1]
 
         try:
@@ -527,6 +544,16 @@ def reason(error: Exception) -> str:
 def topic_partition(topic: str, partition: int) -> TopicPartition:
     """kafka-python's own tuple: its consumer refuses any other."""
     return cast("TopicPartition", kafka.TopicPartition(topic, partition))
+
+
+def offsets_of(
+    admin: Admin, places: Collection[TopicPartition], which: int
+) -> dict[TopicPartition, int]:
+    """`LATEST`, the offsets that the next records will get, or `EARLIEST`, the first ones. One request a broker."""
+    if not places:
+        return {}
+    found = admin.list_partition_offsets(dict.fromkeys(places, which))
+    return {place: found[place].offset for place in places}
 
 
 def topic_resource(topic: str) -> object:

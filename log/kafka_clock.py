@@ -32,7 +32,7 @@ def clock_findings(
     """
     led = {part["leader_id"]: part["partition_index"] for part in partitions}
     led.pop(-1, None)
-    producer = clients.producer(f"{clients.settings.client_id}-doctor")
+    producer = clients.producer(f"{clients.settings.client_id}-doctor", [topic])
     try:
         # Else the first answer would take as long as finding the way.
         clients.learn_partitions(producer, [topic])

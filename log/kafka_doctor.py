@@ -237,7 +237,7 @@ def _clock(visit: _Visit) -> Iterator[Finding]:
 
 def _group(visit: _Visit) -> Iterator[Finding]:
     if visit.whole and visit.recorded is not None:
-        report = group_findings(visit.clients, visit.admin, visit.topics, visit.recorded.layout)
+        report = group_findings(visit.admin, visit.topics, visit.recorded.layout)
         visit.holders = report.holders
         yield from report.findings
 

@@ -29,7 +29,6 @@ from refold.log.kafka_client import (
     Undecodable,
     places_of,
     reason,
-    topic_partition,
     unpark,
 )
 from refold.log.protocol import Record
@@ -206,10 +205,8 @@ class Feed:
     def _run(self) -> None:
         error: LogError | None = None
         try:
-            consumer = self._clients.consumer(self._name)
+            consumer = self._clients.consumer(self._name, self._topics)
             try:
-                # Not read until something is followed; but where its topics' leaders are is known by then.
-                consumer.assign([topic_partition(topic, 0) for topic in self._topics])
                 self._tell(self._connected)
                 while not self._stopping:
                     self._round(consumer)

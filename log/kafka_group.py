@@ -1,16 +1,26 @@
 """Who shares a namespace's partitions, and how far behind they are, as the consumer group tells everybody."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from refold.log.errors import LogError
 from refold.log.findings import Finding, fail, ok, warn
-from refold.log.kafka_client import Admin, Clients, TopicPartition, topic_partition
+from refold.log.kafka_client import (
+    EARLIEST,
+    LATEST,
+    Admin,
+    Clients,
+    TopicPartition,
+    offsets_of,
+    topic_partition,
+)
 from refold.log.kafka_settings import Topics
 from refold.log.layout import Layout
-from refold.log.protocol import Channel
+from refold.log.protocol import Backlog, Channel
+
+T = TypeVar("T")
 
 LAG_WARN = 1_000
 """Commands that wait in a partition: workers take thousands a second, so this is not the traffic of a moment."""
@@ -30,10 +40,10 @@ class GroupReport:
 
 
 class Progress:
-    """How far a group has worked through a topic, as its members let it know.
+    """How far a group has worked through a topic, as its members let it know, and whether it has members.
 
     Args:
-        clients: What makes the client that asks; it is kept.
+        clients: What makes the client that asks; it is kept from one question to the next.
         group: The group's id.
         places: The partitions.
     """
@@ -46,23 +56,45 @@ class Progress:
         self._one_at_a_time = threading.Lock()
         self._closed = False
 
-    def read(self) -> dict[int, int]:
-        """For each partition of which something is known, the offset that is worked on next. Blocks.
+    def read(self) -> dict[int, Backlog]:
+        """For each partition of which something is known, the offset that is worked on next, and the end. Blocks.
+
+        Raises:
+            LogUnavailable: The group or the topic can't be asked now.
+        """
+
+        def backlogs(admin: Admin) -> dict[int, Backlog]:
+            offsets = _committed(admin, self._group, self._places)
+            known = {place: offset for place, offset in offsets.items() if offset >= 0}
+            ends = offsets_of(admin, known, LATEST)
+            return {p.partition: Backlog(done, ends[p]) for p, done in known.items()}
+
+        return self._asked(f"asking how far the group {self._group} is", backlogs, {})
+
+    def is_deserted(self) -> bool:
+        """Whether nobody is in the group. Blocks.
 
         Raises:
             LogUnavailable: The group can't be asked now.
         """
+
+        def is_empty(admin: Admin) -> bool:
+            return not admin.describe_groups([self._group])[self._group]["members"]
+
+        return self._asked(f"asking who is in the group {self._group}", is_empty, False)
+
+    def _asked(self, doing: str, question: Callable[[Admin], T], unknown: T) -> T:
+        """The answer; `unknown` once this is closed."""
         with self._one_at_a_time:
             if self._closed:
-                return {}
+                return unknown
             try:
-                with self._clients.errors(f"asking how far the group {self._group} is"):
+                with self._clients.errors(doing):
                     self._admin = self._admin or self._clients.admin()
-                    offsets = _committed(self._admin, self._group, self._places)
+                    return question(self._admin)
             except LogError:
                 self._forget()
                 raise
-        return {place.partition: offset for place, offset in offsets.items() if offset >= 0}
 
     def close(self) -> None:
         """Free the client. Blocks. From now on nothing is known."""
@@ -84,11 +116,10 @@ def _committed(
     return {place: committed[place].offset if place in committed else -1 for place in places}
 
 
-def group_findings(clients: Clients, admin: Admin, topics: Topics, layout: Layout) -> GroupReport:
+def group_findings(admin: Admin, topics: Topics, layout: Layout) -> GroupReport:
     """Look at the groups (one for the common partitions, one for each pool) and their lag. Blocks.
 
     Args:
-        clients: What makes a consumer.
         admin: Asks the cluster.
         topics: The namespace's.
         layout: Its partitions.
@@ -99,7 +130,7 @@ def group_findings(clients: Clients, admin: Admin, topics: Topics, layout: Layou
         name, partitions = topics.group(pool), layout.of(pool)
         group = admin.describe_groups([name])[name]
         holders = _holders(group["members"], topics.of(Channel.COMMANDS))
-        lags = _lags(clients, admin, topics, name, partitions)
+        lags = _lags(admin, topics, name, partitions)
         findings += _members(name, group, holders, partitions)
         findings += _behind(lags, bool(holders))
         all_holders |= holders
@@ -151,20 +182,14 @@ def _members(
 
 
 def _lags(
-    clients: Clients, admin: Admin, topics: Topics, group: str, partitions: Sequence[int]
+    admin: Admin, topics: Topics, group: str, partitions: Sequence[int]
 ) -> dict[int, tuple[int, bool]]:
     """For each partition: commands that the group has not worked through, and whether it has ever said so."""
     topic = topics.of(Channel.COMMANDS)
     places = {partition: topic_partition(topic, partition) for partition in partitions}
     offsets = _committed(admin, group, list(places.values()))
-    consumer = clients.reader(f"{clients.settings.client_id}-doctor")
-    try:
-        timeout_ms = clients.settings.delivery_timeout_ms
-        with clients.errors(f"asking for the bounds of {topic}"):
-            ends = consumer.end_offsets(list(places.values()), timeout_ms=timeout_ms)
-            starts = consumer.beginning_offsets(list(places.values()), timeout_ms=timeout_ms)
-    finally:
-        consumer.close(autocommit=False, timeout_ms=1_000)
+    ends = offsets_of(admin, places.values(), LATEST)
+    starts = offsets_of(admin, places.values(), EARLIEST)
     return {
         p: (ends[place] - max(offsets[place], starts[place]), offsets[place] >= 0)
         for p, place in places.items()

@@ -17,7 +17,7 @@ import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -248,12 +248,15 @@ class Network(KafkaNetClient):  # type: ignore[misc]  # an untyped base
 
     Args:
         on_trouble: Told why a connection could not be made.
+        topics: What the client is for: their leaders are asked for with its first request.
     """
 
-    def __init__(self, on_trouble: Callable[[str], None], **config: Any) -> None:
+    def __init__(
+        self, on_trouble: Callable[[str], None], topics: Collection[str], **config: Any
+    ) -> None:
         net = NetworkSelector(**config)
         base: Any = super()
-        base.__init__(net=net, manager=_Connections(net, on_trouble, config), **config)
+        base.__init__(net=net, manager=_Connections(net, on_trouble, topics, config), **config)
 
 
 class _LastWord:
@@ -275,15 +278,32 @@ class _TlsTransport(_LastWord, KafkaSSLTransport):  # type: ignore[misc]  # an u
 
 class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # an untyped base
     def __init__(
-        self, net: object, on_trouble: Callable[[str], None], config: dict[str, Any]
+        self,
+        net: object,
+        on_trouble: Callable[[str], None],
+        topics: Collection[str],
+        config: dict[str, Any],
     ) -> None:
         base: Any = super()
         base.__init__(net, **config)
+        self.cluster._topics.update(topics)
         self._uses_sasl = str(config.get("security_protocol")).startswith("SASL")
         self._on_trouble = on_trouble
         self._let_in = False
         self._closings = 0
         self._looked_at: set[tuple[str, int]] = set()
+
+    async def _do_bootstrap(self, deadline: float | None) -> Any:
+        """As kafka-python has it, but for what it waits after its first request for metadata.
+
+        That request names no topic, and the next one, which does, is sent 100 ms later: as if the first had failed. It
+        would be a quarter of the time in which a worker is ready. With the topics named there is no next one, except
+        that a member of a group asks again before it joins.
+        """
+        base: Any = super()
+        done = await base._do_bootstrap(deadline)
+        self.cluster._last_refresh_ms = 0.0
+        return done
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         """As kafka-python has it, but for `_LastWord`, the error behind a failure, and no socket left open."""

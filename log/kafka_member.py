@@ -18,7 +18,7 @@ from refold.log.kafka_group import Progress
 from refold.log.kafka_seat import Seat
 from refold.log.kafka_settings import Topics
 from refold.log.layout import Layout
-from refold.log.protocol import Channel, Listener
+from refold.log.protocol import Backlog, Channel, Listener
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +51,14 @@ class KafkaMembership:
         pool: str | None = None,
     ) -> None:
         self._partitions = layout.of(pool)
-        self._clients = clients
-        self._group = topics.group(pool)
+        group = topics.group(pool)
         name = f"{clients.settings.client_id}-{worker}"
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._commands = Feed(clients, f"{name}-commands", [topics.of(Channel.COMMANDS)])
         self._member = Seat(
             clients,
-            self._group,
+            group,
             topics.of(Channel.COMMANDS),
             self._partitions,
             name,
@@ -70,7 +69,7 @@ class KafkaMembership:
             settled=self._settle,
         )
         places = [topic_partition(topics.of(Channel.COMMANDS), p) for p in self._partitions]
-        self._progress = Progress(clients, self._group, places)
+        self._progress = Progress(clients, group, places)
         self._places: dict[int, TopicPartition] = {}
         self._moving: set[int] = set()  # of these, those that the group has given to others
         self._retired = False
@@ -156,7 +155,7 @@ class KafkaMembership:
         await self._member.close()
         return True
 
-    async def worked_through(self) -> Mapping[int, int]:
+    async def worked_through(self) -> Mapping[int, Backlog]:
         """See `Membership`."""
         return await asyncio.to_thread(self._progress.read)
 
@@ -165,12 +164,8 @@ class KafkaMembership:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             with contextlib.suppress(LogError):
-                if await asyncio.to_thread(self._is_empty):
+                if await asyncio.to_thread(self._progress.is_deserted):
                     return
-
-    def _is_empty(self) -> bool:
-        with self._clients.session(f"asking who is in the group {self._group}") as admin:
-            return not admin.describe_groups([self._group])[self._group]["members"]
 
     async def leave(self) -> None:
         """See `Membership`."""

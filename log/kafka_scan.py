@@ -110,7 +110,7 @@ def end_of(clients: Clients, consumer: Consumer, place: TopicPartition) -> int:
 
 def read_all(clients: Clients, topic: str, partition: int) -> Iterator[Record]:
     """Every record of a small partition. Blocks."""
-    consumer = clients.reader(f"{clients.settings.client_id}-meta")
+    consumer = clients.reader(f"{clients.settings.client_id}-meta", [topic])
     place = topic_partition(topic, partition)
     try:
         with clients.errors(f"reading {topic}"):
@@ -127,28 +127,29 @@ class Readers:
 
     Args:
         clients: What makes them.
+        topics: Which may be read.
     """
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, topics: Sequence[str]) -> None:
         self._clients = clients
+        self._topics = topics
         count = clients.settings.readers
         self._turns = asyncio.Semaphore(count)
         self._idle: list[Consumer] = []
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="refold-kafka-read")
         self._closed = False
 
-    async def open(self, topics: Sequence[str]) -> None:
-        """Make a consumer that knows where these topics are, for the first read to have it."""
-        places = [topic_partition(topic, 0) for topic in topics]
+    async def open(self) -> None:
+        """Make a consumer and have it connect to the topics' leaders, for the first read to have it."""
+        places = [topic_partition(topic, 0) for topic in self._topics]
         timeout_ms = self._clients.settings.delivery_timeout_ms
 
-        def learn(consumer: Consumer) -> None:
+        def connect(consumer: Consumer) -> None:
             with self._clients.errors("asking for the topics' leaders"):
-                consumer.assign(places)
                 consumer.end_offsets(places, timeout_ms=timeout_ms)
 
         async with self._turn() as turn:
-            await turn.run(learn)
+            await turn.run(connect)
 
     async def read(
         self, topic: str, partition: int, start: int, stop: int | None, key: str | None = None
@@ -200,7 +201,8 @@ class Readers:
     @asynccontextmanager
     async def _turn(self) -> AsyncGenerator["_Turn", None]:
         await self._turns.acquire()
-        turn = _Turn(self._clients, self._threads, self._idle.pop() if self._idle else None)
+        consumer = self._idle.pop() if self._idle else None
+        turn = _Turn(self._clients, self._topics, self._threads, consumer)
         loop = asyncio.get_running_loop()
         try:
             yield turn
@@ -221,9 +223,14 @@ class _Turn:
     """One consumer's use, on one thread at a time. Its caller may be cancelled while the thread still works."""
 
     def __init__(
-        self, clients: Clients, threads: ThreadPoolExecutor, consumer: Consumer | None
+        self,
+        clients: Clients,
+        topics: Sequence[str],
+        threads: ThreadPoolExecutor,
+        consumer: Consumer | None,
     ) -> None:
         self._clients = clients
+        self._topics = topics
         self._threads = threads
         self._work: Future[object] | None = None
         self.consumer = consumer
@@ -239,7 +246,7 @@ class _Turn:
     def _run(self, call: Callable[[Consumer], T]) -> T:
         if self.consumer is None:
             name = f"{self._clients.settings.client_id}-reader"
-            self.consumer = self._clients.reader(name)
+            self.consumer = self._clients.reader(name, self._topics)
         try:
             return call(self.consumer)
         except LogError:

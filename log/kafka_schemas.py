@@ -144,7 +144,7 @@ def _entry(id_: int, schema: Published, topics: Topics) -> Entry:
 def _append(clients: Clients, topics: Topics, entries: Sequence[Entry]) -> None:
     """Write to the meta topic; durable when this returns."""
     doing = f"noting numbers of schemas in {topics.meta}"
-    producer = clients.producer(f"{clients.settings.client_id}-schemas")
+    producer = clients.producer(f"{clients.settings.client_id}-schemas", [topics.meta])
     with clients.errors(doing):
         sent = [
             producer.send(topics.meta, value, (key or "").encode(), [], partition=0)

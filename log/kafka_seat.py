@@ -98,7 +98,7 @@ class Seat:
             LogUnavailable: No broker answers.
         """
         self._consumer = await asyncio.to_thread(
-            self._clients.member, self._name, self._group, self._partitions
+            self._clients.member, self._name, self._group, self._topic, self._partitions
         )
         self._consumer.subscribe([self._topic], listener=rebalance_listener(self))
         self._thread.start()

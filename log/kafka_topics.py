@@ -258,7 +258,7 @@ def _record(
         layout.pools,
     )
     doing = f"recording the namespace {topics.namespace}"
-    producer = clients.producer(f"{clients.settings.client_id}-admin")
+    producer = clients.producer(f"{clients.settings.client_id}-admin", [topics.meta])
     with clients.errors(doing):
         for key, value, _ in own_notes(topics):  # before the record: whoever finds that finds these
             producer.send(topics.meta, value, (key or "").encode(), [], partition=0)

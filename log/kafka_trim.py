@@ -23,7 +23,7 @@ def delete_before(clients: Clients, topic: str, partition: int, before: int) -> 
     with clients.session(doing) as admin:
         admin.delete_records({place: before}, timeout_ms=timeout_ms)
     give_up_at = time.monotonic() + timeout_ms / 1000
-    consumer = clients.reader(f"{clients.settings.client_id}-trim")
+    consumer = clients.reader(f"{clients.settings.client_id}-trim", [topic])
     try:
         with clients.errors(doing):
             while consumer.beginning_offsets([place], timeout_ms=timeout_ms)[place] < before:

@@ -56,7 +56,7 @@ def cut_off(clients: Clients, topics: Topics, bookmarks: Mapping[int, int]) -> d
     """
     topic = topics.of(Channel.EVENTS)
     places = {partition: topic_partition(topic, partition) for partition in bookmarks}
-    consumer = clients.reader(f"{clients.settings.client_id}-watch")
+    consumer = clients.reader(f"{clients.settings.client_id}-watch", [topic])
     try:
         with clients.errors(f"asking where {topic} begins"):
             starts = consumer.beginning_offsets(

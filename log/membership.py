@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from refold.log.errors import LogError
-from refold.log.protocol import Channel, Listener, Record, ShareListener
+from refold.log.protocol import Backlog, Channel, Listener, Record, ShareListener
 from refold.log.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class LocalMembership:
         """See `Membership`: only what is released is free."""
         return False
 
-    async def worked_through(self) -> Mapping[int, int]:
+    async def worked_through(self) -> Mapping[int, Backlog]:
         """See `Membership`: the locks of a dead worker are free at once."""
         return {}
 

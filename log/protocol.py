@@ -88,6 +88,13 @@ class Bounds(NamedTuple):
     end: int
 
 
+class Backlog(NamedTuple):
+    """Commands of a partition: those before offset `done` are worked through, `end` is that of the next to come."""
+
+    done: int
+    end: int
+
+
 class Listener(Protocol):
     """What a worker is told by its membership. Called on the event loop that `join` was called on; must not block."""
 
@@ -154,8 +161,8 @@ class Membership(Protocol):
         """
         ...
 
-    async def worked_through(self) -> Mapping[int, int]:
-        """For each partition of the group, others' as well: the offset before which its commands are worked through.
+    async def worked_through(self) -> Mapping[int, Backlog]:
+        """For each partition of the group, others' as well: how far its commands are worked through, and their end.
 
         As owners have told the group, a second or so ago. A partition of which nothing is known is left out, and all
         are where a dead worker is missed at once.

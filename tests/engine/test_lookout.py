@@ -11,7 +11,7 @@ from refold.engine.lookout import Lookout
 from refold.engine.recovery import Folded
 from refold.log.errors import LogUnavailable
 from refold.log.memory import MemoryLog
-from refold.log.protocol import Channel, Entry, Membership
+from refold.log.protocol import Backlog, Channel, Entry, Membership
 
 
 def clock() -> int:
@@ -21,14 +21,16 @@ def clock() -> int:
 class Books:
     """What the group knows of its owners' progress, as the test says."""
 
-    def __init__(self, *done: int) -> None:
+    def __init__(self, log: MemoryLog, *done: int) -> None:
+        self.log = log
         self.done = dict(enumerate(done))
-        self.away = False
+        self.trouble: Exception | None = None
 
-    async def worked_through(self) -> Mapping[int, int]:
-        if self.away:
-            raise LogUnavailable("no broker")
-        return self.done
+    async def worked_through(self) -> Mapping[int, Backlog]:
+        if self.trouble is not None:
+            raise self.trouble
+        ends = {p: (await self.log.bounds(Channel.COMMANDS, p)).end for p in self.done}
+        return {p: Backlog(done, ends[p]) for p, done in self.done.items()}
 
 
 class Watched:
@@ -36,7 +38,7 @@ class Watched:
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
-        self.books = Books(0, 0)
+        self.books = Books(log, 0, 0)
         self.ours: set[int] = set()
         membership: Membership = self.books  # type: ignore[assignment]  # no more of it is used
         self.lookout = Lookout(log, membership, self.ours.__contains__)
@@ -125,20 +127,25 @@ def test_partitions_of_our_own_are_not_folded() -> None:
     run(scenario)
 
 
-def test_a_group_that_can_not_be_asked_is_asked_again() -> None:
-    """Given a broker that is away for a while, the lookout goes on when it is back, and ends with nothing left."""
+@pytest.mark.parametrize("trouble", [LogUnavailable("no broker"), KeyError("unexpected")], ids=repr)
+def test_a_group_that_can_not_be_asked_is_asked_again(
+    trouble: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given a broker that is away for a while, or an error of ours, the lookout goes on after that, and ends with
+    nothing left; the error of ours is told.
+    """
 
     async def scenario(watched: Watched) -> None:
         await watched.command(0)
-        watched.books.away = True
-        with pytest.raises(LogUnavailable):
+        watched.books.trouble = trouble
+        with pytest.raises(type(trouble)):
             await watched.lookout.look()
         looks = 0
 
         async def pause() -> None:
             nonlocal looks
             looks += 1
-            watched.books.away = looks < 3
+            watched.books.trouble = trouble if looks < 3 else None
             if looks == 7:
                 raise asyncio.CancelledError
 
@@ -148,3 +155,22 @@ def test_a_group_that_can_not_be_asked_is_asked_again() -> None:
         assert await watched.lookout.take(0) is None, "what it had folded went with it"
 
     run(scenario)
+    assert ("unexpected error" in caplog.text) == isinstance(trouble, KeyError)
+
+
+def test_a_fold_that_fails_is_told_and_leaves_the_claim_to_fold_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Given an unexpected error while a partition is folded ahead, it is logged, and nothing is given."""
+
+    async def scenario(watched: Watched) -> None:
+        async def broken(partition: int) -> int | None:
+            raise KeyError(partition)
+
+        watched.log.bookmark = broken  # type: ignore[method-assign]
+        await watched.command(0)
+        await watched.look()
+        assert await watched.lookout.take(0) is None
+
+    run(scenario)
+    assert "partition 0: unexpected error" in caplog.text

@@ -161,6 +161,7 @@ class TestRetiring:
                 await old.until(lambda: len(old.owned) == 1)
                 await heir.until(lambda: len(heir.owned) == 1)
                 (partition,) = old.owned
+                given_up = list(old.revocations)  # it may have had both for a moment
 
                 assert await leaving.retire()
                 await heir.until(lambda: heir.owned == {0, 1})
@@ -174,7 +175,7 @@ class TestRetiring:
                 staying.follow(partition, 1)
                 await heir.until(lambda: b"more" in heir.values(partition))
                 assert old.values(partition) == [b"asked"]
-                assert old.revocations == []
+                assert old.revocations == given_up
 
         run(scenario)
 
@@ -293,7 +294,7 @@ class TestGroup:
                 await worker.until(lambda: 0 in worker.owned)
                 membership.follow(0, 2)
                 await worker.until(lambda: bool(worker.values(0)))
-                while await membership.worked_through() != {0: 2}:  # soon; `run` has a limit
+                while await membership.worked_through() != {0: (2, 3)}:  # soon; `run` has a limit
                     pass
                 await membership.leave()
                 assert await membership.worked_through() == {}
