@@ -7,15 +7,19 @@ import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
+from kafka.cluster import ClusterMetadata
 
 from kafka_backend import TEST_SETTINGS, KafkaBackend
 from kafka_broker import Cluster
 from refold.log.errors import LogMismatch, LogUnavailable, TopicsMissing, UsageError
 from refold.log.kafka import KafkaLog, KafkaSettings, create_topics
+from refold.log.kafka_client import Clients
+from refold.log.kafka_settings import Topics
 from refold.log.kafka_topics import FORMAT, NamespaceRecord, TopicsReport
 from refold.log.layout import Layout
 from refold.log.protocol import MIN_TAKEOVER_S, Channel, Entry
@@ -48,6 +52,30 @@ def open_and_close(log: KafkaLog) -> None:
 
 def fresh_name() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def test_a_client_knows_its_topics_from_its_first_request(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given topics that are there, a client that is made for them does not ask once more for their partitions:
+    kafka-python would let 100 ms pass before.
+    """
+    backend = KafkaBackend(kafka_bootstrap)
+    clients, topics = Clients(backend.servers, TEST_SETTINGS), Topics(backend.namespace).all()
+    ask: Any = ClusterMetadata.request_update
+    asked: list[object] = []
+
+    def noted(cluster: object) -> object:
+        asked.append(cluster)
+        return ask(cluster)
+
+    monkeypatch.setattr(ClusterMetadata, "request_update", noted)
+    producer = clients.producer("learning", topics)
+    try:
+        clients.learn_partitions(producer, topics)
+    finally:
+        producer.close(timeout=1.0)
+    assert asked == []
 
 
 class TestCreate:
