@@ -62,7 +62,8 @@ def test_a_client_knows_its_topics_from_its_first_request(
     """
     backend = KafkaBackend(kafka_bootstrap)
     clients, topics = Clients(backend.servers, TEST_SETTINGS), Topics(backend.namespace).all()
-    ask: Any = ClusterMetadata.request_update
+    made: Any = ClusterMetadata
+    ask = made.request_update
     asked: list[object] = []
 
     def noted(cluster: object) -> object:
