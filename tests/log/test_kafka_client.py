@@ -78,7 +78,7 @@ def test_a_log_that_is_closed_says_so_to_who_reads_it() -> None:
     """Given readers that were closed while somebody was to read, reading fails as it does on a log that is closed."""
 
     async def scenario() -> None:
-        readers = Readers(Clients(["localhost:1"], TEST_SETTINGS))
+        readers = Readers(Clients(["localhost:1"], TEST_SETTINGS), [])
         await readers.close()
         with pytest.raises(LogUnavailable, match="closed"):
             await readers.bounds("t", 0)
