@@ -322,7 +322,8 @@ class Client:
     def _ask_again(self) -> None:
         """Every `ask_again_s`: what was asked a whole round ago and not answered is asked again.
 
-        After 2, 4, 8, ... rounds: a worker that is behind is not helped by more to do.
+        After 2, 4, 8, ... rounds: a worker that is behind is not helped by more to do. A run's end is asked for every
+        second round for as long as it is waited for: who would have told of it may have died.
         """
         loop = asyncio.get_running_loop()
         self._round = loop.call_later(self._ask_again_s, self._ask_again)

@@ -104,7 +104,7 @@ def _hints(workflow: Workflow[..., Any]) -> dict[str, object]:
 
 
 def _read(word: str, hint: object) -> object:
-    if hint in {str, Decimal}:  # of a Decimal, JSON's number would keep 17 digits
+    if hint is str or hint is Decimal:  # of a Decimal, JSON's number would keep 17 digits
         return word
     try:
         value: object = json.loads(word)
