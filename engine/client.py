@@ -56,6 +56,8 @@ logger = logging.getLogger("refold.client")
 
 LOOK_AFTER_S = 0.5
 """A worker answers within milliseconds; after this long without a word the log itself is asked."""
+READS_AT_ONCE = 4
+"""So many such questions at a time: each may hold some megabytes, and a thousand handles may wait for one worker."""
 
 
 class Envelope(TypedDict):
@@ -99,6 +101,7 @@ class Client:
         self._questions = 0
         self._round: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._outcomes: WeakValueDictionary[str, Outcome] = WeakValueDictionary()
         self._closed: RefoldError | None = None
         self.known_queues: set[str] = set()
@@ -345,7 +348,8 @@ class Client:
             question.sent += 1
             question.offset = await self._send(command)
         elif offset is not None:
-            reply = await order_reply(self.log, command, offset)
+            async with self._reading:
+                reply = await order_reply(self.log, command, offset)
             if reply is not None:
                 question.settle(reply)
 
@@ -355,14 +359,18 @@ class Client:
             self._in_background(self._look_up(outcome))
 
     async def _look_up(self, outcome: Outcome) -> None:
-        partition = self.log.layout.place(outcome.workflow_id)
-        reply = await read_ending(self.log, partition, Lookup(outcome.workflow_id, "", ""))
+        async with self._reading:
+            if outcome.reply is not None or outcome.heard:  # since its turn was waited for
+                return
+            partition = self.log.layout.place(outcome.workflow_id)
+            reply = await read_ending(self.log, partition, Lookup(outcome.workflow_id, "", ""))
         if reply.status != "unknown" and outcome.reply is None:
             outcome.told(reply)
 
     def _look_for_value(self, question: Question, command: WatchValue) -> None:
         async def look() -> None:
-            reply = await known_value(self.log, command)
+            async with self._reading:
+                reply = None if question.heard else await known_value(self.log, command)
             if reply is not None:
                 question.settle(reply)
 

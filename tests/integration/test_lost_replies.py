@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
 from engine_trial import engine_on
 from log_backend import PATIENCE_S, LogBackend
 from refold import Engine, Status, WorkflowEnded, receive, requests, workflow
-from refold.engine.client import Client
+from refold.engine.client import READS_AT_ONCE, Client
 from refold.engine.operator import Operator
 from refold.engine.worker import wall_clock
 from refold.log.codec import decode_reply
 from refold.log.commands import AskWorkflow, Command, Reply, SendMessage, WatchValue
-from refold.log.protocol import Record
+from refold.log.memory import MemoryLog, MemoryStore
+from refold.log.protocol import Channel, Record
 
 LISTEN = Callable[[Sequence[Record]], None]
 
@@ -22,6 +23,11 @@ LISTEN = Callable[[Sequence[Record]], None]
 @workflow
 async def waits() -> str:
     return await receive("in", str)
+
+
+@workflow
+async def ends(n: int) -> int:
+    return n
 
 
 @workflow
@@ -157,3 +163,53 @@ def test_an_answer_is_found_after_the_end(backend: LogBackend) -> None:
                 await client.ask(WatchValue(**client.envelope("a"), name="none"), None)
 
     asyncio.run(scenario())
+
+
+class Counting(MemoryLog):
+    """A log that counts how many read its events at once.
+
+    Args:
+        store: Where the records are.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store=store)
+        self.reading = self.most = 0
+
+    async def read(
+        self,
+        channel: Channel,
+        partition: int,
+        start: int,
+        stop: int | None = None,
+        *,
+        key: str | None = None,
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        """Read, and let others come in between."""
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        try:
+            await asyncio.sleep(0)
+            async with aclosing(super().read(channel, partition, start, stop, key=key)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            self.reading -= 1
+
+
+def test_where_no_worker_answers_few_read_the_log_at_a_time() -> None:
+    """Given many ended runs and no worker, when all their results are waited for, a few at a time are looked up."""
+    runs = 10 * READS_AT_ONCE
+    store = MemoryStore(partitions=1)
+    with Engine(MemoryLog(store=store), workflows=[ends]) as engine:
+        for n in range(runs):
+            engine.start(ends, n, id=f"r{n}").result(PATIENCE_S)
+    log = Counting(store)
+
+    async def results() -> list[int]:
+        async with Engine(log, worker=False, workflows=[ends]) as client:
+            handles = [client.handle(f"r{n}", ends) for n in range(runs)]
+            return await asyncio.gather(*(one.result_async(PATIENCE_S) for one in handles))
+
+    assert asyncio.run(results()) == list(range(runs))
+    assert log.most == READS_AT_ONCE
