@@ -22,6 +22,8 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .15rem 1rem .15rem 0; }
 th, code, td:first-child { font-family: ui-monospace, monospace; font-weight: 400; font-size: .9rem; }
 p, td { overflow-wrap: anywhere; }
+td:first-child { width: 12rem; overflow-wrap: normal; }
+td:nth-child(2) { width: 22rem; }
 .dim { opacity: .7; }
 """
 
