@@ -20,7 +20,7 @@ class RunFilter:
     """The runs for which everything holds that is given.
 
     Args:
-        status: How they stand: one of these.
+        status: How they stand: one of these, or this one.
         workflow: Name of their workflow.
         version: Version of their code.
         queue: The queue in which they waited or wait for their turn.
@@ -45,6 +45,8 @@ class RunFilter:
     started_before: datetime | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.status, str):  # a collection too, of its letters
+            object.__setattr__(self, "status", (self.status,))
         try:
             encode_attributes(self.attributes)
         except PayloadError as error:

@@ -247,6 +247,11 @@ def test_any_question_has_the_answer_that_a_look_at_every_run_gives(
         check(view, everything, Random(seed))
 
 
+def test_one_status_may_be_named_without_a_collection() -> None:
+    """Given a status as a text, runs of that status are meant, and not those of its letters."""
+    assert RunFilter(status="failed") == RunFilter(status=("failed",))
+
+
 def test_one_run_is_found_by_its_id(view: WorkflowsView) -> None:
     """Given an id, its run is told; given another, none."""
     row = view.get("run-7")
